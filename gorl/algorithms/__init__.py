@@ -1,0 +1,4 @@
+"""Algorithms: how a policy improves from an environment."""
+
+from gorl.algorithms.base import AbstractAlgorithm as AbstractAlgorithm
+from gorl.algorithms.on_policy import OnPolicy as OnPolicy

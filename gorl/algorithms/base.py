@@ -1,0 +1,41 @@
+"""The interface of an algorithm."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import PRNGKeyArray
+
+from gorl.environments.base import AbstractEnvironment
+from gorl.policies.base import AbstractPolicy
+from gorl.state import Spaces
+
+
+class AbstractLearner(eqx.Module):
+    """Everything an algorithm trains: its policy, its other networks, its optimiser's state."""
+
+    policy: eqx.AbstractVar[AbstractPolicy]
+
+
+class AbstractAlgorithm(eqx.Module):
+    """Improves a policy. It sees an environment whose actions are the policy's: latents or actions, it cannot tell."""
+
+    @property
+    @abc.abstractmethod
+    def env_steps_per_iteration(self) -> int: ...
+
+    @abc.abstractmethod
+    def check(self, episode_length: int) -> None:
+        """Raises ConfigError if the sizes do not fit together."""
+
+    @abc.abstractmethod
+    def create(self, spaces: Spaces, *, key: PRNGKeyArray) -> AbstractLearner:
+        """A new learner. Not compiled: the networks' factories are called here."""
+
+    @abc.abstractmethod
+    def start(self, env: AbstractEnvironment, learner: AbstractLearner, episode_length: int, *, key: PRNGKeyArray) -> Any:
+        """The state to iterate: the learner, and environments about to begin. It has a field `learner`."""
+
+    @abc.abstractmethod
+    def iterate(self, env: AbstractEnvironment, state: Any, episode_length: int, *, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
+        """One iteration: (state, metrics as scalars). Compiled by the caller."""

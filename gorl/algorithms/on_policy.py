@@ -1,0 +1,246 @@
+"""On-policy policy optimisation: rollout, advantages, epochs of minibatches.
+
+The policy brings a (surrogate) likelihood ratio and the trust region says how to use it; PPO is a Gaussian policy's ratio
+in a clipped region. Schulman et al., arXiv 1707.06347.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from gorl import trees
+from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
+from gorl.environments.base import AbstractEnvironment
+from gorl.environments.lanes import LaneEnvironment
+from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, structural
+from gorl.networks import RunningNormalizer, trainable
+from gorl.objectives.gae import generalized_advantage
+from gorl.objectives.regularizers import AbstractRegularizer
+from gorl.objectives.trust_region import AbstractTrustRegion
+from gorl.optimizers import Optimizer, as_rate, build
+from gorl.policies.base import AbstractPolicy
+from gorl.state import Lanes, Spaces, Transition
+
+
+@gin.register(module="gorl", denylist=["obs_size", "key"])
+class Critic(eqx.Module):
+    """V(s): a network on normalised observations. Unbatched."""
+
+    body: eqx.Module
+    normalizer: RunningNormalizer
+
+    def __init__(self, obs_size: int, *, body: Any, normalizer: Any, key: PRNGKeyArray):
+        self.body, self.normalizer = body(obs_size, 1, key=key), normalizer(obs_size)
+
+    def __call__(self, obs: Float[Array, " D"]) -> Float[Array, ""]:
+        return self.body(self.normalizer(obs))[0]
+
+    def observe(self, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> "Critic":
+        return eqx.tree_at(lambda c: c.normalizer, self, self.normalizer.update(obs, weight))
+
+
+class OnPolicyLearner(AbstractLearner):
+    policy: AbstractPolicy
+    critic: eqx.Module
+    optimizer: Any
+
+
+class OnPolicyState(eqx.Module):
+    learner: OnPolicyLearner
+    lanes: Lanes
+
+
+class Batch(eqx.Module):
+    """Transitions with their advantages and value targets; the leading axes are [sequences, unroll]."""
+
+    transition: Transition
+    advantage: Float[Array, "*batch"]
+    target: Float[Array, "*batch"]
+
+
+@gin.register(module="gorl")
+class OnPolicy(AbstractAlgorithm):
+    """One iteration: num_minibatches · batch_size · unroll_length environment steps, then num_epochs over them.
+
+    The steps are taken in `num_envs` lanes; minibatches are made of sequences of `unroll_length` steps. Advantages are
+    computed once an iteration over each lane's whole rollout and normalised within each minibatch. The normalisers'
+    statistics are updated after the last epoch, so the ratio is 1 at the first minibatch.
+    `reward_scale` multiplies rewards for learning only; `max_grad_norm` clips the global norm (1e999: not at all).
+    An update whose loss or gradient is not finite is skipped and counted.
+    """
+
+    policy: Factory = factory()
+    critic: Factory = factory()
+    trust_region: AbstractTrustRegion
+    regularizers: tuple[AbstractRegularizer, ...] = eqx.field(converter=instances(AbstractRegularizer, "OnPolicy.regularizers"))
+    optimizer: Optimizer
+    learning_rate: Any = eqx.field(converter=as_rate)
+    max_grad_norm: Scalar = hyperparameter()
+    value_cost: Scalar = hyperparameter()
+    discount: Scalar = hyperparameter()
+    gae_lambda: Scalar = hyperparameter()
+    reward_scale: Scalar = hyperparameter()
+    num_envs: int = structural()
+    unroll_length: int = structural()
+    batch_size: int = structural()
+    num_minibatches: int = structural()
+    num_epochs: int = structural()
+
+    @property
+    def env_steps_per_iteration(self) -> int:
+        return self.num_minibatches * self.batch_size * self.unroll_length
+
+    @property
+    def _rollout_length(self) -> int:
+        return self.env_steps_per_iteration // self.num_envs
+
+    def check(self, episode_length: int) -> None:
+        del episode_length
+        for name in ("num_envs", "unroll_length", "batch_size", "num_minibatches", "num_epochs"):
+            require(getattr(self, name) >= 1, f"OnPolicy.{name} = {getattr(self, name)}: it must be >= 1.")
+        for name in ("discount", "gae_lambda"):
+            require(bool(0 <= getattr(self, name) <= 1), f"OnPolicy.{name} = {getattr(self, name)}: it must be in [0, 1].")
+        sequences = self.num_minibatches * self.batch_size
+        require(
+            sequences % self.num_envs == 0,
+            f"OnPolicy: num_minibatches x batch_size = {self.num_minibatches} x {self.batch_size} = {sequences} sequences cannot be"
+            f" shared evenly by num_envs = {self.num_envs}. Make num_envs a divisor of {sequences}, or batch_size a multiple of num_envs.",
+        )
+
+    def create(self, spaces: Spaces, *, key: PRNGKeyArray) -> OnPolicyLearner:
+        policy_key, critic_key = jax.random.split(key)
+        policy = self.policy(spaces.observation, spaces.action, key=policy_key)
+        critic = self.critic(spaces.critic_observation, key=critic_key)
+        params = eqx.filter((policy, critic), trainable((policy, critic)))
+        return trees.strong(OnPolicyLearner(policy, critic, self._optimizer().init(params)))
+
+    def _optimizer(self) -> Any:
+        return build(self.optimizer, self.learning_rate, self.max_grad_norm)
+
+    def _lanes(self, env: AbstractEnvironment, episode_length: int) -> LaneEnvironment:
+        return LaneEnvironment(env, self.num_envs, episode_length)
+
+    def start(self, env: AbstractEnvironment, learner: OnPolicyLearner, episode_length: int, *, key: PRNGKeyArray) -> OnPolicyState:
+        return OnPolicyState(learner, self._lanes(env, episode_length).start(key))
+
+    def iterate(
+        self, env: AbstractEnvironment, state: OnPolicyState, episode_length: int, *, key: PRNGKeyArray
+    ) -> tuple[OnPolicyState, dict[str, Any]]:
+        act_key, update_key = jax.random.split(key)
+        learner = state.learner
+        lanes, rollout = self._rollout(self._lanes(env, episode_length), learner.policy, state.lanes, act_key)
+        batch = self._sequences(rollout, learner.critic)
+        learner, update = self._update(learner, batch, update_key)
+        learner = self._observe(learner, rollout)
+        return OnPolicyState(learner, lanes), {**_episode_metrics(rollout), **update}
+
+    def _rollout(self, env: LaneEnvironment, policy: AbstractPolicy, lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
+        """[T, B] transitions."""
+
+        def step(lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
+            lanes = env.refresh(lanes)
+            before = lanes.env
+            keys = jax.random.split(key, self.num_envs)
+            action, extras = jax.vmap(lambda o, k: policy.sample(o, key=k))(before.obs, keys)
+            lanes, result = env.step(lanes, action)
+            after = result.after
+            return lanes, Transition(
+                before.obs, before.critic_obs, action, extras, after.reward, after.for_critic,
+                after.terminated, result.truncated, result.valid, result.finished, result.episode_return,
+            )  # fmt: skip
+
+        return jax.lax.scan(step, lanes, jax.random.split(key, self._rollout_length))
+
+    def _sequences(self, rollout: Transition, critic: Any) -> Batch:
+        """Advantages over each lane's rollout, then the same data as [sequences, unroll]."""
+        values = jax.vmap(jax.vmap(critic))
+        value, next_value = values(rollout.for_critic), values(rollout.next_critic_obs)
+        advantages = jax.vmap(lambda *x: generalized_advantage(*x, discount=self.discount, gae_lambda=self.gae_lambda), 1, 1)
+        ends = (rollout.terminated, rollout.truncated, rollout.valid)
+        advantage, target = advantages(rollout.reward * self.reward_scale, value, next_value, *ends)
+
+        def fold(x: Array) -> Array:  # [T, B, ...] -> [B · T / unroll, unroll, ...]
+            return jnp.swapaxes(x, 0, 1).reshape(-1, self.unroll_length, *x.shape[2:])
+
+        return jax.tree.map(fold, Batch(rollout, advantage, target))
+
+    def _update(self, learner: OnPolicyLearner, batch: Batch, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
+        sequences = self.num_minibatches * self.batch_size
+
+        def epoch(learner: OnPolicyLearner, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
+            shuffle_key, loss_key = jax.random.split(key)
+            order = jax.random.permutation(shuffle_key, sequences).reshape(self.num_minibatches, self.batch_size)
+
+            def minibatch(learner: OnPolicyLearner, x: tuple) -> tuple[OnPolicyLearner, dict[str, Any]]:
+                index, key = x
+                rows = jax.tree.map(lambda a: a[index].reshape(-1, *a.shape[2:]), batch)
+                return self._step(learner, rows, key)
+
+            return jax.lax.scan(minibatch, learner, (order, jax.random.split(loss_key, self.num_minibatches)))
+
+        learner, metrics = jax.lax.scan(epoch, learner, jax.random.split(key, self.num_epochs))
+        summary = {name: jnp.mean(value) for name, value in metrics.items()}
+        summary["updates_skipped"] = jnp.sum(metrics["updates_skipped"])
+        summary["log_ratio_first"] = metrics["log_ratio_max"].reshape(-1)[0]
+        return learner, summary
+
+    def _step(self, learner: OnPolicyLearner, rows: Batch, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
+        modules = (learner.policy, learner.critic)
+        params, rest = eqx.partition(modules, trainable(modules))
+        (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, rows, key)
+        updates, optimizer = self._optimizer().update(grads, learner.optimizer, params)
+        new = OnPolicyLearner(*eqx.combine(eqx.apply_updates(params, updates), rest), optimizer)
+        sound = trees.all_finite((metrics, grads))
+        metrics = {name: jnp.where(sound, value, 0.0) for name, value in metrics.items()}
+        return trees.choose(sound, new, learner), {**metrics, "updates_skipped": 1.0 - sound.astype(jnp.float32)}
+
+    def _loss(self, params: Any, rest: Any, rows: Batch, key: PRNGKeyArray) -> tuple[Float[Array, ""], dict[str, Any]]:
+        policy, critic = eqx.combine(params, rest)
+        move = rows.transition
+        weight = move.valid.astype(jnp.float32) / jnp.maximum(jnp.sum(move.valid), 1)
+        mean = lambda x: jnp.sum(weight * jnp.where(move.valid, x, 0.0))  # noqa: E731
+        advantage = _standardize(rows.advantage, mean)
+        keys = jax.random.split(key, advantage.shape[0])
+        log_ratio = jax.vmap(lambda o, a, e, k: policy.log_ratio(o, a, e, key=k))(move.obs, move.action, move.extras, keys)
+        objective = jax.vmap(jax.vmap(lambda r, a: self.trust_region.objective(r, a), (0, None)))(log_ratio, advantage)
+        value_loss = mean((jax.vmap(critic)(move.for_critic) - rows.target) ** 2)
+        policy_loss = -mean(jnp.mean(objective, axis=-1))
+        loss = policy_loss + self.value_cost * value_loss
+        metrics = {"loss/policy": policy_loss, "loss/value": value_loss}
+        for regularizer in self.regularizers:
+            cost = mean(jax.vmap(lambda o, k, r=regularizer: r.cost(policy, o, key=k))(move.obs, keys))
+            loss = loss + regularizer.coefficient * cost
+            metrics[f"cost/{type(regularizer).__name__}"] = cost
+        outside = jax.vmap(jax.vmap(lambda r: self.trust_region.outside(r)))(log_ratio)
+        metrics["clip_fraction"] = mean(jnp.mean(outside.astype(jnp.float32), axis=-1))
+        metrics["kl"] = mean(jnp.mean(jnp.expm1(log_ratio) - log_ratio, axis=-1))  # Schulman's k3 estimate
+        metrics["log_ratio_max"] = jnp.max(jnp.where(move.valid[:, None], jnp.abs(log_ratio), 0.0))
+        return loss, metrics
+
+    def _observe(self, learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
+        weight = rollout.valid.astype(jnp.float32).reshape(-1)
+        flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+        policy = learner.policy.observe(flat(rollout.obs), weight)
+        critic = learner.critic.observe(flat(rollout.for_critic), weight)
+        return OnPolicyLearner(policy, critic, learner.optimizer)
+
+
+def _standardize(advantage: Float[Array, " N"], mean: Any) -> Float[Array, " N"]:
+    center = mean(advantage)
+    return (advantage - center) / (jnp.sqrt(mean((advantage - center) ** 2)) + 1e-8)
+
+
+def _episode_metrics(rollout: Transition) -> dict[str, Float[Array, ""]]:
+    """The mean return of the whole episodes that ended in this rollout (NaN if none did), and what went wrong."""
+    finished: Bool[Array, "T B"] = rollout.finished
+    count = jnp.sum(finished)
+    total = jnp.sum(jnp.where(finished, rollout.episode_return, 0.0))
+    return {
+        "return": jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan),
+        "episodes": count.astype(jnp.float32),
+        "invalid_steps": jnp.sum(~rollout.valid).astype(jnp.float32),
+    }

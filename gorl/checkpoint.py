@@ -1,0 +1,179 @@
+"""Checkpoints: the whole state, with Orbax, committed atomically.
+
+Orbax refuses arrays of size 0 and there is no structure to store (it follows from the configuration), so a checkpoint is
+the list of non-empty array leaves, with their paths, shapes and dtypes beside them to name what does not fit. Collected
+datasets do not change: they are stored once, by the hash of their content, and referred to.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import pathlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gorl.errors import RunError
+from gorl.state import Dataset
+
+KEEP = 2
+_log = logging.getLogger(__name__)
+
+
+class CheckpointStore:
+    """The checkpoints of one run: `folder`/checkpoints and `folder`/artifacts."""
+
+    def __init__(self, folder: pathlib.Path):
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        self._artifacts = folder / "artifacts"
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False, create=True)
+        self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
+        self._hashes: dict[int, tuple[Any, str]] = {}  # id of a dataset's array -> (the array, its dataset's hash)
+
+    def save(self, number: int, state: Any, meta: dict[str, Any]) -> None:
+        """Commits `state` and `meta` as checkpoint `number`; older ones than the newest two go."""
+        state, datasets = self._split(state)
+        arrays, paths = _leaves(state)
+        stored = {f"{i:05d}": _plain(x) for i, x in enumerate(arrays)}
+        meta = {**meta, "leaves": paths, "datasets": [self._commit(d) for d in datasets]}
+        args = self._ocp.args
+        if number in self._manager.all_steps():  # one that could not be read: it is being made again
+            self._manager.delete(number)
+        self._manager.save(number, args=args.Composite(state=args.StandardSave(stored), meta=args.JsonSave(meta)))
+        self._manager.wait_until_finished()
+        self._prune()
+
+    def newest(self) -> list[int]:
+        """The numbers of the committed checkpoints, newest first."""
+        return sorted(self._manager.all_steps(), reverse=True)
+
+    def meta(self, number: int) -> dict[str, Any]:
+        return self._manager.restore(number, args=self._ocp.args.Composite(meta=self._ocp.args.JsonRestore()))["meta"]
+
+    def restore(self, number: int, template: Any) -> Any:
+        """The state of checkpoint `number`, in the structure of `template` (a tree of ShapeDtypeStruct)."""
+        meta = self.meta(number)
+        outer, datasets = self._split(template)
+        leaves, paths = _leaves(outer)
+        _compare(paths, meta["leaves"], f"checkpoint {number}")
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        wanted = {}
+        for i, leaf in enumerate(leaves):
+            data = jax.eval_shape(_plain, leaf)
+            wanted[f"{i:05d}"] = jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=device)
+        args = self._ocp.args
+        stored = self._manager.restore(number, args=args.Composite(state=args.StandardRestore(wanted)))["state"]
+        values = iter([_typed(stored[f"{i:05d}"], leaf) for i, leaf in enumerate(leaves)])
+        fill = lambda x: (next(values) if 0 not in x.shape else jnp.zeros(x.shape, x.dtype)) if _is_leaf(x) else x  # noqa: E731
+        state = jax.tree.map(fill, outer)
+        parts = iter([self._fetch(h, d) for h, d in zip(meta["datasets"], datasets, strict=True)])
+        return jax.tree.map(lambda x: next(parts) if isinstance(x, _Slot) else x, state, is_leaf=lambda x: isinstance(x, _Slot))
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _split(self, state: Any) -> tuple[Any, list[Dataset]]:
+        found: list[Dataset] = []
+
+        def take(x: Any) -> Any:
+            if isinstance(x, Dataset):
+                found.append(x)
+                return _Slot()
+            return x
+
+        return jax.tree.map(take, state, is_leaf=lambda x: isinstance(x, Dataset)), found
+
+    def _commit(self, dataset: Dataset) -> str:
+        leaves = jax.tree.leaves(dataset)
+        known = self._hashes.get(id(leaves[0]))
+        if known is not None:
+            return known[1]
+        host = [np.asarray(x) for x in leaves]
+        digest = hashlib.sha256()
+        for x in host:
+            digest.update(f"{x.shape}{x.dtype}".encode())
+            digest.update(np.ascontiguousarray(x).data)
+        name = digest.hexdigest()
+        path = self._artifacts / f"{name}.npz"
+        if not path.exists():
+            self._artifacts.mkdir(exist_ok=True)
+            part = path.with_suffix(f".part{os.getpid()}")
+            with open(part, "wb") as file:
+                np.savez(file, *host)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        self._hashes = {id(leaves[0]): (leaves[0], name)}
+        return name
+
+    def _fetch(self, name: str, template: Dataset) -> Dataset:
+        path = self._artifacts / f"{name}.npz"
+        if not path.exists():
+            raise RunError(f"{path} is missing: the checkpoint needs this dataset.")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = [jnp.asarray(file[f"arr_{i}"]) for i in range(len(file.files))]
+        dataset = jax.tree.unflatten(jax.tree.structure(template), arrays)
+        self._hashes = {id(arrays[0]): (arrays[0], name)}
+        return dataset
+
+    def _prune(self) -> None:
+        """Deletes datasets that no kept checkpoint refers to."""
+        if self._artifacts.exists():
+            used = {name for number in self.newest() for name in self.meta(number)["datasets"]}
+            for path in self._artifacts.iterdir():
+                if path.stem not in used:
+                    path.unlink(missing_ok=True)
+
+
+class _Slot:
+    """Where a dataset was taken out of a state."""
+
+
+def _is_leaf(x: Any) -> bool:
+    return eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)
+
+
+def _leaves(state: Any) -> tuple[list[Any], list[list]]:
+    """The non-empty array leaves, and [path, shape, dtype] of each."""
+    pairs = [(k, x) for k, x in jax.tree_util.tree_leaves_with_path(state) if _is_leaf(x) and 0 not in x.shape]
+    return [x for _, x in pairs], [[jax.tree_util.keystr(k), list(x.shape), str(x.dtype)] for k, x in pairs]
+
+
+def _compare(expected: list[list], found: list[list], where: str) -> None:
+    for ours, theirs in zip(expected, found):
+        if list(ours) != list(theirs):
+            raise RunError(
+                f"{where} does not fit this configuration: at {theirs[0]} it has {theirs[2]}{theirs[1]}, the configuration"
+                f" makes {ours[0]} {ours[2]}{ours[1]}. Was the run's config.gin edited?"
+            )
+    if len(expected) != len(found):
+        raise RunError(f"{where} has {len(found)} arrays, but the configuration makes {len(expected)}.")
+
+
+def _is_key(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _plain(x: Any) -> Any:
+    return jax.random.key_data(x) if _is_key(x) else x
+
+
+def _typed(x: Any, template: Any) -> Any:
+    return jax.random.wrap_key_data(x, impl=jax.random.key_impl(template)) if _is_key(template) else x
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes atomically."""
+    part = path.with_suffix(f".part{os.getpid()}")
+    with open(part, "w") as file:
+        json.dump(value, file, indent=2, default=str)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)

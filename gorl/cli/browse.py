@@ -1,0 +1,53 @@
+"""gorl browse"""
+
+import pathlib
+import signal
+import subprocess
+import sys
+from typing import Annotated, Optional
+
+import typer
+
+from gorl.cli import options
+from gorl.errors import ConfigError
+
+
+def command(
+    repo: Annotated[Optional[pathlib.Path], typer.Option("--repo", help="The folder that holds .aim (default: $GORL_AIM_REPO, else here).")] = None,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 43800,
+    debug: options.Debug = False,
+) -> None:
+    from gorl.tracking import aim, links
+
+    if not aim.available():
+        raise ConfigError("Aim is not installed (it has wheels for Python 3.11 and 3.12): pip install aim. A run's own record is its metrics.jsonl.")
+    path = aim.repository(str(repo) if repo else None)
+    if not (path / ".aim").is_dir():
+        raise ConfigError(f"{path} has no Aim repository yet: `gorl train quickstart.gin` makes one. Elsewhere? Name it with --repo.")
+    aim.index(path)
+    base = f"http://127.0.0.1:{port}"
+    typer.echo(f"Aim at {base}   (only this machine can reach it; Aim has no password. Ctrl-C ends it.)")
+    typer.echo(f"returns by stage:  {links.returns(base)}")
+    aim_command = [str(pathlib.Path(sys.executable).parent / "aim"), "up", "--repo", str(path), "-h", "127.0.0.1", "-p", str(port), "-y"]
+    output = None if debug else subprocess.DEVNULL
+    child = subprocess.Popen(aim_command, stdout=output, stderr=output, start_new_session=True)
+    old = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        code = child.wait()
+        if code:
+            raise ConfigError(f"`aim up` ended with code {code}. Is port {port} taken? Choose another with --port, or see why with --debug.")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, old)
+        _end(child)
+
+
+def _end(child: subprocess.Popen) -> None:
+    """`aim up` leaves its server behind when it alone is ended: end its whole process group."""
+    import os
+
+    try:
+        os.killpg(child.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass

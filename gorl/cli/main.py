@@ -1,0 +1,58 @@
+"""The `gorl` command."""
+
+import importlib
+import sys
+
+import typer
+
+from gorl.cli import quiet
+
+COMMANDS = {
+    "train": "Train what a gin file declares, or go on with a run.",
+    "evaluate": "Evaluate the policies of a run on fresh episodes.",
+    "browse": "Open the tracked runs in Aim.",
+    "list": "List environments, configurations, or what gin can bind.",
+    "check": "Show what a configuration would run, without running it.",
+}
+
+
+def build_app() -> typer.Typer:
+    app = typer.Typer(name="gorl", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+                      help="Declarative experiments in online reinforcement learning with generative policies.")  # fmt: skip
+    for name, text in COMMANDS.items():
+        app.command(name, help=text)(importlib.import_module(f"gorl.cli.{name}").command)
+
+    @app.callback(invoke_without_command=True)
+    def root(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
+        if version:
+            import gorl
+
+            typer.echo(f"gorl {gorl.__version__}")
+            raise typer.Exit
+
+    return app
+
+
+def main() -> None:
+    """Entry point: an error for the user is one message; a traceback needs --debug."""
+    quiet.before_imports("--debug" in sys.argv)
+    from gorl.errors import GorlError
+
+    try:
+        build_app()()
+    except GorlError as err:
+        if "--debug" in sys.argv:
+            raise
+        typer.secho(f"gorl: {err}", fg=None, err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as err:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"gorl: unexpected {type(err).__name__}: {err}\nThis is a defect of gorl or of code it was given; --debug shows the traceback.", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The interface of a decoder."""
+
+import abc
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class AbstractDecoder(eqx.Module):
+    """A conditional generative model of actions, deterministic once the latent is given. Unbatched.
+
+    A decoder is constructed as `Decoder(obs_size, action_size, key=key)` with everything else bound.
+    """
+
+    @property
+    @abc.abstractmethod
+    def latent_size(self) -> int:
+        """D_z."""
+
+    @abc.abstractmethod
+    def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
+        """The pre-squash action u."""
+
+    @abc.abstractmethod
+    def loss(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """The regression loss for one sample (obs, u) and one latent drawn for it."""
+
+    @abc.abstractmethod
+    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractDecoder":
+        """The same decoder with its input statistics taken from these observations."""

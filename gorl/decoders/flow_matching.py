@@ -1,0 +1,64 @@
+"""The flow-matching decoder."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.decoders.base import AbstractDecoder
+from gorl.decoders.samplers import AbstractSampler
+from gorl.networks import FourierTime, RunningNormalizer
+from gorl.objectives.flow import flow_matching_loss, interpolate
+
+
+@gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
+class FlowMatchingDecoder(AbstractDecoder):
+    """A velocity field v(s, x, t) along straight paths between noise (t = 1) and action (t = 0).
+
+    Source: Lipman et al., arXiv 2210.02747; as a GoRL decoder, arXiv 2512.02581. The network sees
+    [normalised observation, x_t, time embedding].
+    """
+
+    body: eqx.Module
+    normalizer: RunningNormalizer
+    time_embedding: FourierTime
+    sampler: AbstractSampler
+    action_size: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        *,
+        body: Callable,
+        normalizer: Callable,
+        time_embedding: FourierTime,
+        sampler: AbstractSampler,
+        key: PRNGKeyArray,
+    ):
+        self.body = body(obs_size + action_size + time_embedding.size, action_size, key=key)
+        self.normalizer = normalizer(obs_size)
+        self.time_embedding, self.sampler = time_embedding, sampler
+        self.action_size = action_size
+
+    @property
+    def latent_size(self) -> int:
+        return self.action_size
+
+    def velocity(self, obs: Float[Array, " D_o"], x: Float[Array, " D_a"], t: Float[Array, ""]) -> Float[Array, " D_a"]:
+        return self.body(jnp.concatenate([self.normalizer(obs), x, self.time_embedding(t)]))
+
+    def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
+        return self.sampler(lambda x, t: self.velocity(obs, x, t), latent)
+
+    def loss(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        t = jax.random.uniform(key)
+        return flow_matching_loss(self.velocity(obs, interpolate(action, latent, t), t), action, latent)
+
+    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "FlowMatchingDecoder":
+        return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))

@@ -1,0 +1,38 @@
+"""The decoder that changes nothing: the latent is the action. GoRL's stage 0, and every baseline."""
+
+import equinox as eqx
+import gin
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.decoders.base import AbstractDecoder
+
+
+@gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
+class IdentityDecoder(AbstractDecoder):
+    """u = latent."""
+
+    action_size: int = eqx.field(static=True)
+
+    def __init__(self, obs_size: int, action_size: int, *, key: PRNGKeyArray):
+        del obs_size, key
+        self.action_size = action_size
+
+    @property
+    def latent_size(self) -> int:
+        return self.action_size
+
+    def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
+        del obs
+        return latent
+
+    def loss(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """0: there is nothing to fit."""
+        del obs, action, latent, key
+        return jnp.zeros(())
+
+    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "IdentityDecoder":
+        del obs, weight
+        return self

@@ -1,0 +1,99 @@
+"""The interface of an environment."""
+
+import abc
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl import trees
+from gorl.errors import ConfigError, did_you_mean
+from gorl.state import EnvState, Spaces
+
+
+class AbstractEnvironment(eqx.Module):
+    """A task for one agent, unbatched: `jax.vmap` it. Actions are in [-1, 1]^D_a.
+
+    Fields are plain settings, so two environments of equal settings are equal and share compiled programs; whatever is
+    large (a model) is built once per setting and looked up.
+    """
+
+    @property
+    @abc.abstractmethod
+    def action_size(self) -> int: ...
+
+    @abc.abstractmethod
+    def reset(self, key: PRNGKeyArray) -> EnvState:
+        """A fresh initial state."""
+
+    @abc.abstractmethod
+    def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
+        """One control step. Must return a state of the same types as `reset` does."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What a run records about it: at least a name, and the physics implementation where there is one."""
+
+    def check(self) -> None:
+        """Raises ConfigError if the environment cannot be built. Fast: starts no device and builds no model."""
+
+    def spaces(self) -> Spaces:
+        """Sizes, from the shapes of a reset."""
+        return _spaces(self)
+
+
+@functools.lru_cache(maxsize=64)
+def _spaces(env: AbstractEnvironment) -> Spaces:
+    state = jax.eval_shape(env.reset, jax.random.key(0))
+    return Spaces(state.obs.shape[-1], state.for_critic.shape[-1], env.action_size)
+
+
+def make_state(
+    sim: Any,
+    observation: Any,
+    reward: Any,
+    done: Any,
+    *,
+    obs_key: str | None,
+    critic_obs_key: str | None,
+    physics: tuple[Any, ...] = (),
+) -> EnvState:
+    """An EnvState from what a library returned, with strong types and finite observations.
+
+    `invalid` is set where an observation, the reward or a `physics` array is not finite: what the library calls done
+    there (Playground's `done` is just isnan of the state) is not a termination.
+    """
+    obs = _pick(observation, obs_key, "obs_key")
+    critic_obs = None if critic_obs_key is None else _pick(observation, critic_obs_key, "critic_obs_key")
+    reward = jnp.asarray(reward, jnp.float32)
+    invalid = ~trees.all_finite((obs, critic_obs, reward, physics))
+    finite = lambda x: None if x is None else jnp.where(jnp.isfinite(x), x, 0.0)  # noqa: E731
+    return EnvState(
+        sim=trees.strong(sim),
+        obs=finite(obs),
+        critic_obs=finite(critic_obs),
+        reward=jnp.where(invalid, 0.0, reward),
+        terminated=(jnp.asarray(done) > 0) & ~invalid,
+        invalid=invalid,
+    )
+
+
+def _pick(observation: Any, key: str | None, field: str) -> Float[Array, " D"]:
+    if isinstance(observation, Mapping):
+        if key is None or key not in observation:
+            names = ", ".join(map(repr, observation))
+            hint = did_you_mean(key, observation) if key else ""
+            raise ConfigError(f"the environment's observations are a dict with the keys {names}; {field} = {key!r} names none of them.{hint}")
+        observation = observation[key]
+    elif key is not None and field == "critic_obs_key":
+        raise ConfigError(f"{field} = {key!r}, but the environment's observation is one array, not a dict: leave {field} at None.")
+    return jnp.asarray(observation, jnp.float32).reshape(-1)
+
+
+def like(state: Any, reference: Any) -> Any:
+    """Casts a step's simulator state to the types that reset gave it."""
+    return jax.tree.map(lambda x, r: x.astype(r.dtype) if eqx.is_array(x) and x.dtype != r.dtype else x, state, reference)

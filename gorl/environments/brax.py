@@ -1,0 +1,75 @@
+"""Brax's own environments."""
+
+import functools
+from typing import Any
+
+import gin
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.environments.base import AbstractEnvironment, like, make_state
+from gorl.environments.names import brax_names
+from gorl.environments.playground import as_items
+from gorl.errors import ConfigError, did_you_mean
+from gorl.fields import structural
+from gorl.state import EnvState
+
+BACKENDS = ("generalized", "positional", "spring", "mjx")
+
+
+@gin.register(module="gorl")
+class BraxEnvironment(AbstractEnvironment):
+    """An environment of `brax.envs` by name, such as 'ant'. `backend`: Brax's physics pipeline; `options`: passed on.
+
+    `done` is a termination. Brax's actions are in [-1, 1].
+    """
+
+    name: str = structural()
+    backend: str = structural()
+    options: tuple = structural(converter=as_items)
+    obs_key: str | None = structural()
+    critic_obs_key: str | None = structural()
+
+    @property
+    def library(self) -> Any:
+        """Brax's own environment."""
+        return _load(self.name, self.backend, self.options)
+
+    def check(self) -> None:
+        names = brax_names()
+        if self.name not in names:
+            guess = did_you_mean(self.name, names)
+            raise ConfigError(f"BraxEnvironment.name = {self.name!r}: Brax has no such environment.{guess} `gorl list environments` shows all.")
+        if self.backend not in BACKENDS:
+            raise ConfigError(f"BraxEnvironment.backend = {self.backend!r}: it is one of {', '.join(BACKENDS)}.{did_you_mean(self.backend, BACKENDS)}")
+
+    @property
+    def action_size(self) -> int:
+        return self.library.action_size
+
+    def reset(self, key: PRNGKeyArray) -> EnvState:
+        return self._state(self.library.reset(jax.random.key_data(key)))
+
+    def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
+        after = self.library.step(state.sim, action)
+        return self._state(like(after, state.sim))
+
+    def _state(self, sim: Any) -> EnvState:
+        physics = () if sim.pipeline_state is None else (sim.pipeline_state.q, sim.pipeline_state.qd) if hasattr(sim.pipeline_state, "q") else ()
+        return make_state(
+            sim, sim.obs, sim.reward, sim.done, obs_key=self.obs_key, critic_obs_key=self.critic_obs_key, physics=physics
+        )
+
+    def describe(self) -> dict[str, Any]:
+        return {"library": "brax", "name": self.name, "impl": self.backend, "options": dict(self.options)}
+
+
+@functools.lru_cache(maxsize=None)
+def _load(name: str, backend: str, options: tuple[tuple[str, Any], ...]) -> Any:
+    from brax import envs
+
+    try:
+        with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
+            return envs.get_environment(name, backend=backend, **dict(options))
+    except (TypeError, ValueError, KeyError, AttributeError) as err:
+        raise ConfigError(f"BraxEnvironment: {name!r} could not be built with backend = {backend!r}, options = {dict(options)!r}: {err}") from err

@@ -1,0 +1,118 @@
+"""Many environments at once that reset themselves, and whole episodes.
+
+A reset under vmap runs for every lane at every step, and a reset can cost hundreds of physics steps. So fresh initial
+states are made a pool at a time and each is used once; the simulator's state is touched only at steps where a lane needs
+one. `while_loop` rather than `cond`: under a second vmap (seeds) a cond runs both branches at every step.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from gorl import trees
+from gorl.environments.base import AbstractEnvironment
+from gorl.policies.agent import Agent
+from gorl.state import EnvState, Episodes, Lanes
+
+
+class StepResult(eqx.Module):
+    """What happened at one step, by lane: before any reset."""
+
+    after: EnvState  # reward, observation and termination
+    truncated: Bool[Array, " B"]
+    valid: Bool[Array, " B"]
+    finished: Bool[Array, " B"]  # a whole episode ended (a staggered first one is not whole)
+    episode_return: Float[Array, " B"]
+
+
+class LaneEnvironment(eqx.Module):
+    """`num_envs` copies of an environment with a time limit, resetting themselves.
+
+    The first episodes begin at clocks spread over the time limit, so a batch does not see one slice of an episode only.
+    """
+
+    env: AbstractEnvironment
+    num_envs: int = eqx.field(static=True)
+    episode_length: int = eqx.field(static=True)
+
+    def start(self, key: PRNGKeyArray) -> Lanes:
+        """Lanes that all wait for their first reset: no environment code runs here."""
+        size = self.num_envs
+        shapes = jax.eval_shape(lambda k: jax.vmap(lambda k: self.env.reset(k))(jax.random.split(k, size)), jax.random.key(0))
+        return Lanes(
+            env=trees.zeros(shapes),
+            needs_reset=jnp.ones((size,), bool),
+            clock=jnp.zeros((size,), jnp.int32),
+            start_clock=(jnp.arange(size, dtype=jnp.int32) * self.episode_length) // size,
+            partial=jnp.zeros((size,), bool),
+            episode_return=jnp.zeros((size,), jnp.float32),
+            pool=trees.zeros(shapes),
+            pool_used=jnp.asarray(size, jnp.int32),
+            key=key,
+        )
+
+    def refresh(self, lanes: Lanes) -> Lanes:
+        """Gives every lane that needs one a fresh initial state."""
+        return jax.lax.while_loop(lambda s: jnp.any(s.needs_reset), lambda s: self._draw(s), lanes)
+
+    def _draw(self, lanes: Lanes) -> Lanes:
+        lanes = jax.lax.while_loop(lambda s: s.pool_used >= self.num_envs, lambda s: self._fill(s), lanes)
+        rank = lanes.pool_used + jnp.cumsum(lanes.needs_reset.astype(jnp.int32)) - 1
+        take = lanes.needs_reset & (rank < self.num_envs)
+        drawn = trees.rows(lanes.pool, jnp.clip(rank, 0, self.num_envs - 1), self.num_envs)
+        return Lanes(
+            env=trees.where(take, drawn, lanes.env),
+            needs_reset=lanes.needs_reset & ~take,
+            clock=jnp.where(take, lanes.start_clock, lanes.clock),
+            start_clock=jnp.where(take, 0, lanes.start_clock),
+            partial=jnp.where(take, lanes.start_clock > 0, lanes.partial),
+            episode_return=jnp.where(take, 0.0, lanes.episode_return),
+            pool=lanes.pool,
+            pool_used=lanes.pool_used + jnp.sum(take, dtype=jnp.int32),
+            key=lanes.key,
+        )
+
+    def _fill(self, lanes: Lanes) -> Lanes:
+        key, draw = jax.random.split(lanes.key)
+        pool = trees.strong(jax.vmap(lambda k: self.env.reset(k))(jax.random.split(draw, self.num_envs)))
+        return eqx.tree_at(lambda s: (s.pool, s.pool_used, s.key), lanes, (pool, jnp.zeros((), jnp.int32), key))
+
+    def step(self, lanes: Lanes, action: Float[Array, "B D"]) -> tuple[Lanes, StepResult]:
+        """One step of every lane. Lanes whose episode ended are marked; `refresh` resets them before the next step."""
+        after = trees.strong(jax.vmap(lambda s, a: self.env.step(s, a))(lanes.env, action))
+        valid = ~after.invalid
+        clock = lanes.clock + 1
+        truncated = (clock >= self.episode_length) & ~after.terminated & valid
+        ended = after.terminated | truncated
+        total = lanes.episode_return + after.reward
+        result = StepResult(after, truncated, valid, ended & ~lanes.partial, total)
+        fields = lambda s: (s.env, s.needs_reset, s.clock, s.episode_return)  # noqa: E731
+        return eqx.tree_at(fields, lanes, (after, ended | ~valid, clock, total)), result
+
+
+def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, num_envs: int, length: int, record: bool) -> tuple:
+    """One whole episode in each of `num_envs` environments, from fresh resets.
+
+    `env` takes pre-squash actions (a SquashedEnvironment). What comes after an episode's end counts for nothing; an
+    episode whose physics diverges ends there. Returns (returns [E], lengths [E], diverged [E], Episodes or None).
+    """
+    reset_key, act_key = jax.random.split(key)
+    state = trees.strong(jax.vmap(lambda k: env.reset(k))(jax.random.split(reset_key, num_envs)))
+    alive = ~state.invalid
+    zero = jnp.zeros((num_envs,), jnp.float32)
+
+    def step(carry: tuple, key: PRNGKeyArray) -> tuple[tuple, tuple | None]:
+        state, alive, total, steps, diverged = carry
+        u = jax.vmap(lambda o, k: agent.control(o, key=k))(state.obs, jax.random.split(key, num_envs))
+        after = trees.strong(jax.vmap(lambda s, a: env.step(s, a))(state, u))
+        counts = alive & ~after.invalid
+        reward = jnp.where(counts, after.reward, 0.0)
+        row = (state.obs, u, reward, counts) if record else None
+        carry = (after, counts & ~after.terminated, total + reward, steps + counts, diverged | (alive & after.invalid))
+        return carry, row
+
+    first = (state, alive, zero, zero.astype(jnp.int32), ~alive)
+    (_, _, total, steps, diverged), rows = jax.lax.scan(step, first, jax.random.split(act_key, length))
+    episodes = Episodes(*(jnp.swapaxes(x, 0, 1) for x in rows)) if record else None
+    return total, steps, diverged, episodes

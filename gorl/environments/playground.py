@@ -1,0 +1,87 @@
+"""MuJoCo Playground's DM Control suite (Zakka et al., arXiv 2502.08844)."""
+
+import functools
+import importlib.util
+from typing import Any
+
+import gin
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.environments.base import AbstractEnvironment, like, make_state
+from gorl.environments.names import dm_control_names
+from gorl.errors import ConfigError, did_you_mean
+from gorl.fields import structural
+from gorl.state import EnvState
+
+IMPLEMENTATIONS = ("jax", "warp")
+
+
+def check_implementation(impl: str, where: str) -> None:
+    if impl not in IMPLEMENTATIONS:
+        raise ConfigError(f"{where} = {impl!r}: the physics implementations are {', '.join(map(repr, IMPLEMENTATIONS))}.{did_you_mean(impl, IMPLEMENTATIONS)}")
+    if impl == "warp" and importlib.util.find_spec("warp") is None:
+        raise ConfigError(f"{where} = 'warp' needs the package warp-lang: pip install warp-lang, or bind 'jax'.")
+
+
+def as_items(overrides: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(dict(overrides).items()))
+
+
+@gin.register(module="gorl")
+class PlaygroundEnvironment(AbstractEnvironment):
+    """A task of `mujoco_playground.dm_control_suite` by name. Its actions are in [-1, 1] already.
+
+    `impl`: MJX's physics implementation; `overrides`: Playground's own settings, such as {'ctrl_dt': 0.02};
+    `obs_key`, `critic_obs_key`: which entries of a dict observation the policy and the critic see.
+    """
+
+    name: str = structural()
+    impl: str = structural()
+    overrides: tuple = structural(converter=as_items)
+    obs_key: str | None = structural()
+    critic_obs_key: str | None = structural()
+
+    @property
+    def library(self) -> Any:
+        """Playground's own environment."""
+        return _load(self.name, self.impl, self.overrides)
+
+    def check(self) -> None:
+        names = dm_control_names()
+        if self.name not in names:
+            guess = did_you_mean(self.name, names)
+            raise ConfigError(f"PlaygroundEnvironment.name = {self.name!r}: the DM Control suite has no such task.{guess} `gorl list environments` shows all.")
+        check_implementation(self.impl, "PlaygroundEnvironment.impl")
+
+    @property
+    def action_size(self) -> int:
+        return self.library.action_size
+
+    def reset(self, key: PRNGKeyArray) -> EnvState:
+        return self._state(self.library.reset(jax.random.key_data(key)))
+
+    def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
+        after = self.library.step(state.sim, action)
+        return self._state(like(after, state.sim))
+
+    def _state(self, sim: Any) -> EnvState:
+        return make_state(
+            sim, sim.obs, sim.reward, sim.done,
+            obs_key=self.obs_key, critic_obs_key=self.critic_obs_key, physics=(sim.data.qpos, sim.data.qvel),
+        )  # fmt: skip
+
+    def describe(self) -> dict[str, Any]:
+        return {"library": "mujoco_playground", "name": self.name, "impl": self.impl, "overrides": dict(self.overrides)}
+
+
+@functools.lru_cache(maxsize=None)
+def _load(name: str, impl: str, overrides: tuple[tuple[str, Any], ...]) -> Any:
+    from mujoco_playground import dm_control_suite
+
+    try:
+        with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
+            return dm_control_suite.load(name, config_overrides={"impl": impl, **dict(overrides)})
+    except (KeyError, AttributeError, TypeError) as err:
+        known = ", ".join(dm_control_suite.get_default_config(name).keys())
+        raise ConfigError(f"PlaygroundEnvironment.overrides = {dict(overrides)!r}: Playground refused them ({err}). {name} has the settings {known}.") from err

@@ -1,0 +1,31 @@
+"""A task: an environment, its time limit, and the range of actions."""
+
+import equinox as eqx
+import gin
+
+from gorl.environments.base import AbstractEnvironment
+from gorl.environments.wrappers import SquashedEnvironment
+from gorl.errors import ConfigError
+from gorl.fields import Scalar, hyperparameter, require, structural
+
+
+@gin.register(module="gorl")
+class Task(eqx.Module):
+    """`episode_length`: control steps until an episode is cut off (a truncation, not a termination).
+
+    `action_bound`: pre-squash actions u are clipped to ± this, for the policy and as regression targets (tanh 3 = 0.995).
+    """
+
+    environment: AbstractEnvironment
+    episode_length: int = structural()
+    action_bound: Scalar = hyperparameter()
+
+    def __check_init__(self):
+        if not isinstance(self.environment, AbstractEnvironment):
+            raise ConfigError(f"Task.environment is {self.environment!r}, not an environment; did you forget '()' after its name?")
+        require(self.episode_length >= 1, f"Task.episode_length = {self.episode_length}: it must be >= 1.")
+        require(bool(self.action_bound > 0), f"Task.action_bound = {self.action_bound}: it must be > 0.")
+
+    @property
+    def squashed(self) -> SquashedEnvironment:
+        return SquashedEnvironment(self.environment, self.action_bound)

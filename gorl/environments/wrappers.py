@@ -1,0 +1,55 @@
+"""Environments around environments: where a pre-squash action, or a latent, is the action."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.decoders.base import AbstractDecoder
+from gorl.environments.base import AbstractEnvironment
+from gorl.fields import Scalar
+from gorl.policies.agent import bounded
+from gorl.state import EnvState
+
+
+class SquashedEnvironment(AbstractEnvironment):
+    """Its action is u, of any size: clipped to [-action_bound, action_bound], then tanh."""
+
+    inner: AbstractEnvironment
+    action_bound: Scalar
+
+    @property
+    def action_size(self) -> int:
+        return self.inner.action_size
+
+    def reset(self, key: PRNGKeyArray) -> EnvState:
+        return self.inner.reset(key)
+
+    def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
+        return self.inner.step(state, jnp.tanh(bounded(action, self.action_bound)))
+
+    def describe(self) -> dict[str, Any]:
+        return self.inner.describe()
+
+
+class DecodedEnvironment(AbstractEnvironment):
+    """Its action is a latent: the frozen decoder turns it into u for the environment inside.
+
+    This is how an algorithm trains GoRL's encoder without knowing of decoders: the latent is the action.
+    """
+
+    inner: AbstractEnvironment
+    decoder: AbstractDecoder
+
+    @property
+    def action_size(self) -> int:
+        return self.decoder.latent_size
+
+    def reset(self, key: PRNGKeyArray) -> EnvState:
+        return self.inner.reset(key)
+
+    def step(self, state: EnvState, action: Float[Array, " D_z"]) -> EnvState:
+        return self.inner.step(state, self.decoder(state.obs, action))
+
+    def describe(self) -> dict[str, Any]:
+        return self.inner.describe()

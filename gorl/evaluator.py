@@ -1,0 +1,50 @@
+"""Evaluation: whole episodes from fresh resets, one rule for every method."""
+
+from typing import Any
+
+import equinox as eqx
+import gin
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from gorl.environments.lanes import run_episodes
+from gorl.environments.task import Task
+from gorl.fields import require, structural
+from gorl.policies.agent import Agent
+from gorl.programs import program
+
+
+@gin.register(module="gorl")
+class Evaluator(eqx.Module):
+    """`num_envs` episodes at once, the policy's mode where `deterministic`, else sampled."""
+
+    num_envs: int = structural()
+    deterministic: bool = structural()
+
+    def __check_init__(self):
+        require(self.num_envs >= 1, f"Evaluator.num_envs = {self.num_envs}: it must be >= 1.")
+
+    def env_steps(self, task: Task) -> int:
+        return self.num_envs * task.episode_length
+
+    def returns(self, task: Task, policy: Any, decoder: Any, *, key: PRNGKeyArray) -> dict[str, Any]:
+        """Metrics of one evaluation: mean, spread and extremes of the episodes' returns. Compiled once for all phases."""
+        return evaluate((self, task, policy, decoder, key), ())
+
+
+@program
+def evaluate(fixed: tuple, state: tuple) -> dict[str, Any]:
+    del state
+    evaluator, task, policy, decoder, key = fixed
+    agent = Agent(policy, decoder, task.action_bound, evaluator.deterministic)
+    returns, lengths, diverged, _ = run_episodes(
+        task.squashed, agent, key, num_envs=evaluator.num_envs, length=task.episode_length, record=False
+    )
+    return {
+        "return": jnp.mean(returns),
+        "return_std": jnp.std(returns),
+        "return_min": jnp.min(returns),
+        "return_max": jnp.max(returns),
+        "episode_length": jnp.mean(lengths.astype(jnp.float32)),
+        "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
+    }

@@ -1,0 +1,118 @@
+"""Declarations: an experiment is a task and a list of stages, a stage a list of phases."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import equinox as eqx
+import gin
+import jax
+
+from gorl.decoders.base import AbstractDecoder
+from gorl.environments.task import Task
+from gorl.errors import ConfigError
+from gorl.fields import as_factory, instances, require
+from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.state import RunState
+from gorl.tracking.base import AbstractTracker
+
+PRECISIONS = ("highest", "high", "default")
+
+
+@gin.register(module="gorl")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Phases, run in order."""
+
+    phases: list[AbstractPhase]
+
+    def __post_init__(self):
+        object.__setattr__(self, "phases", instances(AbstractPhase, "Stage.phases")(self.phases))
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One phase in its place."""
+
+    stage: int
+    phase: int
+    declaration: AbstractPhase
+
+    @property
+    def name(self) -> str:
+        return type(self.declaration).__name__
+
+
+@gin.register(module="gorl")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What to run. The trainer executes it and knows no more than this.
+
+    `decoder`: the decoder before any was fitted. `precision`: of float32 matrix products ('highest': true float32).
+    `checkpoint_interval`: seconds between checkpoints inside a phase; every phase also ends with one.
+    `trackers`: beside the run's own record, which is always written.
+    """
+
+    task: Task
+    decoder: Any
+    stages: list[Stage]
+    seed: int
+    precision: str
+    checkpoint_interval: float
+    trackers: list[AbstractTracker]
+
+    def __post_init__(self):
+        set_field = object.__setattr__
+        set_field(self, "stages", instances(Stage, "Experiment.stages")(self.stages))
+        set_field(self, "trackers", instances(AbstractTracker, "Experiment.trackers")(self.trackers))
+        set_field(self, "decoder", as_factory(self.decoder))
+        require(isinstance(self.task, Task), f"Experiment.task is {self.task!r}, not a Task; did you forget '()' after its name?")
+        require(self.precision in PRECISIONS, f"Experiment.precision = {self.precision!r}: it is one of {', '.join(map(repr, PRECISIONS))}.")
+        require(0 <= self.seed < 2**31, f"Experiment.seed = {self.seed}: it must be in [0, 2^31).")
+        require(self.checkpoint_interval >= 0, f"Experiment.checkpoint_interval = {self.checkpoint_interval}: it must be >= 0 seconds.")
+
+    def check(self) -> None:
+        """Raises ConfigError for what cannot run. Starts no device and builds no model."""
+        self.task.environment.check()
+        require(len(self.stages) > 0, "Experiment.stages is empty: there is nothing to run.")
+        plan = Plan()
+        for step in self.steps():
+            try:
+                plan = step.declaration.check(self.task, plan)
+            except ConfigError as err:
+                raise ConfigError(f"stage {step.stage}, phase {step.phase} ({step.name}): {err}") from err
+
+    def steps(self) -> Iterator[Step]:
+        for s, stage in enumerate(self.stages):
+            for p, phase in enumerate(stage.phases):
+                yield Step(s, p, phase)
+
+    def context(self, step: Step) -> PhaseContext:
+        return PhaseContext(self.task, self.seed, step.stage, step.phase)
+
+    def units(self, step: Step) -> tuple[Unit, ...]:
+        return tuple(step.declaration.units(self.task))
+
+    def env_steps(self) -> int:
+        """Every training step of the environment, collection included."""
+        return sum(unit.env_steps for step in self.steps() for unit in self.units(step))
+
+    def initial_state(self) -> RunState:
+        spaces = self.task.environment.spaces()
+        decoder = self.decoder(spaces.observation, spaces.action, key=jax.random.key(self.seed))
+        if not isinstance(decoder, AbstractDecoder):
+            raise ConfigError(f"Experiment.decoder built a {type(decoder).__name__}, which is not an AbstractDecoder.")
+        return RunState(decoder)
+
+    def template(self, position: int, started: bool) -> Any:
+        """The shapes of the state at a phase (by its number in `steps`): its own if started, else what it will be given."""
+        steps = list(self.steps())
+
+        def state_at() -> Any:
+            run = self.initial_state()
+            for step in steps[:position]:
+                context = self.context(step)
+                run = step.declaration.finish(context, step.declaration.start(context, run))
+            return steps[position].declaration.start(self.context(steps[position]), run) if started else run
+
+        return eqx.filter_eval_shape(state_at)

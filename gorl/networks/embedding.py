@@ -1,0 +1,26 @@
+"""Embeddings of the flow or diffusion time."""
+
+import equinox as eqx
+import gin
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gorl.fields import require, structural
+
+
+@gin.register(module="gorl")
+class FourierTime(eqx.Module):
+    """t -> [cos(2^k t), sin(2^k t)], k = 0 .. frequencies - 1 (GoRL, arXiv 2512.02581: 8 numbers, no factor pi)."""
+
+    frequencies: int = structural()
+
+    def __check_init__(self):
+        require(self.frequencies >= 1, f"FourierTime.frequencies = {self.frequencies}: it must be >= 1.")
+
+    @property
+    def size(self) -> int:
+        return 2 * self.frequencies
+
+    def __call__(self, t: Float[Array, ""]) -> Float[Array, " size"]:
+        angles = t * 2.0 ** jnp.arange(self.frequencies, dtype=jnp.float32)
+        return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])

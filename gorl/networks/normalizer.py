@@ -1,0 +1,65 @@
+"""Running mean and standard deviation of observations."""
+
+from typing import Any
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gorl.fields import structural
+
+
+@gin.register(module="gorl", denylist=["size"])
+class RunningNormalizer(eqx.Module):
+    """Standardises with the mean and variance of everything seen so far.
+
+    Batches are merged by the pairwise update of Chan, Golub and LeVeque (1979): the sum of squared deviations is kept,
+    not a variance, so the estimate after many batches is that of all the data. Not trained: `trainable` leaves it out.
+    `epsilon` is added to the variance; the output is clipped to [-clip, clip] (1e999: not at all).
+    """
+
+    mean: Float[Array, " D"]
+    squares: Float[Array, " D"]  # sum of squared deviations from the mean
+    count: Float[Array, ""]  # samples seen
+    epsilon: float = structural()
+    clip: float = structural()
+
+    def __init__(self, size: int, *, epsilon: float, clip: float):
+        self.mean = jnp.zeros((size,), jnp.float32)
+        self.squares = jnp.zeros((size,), jnp.float32)
+        self.count = jnp.zeros((), jnp.float32)
+        self.epsilon, self.clip = float(epsilon), float(clip)
+
+    @property
+    def variance(self) -> Float[Array, " D"]:
+        """Population variance; 1 before any data."""
+        return jnp.where(self.count > 0, self.squares / jnp.maximum(self.count, 1.0), 1.0)
+
+    def __call__(self, x: Float[Array, " D"]) -> Float[Array, " D"]:
+        fixed = jax.lax.stop_gradient(self)
+        scaled = (x - fixed.mean) / jnp.sqrt(fixed.variance + fixed.epsilon)
+        return jnp.clip(scaled, -fixed.clip, fixed.clip)
+
+    def update(self, x: Float[Array, "N D"], weight: Float[Array, " N"]) -> "RunningNormalizer":
+        """Merges a batch; rows of weight 0 do not count."""
+        n = jnp.sum(weight)
+        mean = jnp.einsum("n,nd->d", weight, x) / jnp.maximum(n, 1.0)
+        squares = jnp.einsum("n,nd->d", weight, (x - mean) ** 2)
+        count = self.count + n
+        shift = mean - self.mean
+        share = n / jnp.maximum(count, 1.0)
+        new = (self.mean + shift * share, self.squares + squares + shift**2 * self.count * share, count)
+        return eqx.tree_at(lambda s: (s.mean, s.squares, s.count), self, new)
+
+
+def trainable(module: Any) -> Any:
+    """A filter for `eqx.partition`: the inexact arrays of a module, without those of its normalisers."""
+
+    def mark(leaf: Any) -> Any:
+        if isinstance(leaf, RunningNormalizer):
+            return jax.tree.map(lambda _: False, leaf)
+        return eqx.is_inexact_array(leaf)
+
+    return jax.tree.map(mark, module, is_leaf=lambda x: isinstance(x, RunningNormalizer))

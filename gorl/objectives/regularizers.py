@@ -1,0 +1,74 @@
+"""Costs added to a policy's objective. Each is c times a quantity of the policy's distribution at one observation.
+
+The entropy bonus is of the latent Gaussian, or of the squashed action. An L2 cost c (mean mu² + mean sigma²) beside an
+entropy bonus c_H sum(log sigma) settles at sigma = sqrt(c_H D / (2 c)); a KL to N(0, I) says directly where the latents
+should be (with an entropy coefficient of 0).
+"""
+
+import abc
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.fields import Scalar, hyperparameter
+from gorl.policies.gaussian import GaussianPolicy
+
+
+class AbstractRegularizer(eqx.Module):
+    """A cost to minimise beside the policy's objective."""
+
+    coefficient: eqx.AbstractVar[Scalar]
+
+    @abc.abstractmethod
+    def cost(self, policy: GaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+        """Before multiplication by the coefficient."""
+
+
+@gin.register(module="gorl")
+class EntropyBonus(AbstractRegularizer):
+    """-H of the policy's Gaussian, in nats."""
+
+    coefficient: Scalar = hyperparameter()
+
+    def cost(self, policy: GaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+        del key
+        return -policy.distribution(obs).entropy()
+
+
+@gin.register(module="gorl")
+class SquashedEntropyBonus(AbstractRegularizer):
+    """-H of tanh(u) where u is the policy's Gaussian: H(N) + E[sum log(1 - tanh² u)], the mean over one sample."""
+
+    coefficient: Scalar = hyperparameter()
+
+    def cost(self, policy: GaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+        distribution = policy.distribution(obs)
+        u = distribution.sample(key=key)
+        log_slope = 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))  # log(1 - tanh² u), stable
+        return -(distribution.entropy() + jnp.sum(log_slope))
+
+
+@gin.register(module="gorl")
+class LatentL2(AbstractRegularizer):
+    """mean(mu²) + mean(sigma²) over the latent's dimensions (GoRL's released code)."""
+
+    coefficient: Scalar = hyperparameter()
+
+    def cost(self, policy: GaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+        del key
+        distribution = policy.distribution(obs)
+        return jnp.mean(distribution.mean**2) + jnp.mean(distribution.std**2)
+
+
+@gin.register(module="gorl")
+class LatentKL(AbstractRegularizer):
+    """KL(pi(. | s) || N(0, I)) in nats (GoRL, arXiv 2512.02581v1)."""
+
+    coefficient: Scalar = hyperparameter()
+
+    def cost(self, policy: GaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+        del key
+        return policy.distribution(obs).kl_to_standard()

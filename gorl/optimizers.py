@@ -1,0 +1,90 @@
+"""Optax, bound in configuration files.
+
+An optax transformation is a bundle of closures: two of equal settings are different objects, and a program compiled for
+one is compiled again for the other. So `@optax.adam()` yields an `OptaxCall`: the function and its arguments, a pytree
+whose numbers are arrays. It is called inside the compiled program.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import gin
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gorl.errors import ConfigError
+from gorl.fields import as_float32, instances, structural
+
+OPTIMIZERS = ("adabelief", "adam", "adamw", "lamb", "lion", "nadam", "nadamw", "radam", "rmsprop", "sgd")
+TRANSFORMS = ("add_decayed_weights", "centralize", "clip", "clip_by_block_rms", "scale_by_adam", "scale_by_belief",
+              "scale_by_lion", "scale_by_radam", "scale_by_rms", "trace")  # fmt: skip
+SCHEDULES = ("constant_schedule", "cosine_decay_schedule", "exponential_decay", "linear_schedule",
+             "polynomial_schedule", "warmup_cosine_decay_schedule")  # fmt: skip
+
+
+class OptaxCall(eqx.Module):
+    """A call of an optax function that is yet to be made. Floats are arrays, everything else is part of the program."""
+
+    function: Callable = structural()
+    numbers: dict[str, np.ndarray]
+    options: tuple[tuple[str, Any], ...] = structural()
+
+    def __call__(self, **arguments: Any) -> Any:
+        numbers = {name: jnp.asarray(value) for name, value in self.numbers.items()}
+        return self.function(**numbers, **dict(self.options), **arguments)
+
+
+@gin.register(module="gorl")
+class Chain(eqx.Module):
+    """Several optax transformations in order, then the learning rate: `Chain.transforms = [@optax.clip(), @optax.scale_by_adam()]`."""
+
+    transforms: tuple[OptaxCall, ...] = eqx.field(converter=instances(OptaxCall, "Chain.transforms"))
+
+    def __call__(self, *, learning_rate: Any) -> optax.GradientTransformation:
+        return optax.chain(*[t() for t in self.transforms], optax.scale_by_learning_rate(learning_rate))
+
+
+Optimizer = OptaxCall | Chain
+
+
+def as_rate(value: Any) -> Any:
+    """A learning rate: a number, or a schedule such as `@optax.linear_schedule()` over optimiser updates."""
+    if isinstance(value, OptaxCall):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.ndarray)):
+        raise ConfigError(f"learning_rate is {value!r}, but it is a number or a schedule such as @optax.linear_schedule().")
+    return as_float32(value)
+
+
+def build(optimizer: Optimizer, learning_rate: Any, max_grad_norm: Any) -> optax.GradientTransformation:
+    """The transformation itself, with the gradient's global norm clipped first (inf: not at all)."""
+    rate = learning_rate() if isinstance(learning_rate, OptaxCall) else jnp.asarray(learning_rate)
+    return optax.chain(optax.clip_by_global_norm(jnp.asarray(max_grad_norm)), optimizer(learning_rate=rate))
+
+
+def _deferred(function: Callable, *, without: tuple[str, ...] = ()) -> Callable:
+    """`function` for gin: called, it returns an `OptaxCall`. The parameters `without` are the caller's."""
+    signature = inspect.signature(function)
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = [p.replace(kind=p.KEYWORD_ONLY, annotation=p.empty) for p in signature.parameters.values() if p.name not in without and p.kind not in kinds]
+
+    @functools.wraps(function)
+    def call(**arguments: Any) -> OptaxCall:
+        numbers = {k: as_float32(v) for k, v in arguments.items() if isinstance(v, float)}
+        options = tuple((k, v) for k, v in arguments.items() if k not in numbers)
+        return OptaxCall(function=function, numbers=numbers, options=options)
+
+    del call.__wrapped__
+    call.__signature__ = inspect.Signature(parameters)
+    call.__annotations__ = {}
+    return call
+
+
+for _name in OPTIMIZERS:
+    gin.external_configurable(_deferred(getattr(optax, _name), without=("learning_rate",)), name=_name, module="optax")
+for _name in (*TRANSFORMS, *SCHEDULES):
+    gin.external_configurable(_deferred(getattr(optax, _name)), name=_name, module="optax")

@@ -1,0 +1,88 @@
+"""The interface of a phase."""
+
+import abc
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+from jaxtyping import PRNGKeyArray
+
+from gorl.decoders.base import AbstractDecoder
+from gorl.environments.task import Task
+from gorl.state import RunState, Spaces
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseContext:
+    """Where a phase runs. Keys depend on seed, stage, phase and purpose alone, never on how many of them there are."""
+
+    task: Task
+    seed: int
+    stage: int
+    phase: int
+
+    def key(self, purpose: str, index: int = 0) -> PRNGKeyArray:
+        """The key for a purpose, such as 'init' or 'evaluate', and a running number within it."""
+        key = jax.random.key(self.seed)
+        for part in (self.stage, self.phase, zlib.crc32(purpose.encode()) & 0x7FFFFFFF, index):
+            key = jax.random.fold_in(key, part)
+        return key
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is known before anything runs about what a phase will be handed."""
+
+    has_policy: bool = False
+    episodes: int = 0  # in the dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """The smallest piece of a phase: what runs between two moments at which the trainer may checkpoint or stop.
+
+    `run(context, state, index) -> (state, metrics)` dispatches compiled programs and does not wait for them. `env_steps`
+    are training steps of the environment (evaluation counts apart, in `eval_steps`). `subset` labels its metrics, whose
+    natural x-axis is the environment steps taken so far or, for units that take none, the number of `units` run.
+    """
+
+    name: str
+    run: Callable[[PhaseContext, Any, int], tuple[Any, dict[str, Any]]]
+    env_steps: int = 0
+    eval_steps: int = 0
+    subset: str = "train"
+    axis: Literal["env_steps", "units"] = "env_steps"
+
+
+class AbstractPhase(eqx.Module):
+    """Something a stage does. The trainer knows no more of a phase than this.
+
+    `start` turns what the last phase left into the phase's own state, `units` is the whole list of pieces to run on it,
+    `finish` hands on. The state is one pytree of arrays with shapes that do not change from unit to unit.
+    """
+
+    def check(self, task: Task, plan: Plan) -> Plan:
+        """What this phase will leave, given what it will find. Raises ConfigError, before anything is compiled, for
+        settings that do not fit together and for a phase in the wrong place."""
+        del task
+        return plan
+
+    def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
+        """Builds the modules that this phase will make, for a check of their settings (abstractly, before anything runs).
+
+        Returns the decoder that the next phase will find.
+        """
+        del spaces, key
+        return decoder
+
+    @abc.abstractmethod
+    def units(self, task: Task) -> Sequence[Unit]: ...
+
+    @abc.abstractmethod
+    def start(self, context: PhaseContext, run: RunState) -> Any: ...
+
+    @abc.abstractmethod
+    def finish(self, context: PhaseContext, state: Any) -> RunState: ...

@@ -1,0 +1,86 @@
+"""Collect whole episodes with the current policy and decoder."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gorl import trees
+from gorl.environments.lanes import run_episodes
+from gorl.environments.task import Task
+from gorl.fields import require, structural
+from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.policies.agent import Agent
+from gorl.programs import program
+from gorl.state import Dataset, Episodes, RunState
+
+
+class CollectState(eqx.Module):
+    run: RunState
+    buffer: Episodes
+
+
+@gin.register(module="gorl")
+class CollectRollouts(AbstractPhase):
+    """`env_steps` of whole episodes (rounded up), `num_envs` at a time, each from its own fresh reset.
+
+    The policy's latents are sampled, or its mode where `deterministic`. What is kept is (s, u): the observation and the
+    pre-squash action, clipped to the task's action bound.
+    """
+
+    env_steps: int = structural()
+    num_envs: int = structural()
+    deterministic: bool = structural()
+
+    def check(self, task: Task, plan: Plan) -> Plan:
+        require(plan.has_policy, "CollectRollouts has no policy to collect with: put an ImprovePolicy phase before it.")
+        for name in ("env_steps", "num_envs"):
+            require(getattr(self, name) >= 1, f"CollectRollouts.{name} = {getattr(self, name)}: it must be >= 1.")
+        return Plan(has_policy=True, episodes=self.rounds(task) * self.num_envs)
+
+    def rounds(self, task: Task) -> int:
+        return math.ceil(self.env_steps / (self.num_envs * task.episode_length))
+
+    def units(self, task: Task) -> tuple[Unit, ...]:
+        return (Unit("collect", self.collect, env_steps=self.num_envs * task.episode_length),) * self.rounds(task)
+
+    def start(self, context: PhaseContext, run: RunState) -> CollectState:
+        task = context.task
+        spaces = task.environment.spaces()
+        lead = (self.rounds(task) * self.num_envs, task.episode_length)
+        buffer = Episodes(
+            jnp.zeros((*lead, spaces.observation)), jnp.zeros((*lead, spaces.action)), jnp.zeros(lead), jnp.zeros(lead, bool)
+        )
+        return CollectState(run, buffer)
+
+    def collect(self, context: PhaseContext, state: CollectState, index: int) -> tuple[CollectState, dict[str, Any]]:
+        run = state.run
+        first = jnp.asarray(index * self.num_envs, jnp.int32)
+        fixed = (self, context.task, run.policy, run.decoder, context.key("collect", index), first)
+        buffer, metrics = collect(fixed, state.buffer)
+        return CollectState(run, buffer), metrics
+
+    def finish(self, context: PhaseContext, state: CollectState) -> RunState:
+        del context
+        run = state.run
+        return RunState(run.decoder, run.policy, run.best, run.learner, Dataset(state.buffer))
+
+
+@program
+def collect(fixed: tuple, buffer: Episodes) -> tuple[Episodes, dict[str, Float[Array, ""]]]:
+    phase, task, policy, decoder, key, first = fixed
+    agent = Agent(policy, decoder, task.action_bound, phase.deterministic)
+    returns, _, diverged, episodes = run_episodes(
+        task.squashed, agent, key, num_envs=phase.num_envs, length=task.episode_length, record=True
+    )
+    write = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, 0)  # noqa: E731
+    metrics = {
+        "return": jnp.mean(returns),
+        "action_saturation": jnp.mean(jnp.abs(episodes.action) >= task.action_bound),
+        "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
+    }
+    return trees.strong(jax.tree.map(write, buffer, episodes)), metrics

@@ -1,0 +1,49 @@
+"""Evaluate what the last phase left, on fresh episodes that chose nothing."""
+
+from typing import Any
+
+import gin
+
+from gorl.environments.task import Task
+from gorl.evaluator import Evaluator
+from gorl.fields import require
+from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.state import RunState
+
+
+@gin.register(module="gorl")
+class Evaluate(AbstractPhase):
+    """The best and the last policy of the phase before, on the same new episodes."""
+
+    evaluator: Evaluator
+
+    def __check_init__(self):
+        require(isinstance(self.evaluator, Evaluator), f"Evaluate.evaluator is {self.evaluator!r}; did you forget '()' after its name?")
+
+    def check(self, task: Task, plan: Plan) -> Plan:
+        del task
+        require(plan.has_policy, "Evaluate has no policy to evaluate: put an ImprovePolicy phase before it.")
+        return plan
+
+    def units(self, task: Task) -> tuple[Unit, ...]:
+        steps = self.evaluator.env_steps(task)
+        return (
+            Unit("evaluate_best", self.best, eval_steps=steps, subset="final_best"),
+            Unit("evaluate_last", self.last, eval_steps=steps, subset="final_last"),
+        )
+
+    def start(self, context: PhaseContext, run: RunState) -> RunState:
+        del context
+        return run
+
+    def best(self, context: PhaseContext, run: RunState, index: int) -> tuple[RunState, dict[str, Any]]:
+        del index
+        return run, self.evaluator.returns(context.task, run.best, run.decoder, key=context.key("final"))
+
+    def last(self, context: PhaseContext, run: RunState, index: int) -> tuple[RunState, dict[str, Any]]:
+        del index
+        return run, self.evaluator.returns(context.task, run.learner.policy, run.decoder, key=context.key("final"))
+
+    def finish(self, context: PhaseContext, state: RunState) -> RunState:
+        del context
+        return state

@@ -1,0 +1,119 @@
+"""Improve the policy with an RL algorithm, in the environment that the frozen decoder makes."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import gin
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl import trees
+from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
+from gorl.decoders.base import AbstractDecoder
+from gorl.environments.task import Task
+from gorl.environments.wrappers import DecodedEnvironment
+from gorl.errors import ConfigError, did_you_mean
+from gorl.evaluator import Evaluator
+from gorl.fields import require, structural
+from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.programs import program
+from gorl.state import RunState, Snapshot, Spaces
+
+HAND_ON = {"best": lambda state: state.best.policy, "last": lambda state: state.training.learner.policy}
+
+
+class ImproveState(eqx.Module):
+    training: Any  # the algorithm's state; `.learner.policy` is the newest policy
+    decoder: AbstractDecoder
+    best: Snapshot
+
+
+@gin.register(module="gorl")
+class ImprovePolicy(AbstractPhase):
+    """Runs `algorithm` for `env_steps` (rounded up to whole iterations), evaluating before, every
+    `evaluation_interval` environment steps (rounded likewise), and after.
+
+    `reinitialize`: begin with a new learner, or go on with the last phase's. `hand_on`: the policy of the 'best'
+    evaluation of this phase goes on, or the 'last'.
+    """
+
+    algorithm: AbstractAlgorithm
+    evaluator: Evaluator
+    env_steps: int = structural()
+    evaluation_interval: int = structural()
+    reinitialize: bool = structural()
+    hand_on: str = structural()
+
+    def __check_init__(self):
+        if self.hand_on not in HAND_ON:
+            raise ConfigError(f"ImprovePolicy.hand_on = {self.hand_on!r}: it is 'best' or 'last'.{did_you_mean(self.hand_on, HAND_ON)}")
+        for name, kind in (("algorithm", AbstractAlgorithm), ("evaluator", Evaluator)):
+            value = getattr(self, name)
+            require(isinstance(value, kind), f"ImprovePolicy.{name} is {value!r}, not an object; did you forget '()' after its name?")
+
+    def check(self, task: Task, plan: Plan) -> Plan:
+        for name in ("env_steps", "evaluation_interval"):
+            require(getattr(self, name) >= 1, f"ImprovePolicy.{name} = {getattr(self, name)}: it must be >= 1.")
+        self.algorithm.check(task.episode_length)
+        return Plan(has_policy=True)
+
+    def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
+        self._learner(spaces, decoder, key=key)
+        return decoder
+
+    def _learner(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractLearner:
+        """The latent is the action."""
+        return self.algorithm.create(Spaces(spaces.observation, spaces.critic_observation, decoder.latent_size), key=key)
+
+    @property
+    def iterations(self) -> int:
+        return math.ceil(self.env_steps / self.algorithm.env_steps_per_iteration)
+
+    def units(self, task: Task) -> tuple[Unit, ...]:
+        iterate = Unit("iterate", self.iterate, env_steps=self.algorithm.env_steps_per_iteration)
+        evaluate = Unit("evaluate", self.evaluate, eval_steps=self.evaluator.env_steps(task), subset="eval")
+        interval = max(1, math.ceil(self.evaluation_interval / self.algorithm.env_steps_per_iteration))
+        units = [evaluate]
+        for i in range(1, self.iterations + 1):
+            units.append(iterate)
+            if i % interval == 0 or i == self.iterations:
+                units.append(evaluate)
+        return tuple(units)
+
+    def start(self, context: PhaseContext, run: RunState) -> ImproveState:
+        fresh = self.reinitialize or run.learner is None
+        learner = self._learner(context.task.environment.spaces(), run.decoder, key=context.key("init")) if fresh else run.learner
+        env = DecodedEnvironment(context.task.squashed, run.decoder)
+        training = self.algorithm.start(env, learner, context.task.episode_length, key=context.key("environment"))
+        best = Snapshot(learner.policy, jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0, jnp.int32))
+        return ImproveState(training, run.decoder, best)
+
+    def iterate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Any]]:
+        fixed = (self.algorithm, context.task, state.decoder, context.key("iterate", index))
+        training, metrics = iterate(fixed, state.training)
+        return ImproveState(training, state.decoder, state.best), metrics
+
+    def evaluate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Any]]:
+        policy = state.training.learner.policy
+        metrics = self.evaluator.returns(context.task, policy, state.decoder, key=context.key("evaluate", index))
+        best = keep_best((policy, metrics["return"], jnp.asarray(index, jnp.int32)), state.best)
+        return ImproveState(state.training, state.decoder, best), {**metrics, "return_best": best.value + 0.0}
+
+    def finish(self, context: PhaseContext, state: ImproveState) -> RunState:
+        del context
+        return RunState(state.decoder, HAND_ON[self.hand_on](state), state.best.policy, state.training.learner)
+
+
+@program
+def iterate(fixed: tuple, state: Any) -> tuple[Any, dict[str, Float[Array, ""]]]:
+    algorithm, task, decoder, key = fixed
+    env = DecodedEnvironment(task.squashed, decoder)
+    return algorithm.iterate(env, state, task.episode_length, key=key)
+
+
+@program
+def keep_best(fixed: tuple, best: Snapshot) -> Snapshot:
+    """Strictly greater wins; NaN loses."""
+    policy, value, index = fixed
+    return trees.choose(value > best.value, Snapshot(policy, value, index), best)

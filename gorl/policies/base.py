@@ -1,0 +1,34 @@
+"""The interface of a policy."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.networks import RunningNormalizer
+
+
+class AbstractPolicy(eqx.Module):
+    """A distribution over (latent) actions, with what an on-policy objective needs. Unbatched.
+
+    A policy is constructed as `Policy(obs_size, action_size, key=key)` with everything else bound.
+    """
+
+    normalizer: eqx.AbstractVar[RunningNormalizer]
+
+    @abc.abstractmethod
+    def sample(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], Any]:
+        """An action, and the extras that `log_ratio` will need about it."""
+
+    @abc.abstractmethod
+    def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
+        """The action for evaluation: deterministic wherever the policy has such a rule."""
+
+    @abc.abstractmethod
+    def log_ratio(self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray) -> Float[Array, " K"]:
+        """log pi(action | obs) - log pi_old(action | obs), or K surrogates of it; 0 where nothing has changed."""
+
+    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractPolicy":
+        """The same policy with its normaliser's statistics updated. Never between sampling and `log_ratio`."""
+        return eqx.tree_at(lambda p: p.normalizer, self, self.normalizer.update(obs, weight))

@@ -1,0 +1,73 @@
+"""The diagonal Gaussian policy: GoRL's encoder and PPO's policy are this one class."""
+
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.fields import require, structural
+from gorl.networks import RunningNormalizer
+from gorl.policies.base import AbstractPolicy
+from gorl.policies.distributions import DiagonalGaussian
+
+
+@gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
+class GaussianPolicy(AbstractPolicy):
+    """N(mean(s), std(s)²), one network for both.
+
+    std = clip(softplus(x + c) + min_std, min_std, max_std), with c such that x = 0 gives `initial_std`. With
+    `initial_std = 1` a latent policy starts near the N(0, I) that the decoder was fitted for.
+    (The published code has c = 0, that is an initial std of 0.69.)
+    """
+
+    body: eqx.Module
+    normalizer: RunningNormalizer
+    min_std: float = structural()
+    max_std: float = structural()
+    shift: float = structural()
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        *,
+        body: Callable,
+        normalizer: Callable,
+        min_std: float,
+        max_std: float,
+        initial_std: float,
+        key: PRNGKeyArray,
+    ):
+        require(
+            0 < min_std < initial_std <= max_std,
+            f"GaussianPolicy needs 0 < min_std < initial_std <= max_std, got {min_std}, {initial_std}, {max_std}.",
+        )
+        self.body = body(obs_size, 2 * action_size, key=key)
+        self.normalizer = normalizer(obs_size)
+        self.min_std, self.max_std = float(min_std), float(max_std)
+        self.shift = math.log(math.expm1(initial_std - min_std))
+
+    def distribution(self, obs: Float[Array, " D_o"]) -> DiagonalGaussian:
+        mean, raw = jnp.split(self.body(self.normalizer(obs)), 2)
+        std = jnp.clip(jax.nn.softplus(raw + self.shift) + self.min_std, self.min_std, self.max_std)
+        return DiagonalGaussian(mean, std)
+
+    def sample(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], Float[Array, ""]]:
+        """The extras are the action's log-probability."""
+        distribution = self.distribution(obs)
+        action = distribution.sample(key=key)
+        return action, distribution.log_prob(action)
+
+    def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
+        del key
+        return self.distribution(obs).mean
+
+    def log_ratio(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Float[Array, ""], *, key: PRNGKeyArray
+    ) -> Float[Array, " K"]:
+        del key
+        return (self.distribution(obs).log_prob(action) - extras)[None]

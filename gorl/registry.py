@@ -1,0 +1,28 @@
+"""Everything a gin file may name. `import gorl.registry` is the first line of gin_configs/parts/base.gin."""
+
+import gin
+import jax
+
+import gorl.algorithms
+import gorl.algorithms.on_policy
+import gorl.decoders
+import gorl.decoders.samplers
+import gorl.environments
+import gorl.environments.task
+import gorl.environments.toy
+import gorl.evaluator
+import gorl.experiment
+import gorl.networks
+import gorl.objectives.regularizers
+import gorl.objectives.trust_region
+import gorl.optimizers
+import gorl.phases
+import gorl.policies
+import gorl.tracking.aim  # noqa: F401
+
+# A constant hands over the function itself. gin's wrapper would be neither `is` nor `==` jax.nn.silu, and so would change
+# the structure of every module that holds it.
+for _name in ("elu", "gelu", "leaky_relu", "mish", "relu", "sigmoid", "silu", "softplus", "tanh"):
+    gin.constant(f"jax.nn.{_name}", getattr(jax.nn, _name))
+for _name in ("he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform", "orthogonal"):
+    gin.constant(f"jax.nn.initializers.{_name}", getattr(jax.nn.initializers, _name))

@@ -1,0 +1,204 @@
+"""Run folders: what a run leaves on disk, and how to use it afterwards.
+
+    config.gin              what was asked, flattened; re-runnable
+    operative_config.gin    what ran, with every default; re-runnable
+    sources/                the gin files as read
+    run.json                format, versions, git, device, command, plugins, seed
+    metrics.jsonl           the record
+    status.json             running, finished, interrupted or failed; the summary
+    checkpoints/ artifacts/ the state
+"""
+
+import datetime
+import fcntl
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+import gorl
+from gorl.checkpoint import CheckpointStore, write_json
+from gorl.errors import RunError
+
+FORMAT = 1
+PACKAGES = ("jax", "jaxlib", "equinox", "optax", "mujoco", "mujoco-mjx", "playground", "brax", "orbax-checkpoint", "gin-config", "warp-lang", "numpy")
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self.record_path = path / "metrics.jsonl"
+        self.config_path = path / "config.gin"
+        self._lock: Any = None
+
+    @classmethod
+    def create(cls, path: pathlib.Path) -> "RunFolder":
+        if path.exists() and any(path.iterdir()):
+            raise RunError(f"{path} exists and is not empty. Resume it with `gorl train --resume {path}`, or name another folder with --run-dir.")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise RunError(f"cannot make the run folder {path}: {err.strerror}. Name another with --run-dir.") from err
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: pathlib.Path) -> "RunFolder":
+        folder = cls(path)
+        if not (path / "run.json").is_file():
+            raise RunError(f"{path} is not a gorl run folder (it has no run.json).")
+        found = folder.facts().get("format")
+        if found != FORMAT:
+            raise RunError(f"{path} has run format {found}; gorl {gorl.__version__} reads format {FORMAT}. Use the gorl version named in its run.json.")
+        return folder
+
+    def lock(self) -> None:
+        """One process trains in a folder at a time. The lock goes with the process."""
+        self._lock = open(self.path / ".lock", "a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise RunError(f"another process is training in {self.path}.") from err
+
+    def facts(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / "run.json").read_text())
+        except (OSError, json.JSONDecodeError) as err:
+            raise RunError(f"cannot read {self.path / 'run.json'}: {err}") from err
+
+    def set_status(self, status: str, **summary: Any) -> None:
+        write_json(self.path / "status.json", {"status": status, **summary})
+
+    def status(self) -> dict[str, Any]:
+        path = self.path / "status.json"
+        return json.loads(path.read_text()) if path.exists() else {"status": "unknown"}
+
+
+def new_path(root: pathlib.Path, name: str) -> pathlib.Path:
+    """A folder for a new run: root/name-time, made unique."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path, i = root / f"{name}-{stamp}", 1
+    while path.exists():
+        i += 1
+        path = root / f"{name}-{stamp}-{i}"
+    return path
+
+
+def facts(**more: Any) -> dict[str, Any]:
+    """What to know about where a result comes from."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "format": FORMAT,
+        "gorl": gorl.__version__,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "git": _git(),
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count(), "cpu": _cpu(), "cores": os.cpu_count()},
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        **more,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and dirty flag of gorl's own checkout, where it is one."""
+    home = pathlib.Path(gorl.__file__).parent
+    git = ["git", "-C", str(home)]
+    try:
+        inside = subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, timeout=10)
+        if inside.returncode:
+            return None
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10).stdout.strip()
+        return {"commit": commit or None, "dirty": bool(dirty)}
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+class TrainedPolicy:
+    """A policy with its decoder. `act` takes one observation [D_o] or any batch [..., D_o]."""
+
+    def __init__(self, agent_of: Any, obs_size: int):
+        import equinox as eqx
+        import jax
+
+        self._obs_size = obs_size
+        self._agents = {d: agent_of(d) for d in (True, False)}
+        self._act = eqx.filter_jit(lambda agent, obs, keys: jax.vmap(lambda o, k: agent.act(o, key=k))(obs, keys))
+
+    def act(self, obs: Any, *, key: Any, deterministic: bool = True) -> np.ndarray:
+        """Actions in (-1, 1), [..., D_a]: of the policy's mode, or sampled with `deterministic=False`."""
+        import jax
+
+        obs = np.asarray(obs, np.float32)
+        if obs.shape[-1:] != (self._obs_size,):
+            raise ValueError(f"the policy observes {self._obs_size} numbers, got an observation of shape {obs.shape}.")
+        flat = obs.reshape(-1, self._obs_size)
+        actions = self._act(self._agents[deterministic], flat, jax.random.split(key, flat.shape[0]))
+        return np.asarray(actions).reshape(*obs.shape[:-1], -1)
+
+
+def restore(path: Any) -> tuple[Any, Any]:
+    """(experiment, RunState) of a run folder, from its newest sound checkpoint; a phase under way is finished as it stands."""
+    from gorl import config
+    from gorl.trainer import restore_newest
+
+    folder = RunFolder.open(pathlib.Path(path))
+    experiment = config.build([str(folder.config_path)], plugins=folder.facts().get("plugins", ())).experiment
+    store = CheckpointStore(folder.path)
+    try:
+        found = restore_newest(experiment, store)
+    finally:
+        store.close()
+    if found is None:
+        raise RunError(f"{path} has no checkpoint yet.")
+    position, state, _ = found
+    steps = list(experiment.steps())
+    if position.started:
+        step = steps[position.index]
+        state = step.declaration.finish(experiment.context(step), state)
+    return experiment, state
+
+
+def load(path: Any, *, which: str = "selected") -> TrainedPolicy:
+    """The trained policy of a run folder.
+
+    `which`: 'selected' (what the last phase handed on), 'best' (by evaluation in the last stage) or 'last' (after the
+    last update). Reads the run's configuration, which replaces gin's global one.
+    """
+    from gorl.policies.agent import Agent
+
+    experiment, state = restore(path)
+    policies = {"selected": state.policy, "best": state.best, "last": state.learner and state.learner.policy}
+    if which not in policies:
+        raise ValueError(f"which = {which!r}: it is 'selected', 'best' or 'last'.")
+    policy = policies[which]
+    if policy is None:
+        raise RunError(f"{path} has no policy yet: its first phase has not finished.")
+    bound = experiment.task.action_bound
+    return TrainedPolicy(lambda deterministic: Agent(policy, state.decoder, bound, deterministic), experiment.task.environment.spaces().observation)

@@ -1,0 +1,105 @@
+"""The pytrees that evolve during a run, with a shape for every field.
+
+Names of axes: T time steps, B environments, E episodes, L steps of an episode, D_o observation, D_a action, D_z latent.
+"""
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float, Int
+
+PyTree = Any
+
+
+class Spaces(eqx.Module):
+    """Sizes of what an environment shows and takes."""
+
+    observation: int = eqx.field(static=True)
+    critic_observation: int = eqx.field(static=True)
+    action: int = eqx.field(static=True)
+
+
+class EnvState(eqx.Module):
+    """One environment after a reset or a step.
+
+    `sim` is the library's own state. `terminated` means that the task ended (no value beyond it). `invalid` means that
+    the step produced a number that is not finite: the transition is to be ignored and the environment reset.
+    """
+
+    sim: PyTree
+    obs: Float[Array, "*batch D_o"]
+    critic_obs: Float[Array, "*batch D_c"] | None  # None: the critic sees `obs`
+    reward: Float[Array, "*batch"]
+    terminated: Bool[Array, "*batch"]
+    invalid: Bool[Array, "*batch"]
+
+    @property
+    def for_critic(self) -> Float[Array, "*batch D"]:
+        return self.obs if self.critic_obs is None else self.critic_obs
+
+
+class Lanes(eqx.Module):
+    """A batch of environments that reset themselves, each from a fresh initial state (see environments/lanes.py)."""
+
+    env: EnvState  # [B, ...]
+    needs_reset: Bool[Array, " B"]
+    clock: Int[Array, " B"]  # steps since the episode began
+    start_clock: Int[Array, " B"]  # clock after the next reset: > 0 only for the staggered first episode
+    partial: Bool[Array, " B"]  # the episode began with a clock > 0: it enters no statistic
+    episode_return: Float[Array, " B"]
+    pool: EnvState  # [P, ...] initial states not yet used
+    pool_used: Int[Array, ""]
+    key: Array
+
+
+class Transition(eqx.Module):
+    """What one step of a batch of environments leaves for learning. Leading axes [T, B] after a rollout."""
+
+    obs: Float[Array, "*batch D_o"]
+    critic_obs: Float[Array, "*batch D_c"] | None
+    action: Float[Array, "*batch D_z"]
+    extras: PyTree  # what the policy stored while sampling, such as log-probabilities
+    reward: Float[Array, "*batch"]
+    next_critic_obs: Float[Array, "*batch D"]  # before any reset
+    terminated: Bool[Array, "*batch"]
+    truncated: Bool[Array, "*batch"]
+    valid: Bool[Array, "*batch"]
+    finished: Bool[Array, "*batch"]  # a whole episode ended here
+    episode_return: Float[Array, "*batch"]  # its return where finished
+
+    @property
+    def for_critic(self) -> Float[Array, "*batch D"]:
+        return self.obs if self.critic_obs is None else self.critic_obs
+
+
+class Episodes(eqx.Module):
+    """Whole episodes, one a row, each from its own fresh reset. `valid` is False after an episode's end."""
+
+    obs: Float[Array, "E L D_o"]
+    action: Float[Array, "E L D_a"]  # pre-squash u
+    reward: Float[Array, "E L"]
+    valid: Bool[Array, "E L"]
+
+
+class Dataset(eqx.Module):
+    """Collected episodes that no longer change: a checkpoint stores them once and refers to them by their hash."""
+
+    episodes: Episodes
+
+
+class Snapshot(eqx.Module):
+    """The best policy of a phase so far. `value` is -inf until the first evaluation."""
+
+    policy: PyTree
+    value: Float[Array, ""]
+    iteration: Int[Array, ""]
+
+
+class RunState(eqx.Module):
+    """What one phase hands to the next."""
+
+    decoder: PyTree
+    policy: PyTree | None = None  # the one that goes on: best or last, as the phase was told
+    best: PyTree | None = None
+    learner: PyTree | None = None  # the algorithm's modules after the last update
+    dataset: Dataset | None = None

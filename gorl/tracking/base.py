@@ -1,0 +1,51 @@
+"""The interface of a tracker."""
+
+import abc
+import dataclasses
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """The metrics of one unit. `step` is what `axis` counts; `wall_s` are seconds of training so far, over all resumes."""
+
+    unit: int  # number in the whole run
+    stage: int
+    phase: str
+    kind: str  # the unit's name
+    subset: str
+    axis: Literal["env_steps", "units"]
+    env_steps: int
+    wall_s: float
+    metrics: dict[str, float]
+
+    @property
+    def step(self) -> int:
+        return self.env_steps if self.axis == "env_steps" else self.unit
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """What a tracker may show about a run."""
+
+    folder: str
+    name: str
+    study: str
+    seed: int
+    parameters: dict[str, Any]  # the configuration as nested plain values
+    config: str  # operative_config.gin
+    facts: dict[str, Any]  # versions, device, git
+    resumed: bool
+
+
+class AbstractTracker(abc.ABC):
+    """Where metrics go beside the record. Called from the training loop: it must not block, and must not raise."""
+
+    @abc.abstractmethod
+    def start(self, info: RunInfo) -> None: ...
+
+    @abc.abstractmethod
+    def log(self, entry: Entry) -> None: ...
+
+    @abc.abstractmethod
+    def close(self, status: str, summary: dict[str, Any]) -> None: ...

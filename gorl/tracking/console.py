@@ -1,0 +1,125 @@
+"""What a person sees while a run goes on: a live display, or plain lines where the output is no terminal."""
+
+import math
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from gorl.experiment import Experiment, Step
+from gorl.phases.base import Unit
+from gorl.tracking.base import Entry
+
+SILENCE = 10.0  # seconds after which a plain display says where it is
+
+
+class ConsoleDisplay:
+    """Stage, phase, progress, environment steps, steps/s, last and best return, time left."""
+
+    def __init__(self, experiment: Experiment, console: Console):
+        self._console = console
+        self._live_wanted = console.is_terminal
+        self._total = max(1, experiment.env_steps())
+        self._stages = len(experiment.stages)
+        self._weights = _weights(experiment)
+        self._all_work = max(1.0, sum(self._weights.values()))
+        self._experiment = experiment
+        self._bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), auto_refresh=False)
+        self._task = self._bar.add_task("", total=1.0)
+        self._live: Live | None = None
+        self._began = time.monotonic()
+        self._first: tuple[float, float, int] | None = None  # (time, work, env steps) when the first unit was done
+        self._where = ""
+        self._env_steps = 0
+        self._last = self._best = math.nan
+        self._spoke = 0.0
+        self._rate = math.nan
+
+    def __enter__(self) -> "ConsoleDisplay":
+        if self._live_wanted:
+            self._live = Live(self._render(), console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def progress(self, *, step: Step, unit: Unit, index: int, units: int, env_steps: int) -> None:
+        """A unit begins."""
+        where = f"stage {step.stage + 1}/{self._stages} · {step.name} · {unit.name} {index + 1}/{units}"
+        self._where, self._env_steps = where, env_steps
+        done = self._done(step, index)
+        now = time.monotonic()
+        if index > 0 and self._first is None:
+            self._first = (now, done, env_steps)
+        self._bar.update(self._task, completed=done / self._all_work)
+        self._left = self._estimate(now, done)
+        self._show(now)
+
+    def entry(self, entry: Entry) -> None:
+        """A unit's metrics have arrived."""
+        value = entry.metrics.get("return")
+        if entry.subset == "eval" and value is not None:
+            self._last = value
+            self._best = value if math.isnan(self._best) else max(self._best, value)
+            if self._live is None:
+                self._say(f"stage {entry.stage + 1}/{self._stages} · {entry.phase} · {entry.env_steps:,} steps · return {value:.1f} (best {self._best:.1f}){self._tail()}")
+
+    def _done(self, step: Step, index: int) -> float:
+        done = 0.0
+        for key, work in self._weights.items():
+            if key[:2] == (step.stage, step.phase):
+                done += work if key[2] < index else 0.0
+            elif key[:2] < (step.stage, step.phase):
+                done += work
+        return done
+
+    def _estimate(self, now: float, done: float) -> float:
+        if self._first is None or done <= self._first[1]:
+            return math.nan
+        began, work, steps = self._first
+        if now > began:
+            self._rate = (self._env_steps - steps) / (now - began)
+        return (now - began) / (done - work) * (self._all_work - done)
+
+    def _tail(self) -> str:
+        rate = "" if math.isnan(self._rate) or self._rate <= 0 else f" · {self._rate:,.0f} steps/s"
+        left = getattr(self, "_left", math.nan)
+        return rate + ("" if math.isnan(left) else f" · {_clock(left)} left")
+
+    def _render(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        self._bar.update(self._task, description=self._where)
+        table.add_row(self._bar)
+        returns = "" if math.isnan(self._last) else f" · return {self._last:.1f} (best {self._best:.1f})"
+        table.add_row(f"{self._env_steps:,} of {self._total:,} env steps{self._tail()}{returns} · {_clock(time.monotonic() - self._began)}")
+        return table
+
+    def _show(self, now: float) -> None:
+        if self._live is not None:
+            self._live.update(self._render())
+        elif now - self._spoke > SILENCE:
+            self._say(f"{self._where} · {self._env_steps:,} steps{self._tail()}")
+
+    def _say(self, line: str) -> None:
+        self._spoke = time.monotonic()
+        self._console.print(f"[{_clock(time.monotonic() - self._began)}] {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _weights(experiment: Experiment) -> dict[tuple[int, int, int], float]:
+    """The work of each unit, roughly: environment steps, an evaluation step at a third, another unit as 30,000 steps."""
+    weights = {}
+    for step in experiment.steps():
+        for i, unit in enumerate(experiment.units(step)):
+            weights[step.stage, step.phase, i] = unit.env_steps + unit.eval_steps / 3 or 30_000.0
+    return weights
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,19 @@
+"""Links into Aim's pages."""
+
+import base64
+import json
+import urllib.parse
+from typing import Any
+
+
+def encode(value: Any) -> str:
+    """Aim's encoding of an object in an address."""
+    text = urllib.parse.quote(json.dumps(value, separators=(",", ":")), safe=";,/?:@&=+$-_.!~*'()#")
+    return "O-" + base64.b64encode(text.encode()).decode().replace("=", "").replace("+", "-").replace("/", "_")
+
+
+def returns(base: str) -> str:
+    """Evaluation returns of all runs against environment steps, coloured by experiment."""
+    query = "metric.name == 'return' and metric.context.subset == 'eval'"
+    select = {"options": [], "query": "", "advancedMode": True, "advancedQuery": query}
+    return f"{base}/metrics?select={encode(select)}&grouping={encode({'color': ['run.experiment'], 'stroke': [], 'chart': []})}"
