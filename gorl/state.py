@@ -6,9 +6,11 @@ Names of axes: T time steps, B environments, E episodes, L steps of an episode, 
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array as JaxArray, Bool, Float, Int
 
 PyTree = Any
+Array = JaxArray | np.ndarray  # a state begins on the host
 
 
 class Spaces(eqx.Module):
@@ -49,7 +51,7 @@ class Lanes(eqx.Module):
     episode_return: Float[Array, " B"]
     pool: EnvState  # [P, ...] initial states not yet used
     pool_used: Int[Array, ""]
-    key: Array
+    key: JaxArray
 
 
 class Transition(eqx.Module):

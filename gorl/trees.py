@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool
 
 
@@ -18,21 +19,22 @@ def _strong(x: Any) -> Array:
     return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
 
 
+@eqx.filter_jit
 def own(tree: Any) -> Any:
     """Copies every array, so that no two leaves share a buffer and the tree can be donated."""
     return jax.tree.map(lambda x: jnp.array(x, copy=True) if eqx.is_array(x) else x, tree)
 
 
 def zeros(shapes: Any) -> Any:
-    """A tree of zeros in the shape of a tree of ShapeDtypeStruct (typed keys too)."""
+    """A tree of host zeros in the shape of a tree of ShapeDtypeStruct (typed keys too)."""
 
     def zero(s: Any) -> Any:
         if not isinstance(s, jax.ShapeDtypeStruct):
             return s
         if jnp.issubdtype(s.dtype, jax.dtypes.prng_key):
             data = jax.eval_shape(jax.random.key_data, s)
-            return jax.random.wrap_key_data(jnp.zeros(data.shape, data.dtype), impl=jax.random.key_impl(s))
-        return jnp.zeros(s.shape, s.dtype)
+            return jax.random.wrap_key_data(np.zeros(data.shape, data.dtype), impl=jax.random.key_impl(s))
+        return np.zeros(s.shape, s.dtype)
 
     return jax.tree.map(zero, shapes)
 

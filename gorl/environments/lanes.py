@@ -8,6 +8,7 @@ one. `while_loop` rather than `cond`: under a second vmap (seeds) a cond runs bo
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from gorl import trees
@@ -42,13 +43,13 @@ class LaneEnvironment(eqx.Module):
         shapes = jax.eval_shape(lambda k: jax.vmap(lambda k: self.env.reset(k))(jax.random.split(k, size)), jax.random.key(0))
         return Lanes(
             env=trees.zeros(shapes),
-            needs_reset=jnp.ones((size,), bool),
-            clock=jnp.zeros((size,), jnp.int32),
-            start_clock=(jnp.arange(size, dtype=jnp.int32) * self.episode_length) // size,
-            partial=jnp.zeros((size,), bool),
-            episode_return=jnp.zeros((size,), jnp.float32),
+            needs_reset=np.ones((size,), bool),
+            clock=np.zeros((size,), np.int32),
+            start_clock=(np.arange(size) * self.episode_length // size).astype(np.int32),
+            partial=np.zeros((size,), bool),
+            episode_return=np.zeros((size,), np.float32),
             pool=trees.zeros(shapes),
-            pool_used=jnp.asarray(size, jnp.int32),
+            pool_used=np.asarray(size, np.int32),
             key=key,
         )
 

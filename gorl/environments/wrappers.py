@@ -1,7 +1,10 @@
 """Environments around environments: where a pre-squash action, or a latent, is the action."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -12,8 +15,17 @@ from gorl.policies.agent import bounded
 from gorl.state import EnvState
 
 
+@functools.lru_cache(maxsize=64)
+def _traced_once(env: AbstractEnvironment) -> tuple[Callable, Callable]:
+    """A task's reset and step, jitted: physics is slow to trace, and every program that contains it shares one trace."""
+    return jax.jit(lambda key: env.reset(key)), jax.jit(lambda state, action: env.step(state, action))
+
+
 class SquashedEnvironment(AbstractEnvironment):
-    """Its action is u, of any size: clipped to [-action_bound, action_bound], then tanh."""
+    """Its action is u, of any size: clipped to [-action_bound, action_bound], then tanh.
+
+    The environment inside has only settings for fields, so it can be looked up (a class with array fields cannot).
+    """
 
     inner: AbstractEnvironment
     action_bound: Scalar
@@ -23,10 +35,10 @@ class SquashedEnvironment(AbstractEnvironment):
         return self.inner.action_size
 
     def reset(self, key: PRNGKeyArray) -> EnvState:
-        return self.inner.reset(key)
+        return _traced_once(self.inner)[0](key)
 
     def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
-        return self.inner.step(state, jnp.tanh(bounded(action, self.action_bound)))
+        return _traced_once(self.inner)[1](state, jnp.tanh(bounded(action, self.action_bound)))
 
     def describe(self) -> dict[str, Any]:
         return self.inner.describe()
