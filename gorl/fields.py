@@ -80,7 +80,7 @@ def instances(kind: type, where: str) -> Callable[[Sequence], tuple]:
     return convert
 
 
-def require(condition: bool, message: str) -> None:
+def require(condition: Any, message: str) -> None:
     """Raises ConfigError(message) unless the condition holds."""
     if not condition:
         raise ConfigError(message)

@@ -48,8 +48,8 @@ class AbstractEnvironment(eqx.Module):
 
 @functools.lru_cache(maxsize=64)
 def _spaces(env: AbstractEnvironment) -> Spaces:
-    state = jax.eval_shape(env.reset, jax.random.key(0))
-    return Spaces(state.obs.shape[-1], state.for_critic.shape[-1], env.action_size)
+    obs, critic_obs = jax.eval_shape(lambda key: (lambda s: (s.obs, s.for_critic))(env.reset(key)), jax.random.key(0))
+    return Spaces(obs.shape[-1], critic_obs.shape[-1], env.action_size)
 
 
 def make_state(

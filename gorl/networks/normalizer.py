@@ -46,7 +46,7 @@ class RunningNormalizer(eqx.Module):
         """Merges a batch; rows of weight 0 do not count."""
         n = jnp.sum(weight)
         mean = jnp.einsum("n,nd->d", weight, x) / jnp.maximum(n, 1.0)
-        squares = jnp.einsum("n,nd->d", weight, (x - mean) ** 2)
+        squares = jnp.einsum("n,nd->d", weight, (x - mean[None]) ** 2)
         count = self.count + n
         shift = mean - self.mean
         share = n / jnp.maximum(count, 1.0)

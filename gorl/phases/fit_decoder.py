@@ -128,7 +128,7 @@ def _split(phase: FitDecoder, dataset: Dataset, order: Int[Array, " E"]) -> tupl
     """Row numbers of the flattened [E · L] data: (training, validation)."""
     count, length = dataset.episodes.valid.shape
     held = phase.held_out(count)
-    rows = (order[:, None] * length + jnp.arange(length, dtype=jnp.int32)).reshape(-1)
+    rows = (order[:, None] * length + jnp.arange(length, dtype=jnp.int32)[None]).reshape(-1)
     return rows[held * length :], rows[: held * length]
 
 
