@@ -165,7 +165,7 @@ def _plain(x: Any) -> Any:
 
 
 def _typed(x: Any, template: Any) -> Any:
-    return jax.random.wrap_key_data(x, impl=jax.random.key_impl(template)) if _is_key(template) else x
+    return jax.random.wrap_key_data(x) if _is_key(template) else x
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -33,7 +33,7 @@ def zeros(shapes: Any) -> Any:
             return s
         if jnp.issubdtype(s.dtype, jax.dtypes.prng_key):
             data = jax.eval_shape(jax.random.key_data, s)
-            return jax.random.wrap_key_data(np.zeros(data.shape, data.dtype), impl=jax.random.key_impl(s))
+            return jax.random.wrap_key_data(np.zeros(data.shape, data.dtype))
         return np.zeros(s.shape, s.dtype)
 
     return jax.tree.map(zero, shapes)
