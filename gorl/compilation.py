@@ -3,9 +3,12 @@
 import collections
 import os
 import pathlib
+import time
 from typing import Any
 
 import jax
+
+from gorl.tracking.base import Entry
 
 _SECONDS: collections.Counter[str] = collections.Counter()
 _EVENTS = {
@@ -37,6 +40,22 @@ def use_persistent_cache() -> None:
     if not _listening:
         jax.monitoring.register_event_duration_secs_listener(_note)
         _listening = True
+
+
+class StartUp:
+    """Called with every entry of the record; keeps how long this process took to its first training step.
+
+    `first_training_step_s` counts from this object's creation (imports are done by then), and of it `trace_s`, `lower_s` and
+    `compile_or_load_s` went into the programs needed so far; `load_s` is the part of the latter that read the cache.
+    """
+
+    def __init__(self):
+        self._began = time.monotonic()
+        self.result: dict[str, float] = {}
+
+    def __call__(self, entry: Entry) -> None:
+        if not self.result and entry.kind == "iterate":
+            self.result = {"first_training_step_s": round(time.monotonic() - self._began, 3), **totals()}
 
 
 def _note(event: str, seconds: float, **_: Any) -> None:

@@ -24,10 +24,13 @@ TRANSFORMS = ("add_decayed_weights", "centralize", "clip", "clip_by_block_rms", 
               "scale_by_lion", "scale_by_radam", "scale_by_rms", "trace")  # fmt: skip
 SCHEDULES = ("constant_schedule", "cosine_decay_schedule", "exponential_decay", "linear_schedule",
              "polynomial_schedule", "warmup_cosine_decay_schedule")  # fmt: skip
+# Optax branches on the value of these in Python, so they cannot be inputs of a compiled program.
+BRANCHED_ON = ("decay_rate", "decay_steps", "peak_value", "transition_begin", "transition_steps", "warmup_steps")
 
 
 class OptaxCall(eqx.Module):
-    """A call of an optax function that is yet to be made. Floats are arrays, everything else is part of the program."""
+    """A call of an optax function that is yet to be made. Floats are arrays; everything else, and what optax branches on,
+    is part of the program."""
 
     function: Callable = structural()
     numbers: dict[str, np.ndarray]
@@ -74,7 +77,7 @@ def _deferred(function: Callable, *, without: tuple[str, ...] = ()) -> Callable:
 
     @functools.wraps(function)
     def call(**arguments: Any) -> OptaxCall:
-        numbers = {k: as_float32(v) for k, v in arguments.items() if isinstance(v, float)}
+        numbers = {k: as_float32(v) for k, v in arguments.items() if isinstance(v, float) and k not in BRANCHED_ON}
         options = tuple((k, v) for k, v in arguments.items() if k not in numbers)
         return OptaxCall(function=function, numbers=numbers, options=options)
 

@@ -91,6 +91,18 @@ def new_path(root: pathlib.Path, name: str) -> pathlib.Path:
     return path
 
 
+def begin(configuration: Any, path: pathlib.Path, *, study: str, **more: Any) -> RunFolder:
+    """A locked run folder for a configuration, with all that is known before the first step."""
+    folder = RunFolder.create(path)
+    folder.lock()
+    configuration.save(path)
+    experiment = configuration.experiment
+    plugins = [str(pathlib.Path(p).resolve()) if p.endswith(".py") else p for p in configuration.source.plugins]
+    about = {"name": path.name, "study": study, "plugins": plugins, "seed": experiment.seed, "precision": experiment.precision}
+    write_json(path / "run.json", facts(**about, environment=experiment.task.environment.describe(), **more))
+    return folder
+
+
 def facts(**more: Any) -> dict[str, Any]:
     """What to know about where a result comes from."""
     import jax

@@ -183,8 +183,9 @@ class OnPolicy(AbstractAlgorithm):
             return jax.lax.scan(minibatch, learner, (order, jax.random.split(loss_key, self.num_minibatches)))
 
         learner, metrics = jax.lax.scan(epoch, learner, jax.random.split(key, self.num_epochs))
-        summary = {name: jnp.mean(value) for name, value in metrics.items()}
-        summary["updates_skipped"] = jnp.sum(metrics["updates_skipped"])
+        skipped = metrics["updates_skipped"]
+        summary = {name: jnp.sum(value) / jnp.sum(1.0 - skipped) for name, value in metrics.items()}  # NaN if all were skipped
+        summary["updates_skipped"] = jnp.sum(skipped)
         summary["log_ratio_first"] = metrics["log_ratio_max"].reshape(-1)[0]
         return learner, summary
 

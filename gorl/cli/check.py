@@ -1,6 +1,8 @@
 """gorl check"""
 
 import itertools
+import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -16,39 +18,91 @@ def command(
     debug: options.Debug = False,
 ) -> None:
     del debug
-    from rich.console import Console
-    from rich.table import Table
-
     from gorl import config
 
     names = [*(files or []), *(gin_files or [])]
     configuration = config.build(names, bindings or [], plugins or [])
-    experiment, console = configuration.experiment, Console(soft_wrap=True)
+    experiment = configuration.experiment
+    for line in (_heading(names, configuration), "", *_table(experiment), "", *_rounded(experiment), *_changes(configuration.source)):
+        typer.echo(line)
+    for note in configuration.notes:
+        typer.echo(f"note: {note}")
+    settings = [*(f"--set {_quoted(b)}" for b in bindings or []), *(f"--plugin {_quoted(p)}" for p in plugins or [])]
+    typer.echo(f"to run it: gorl train {' '.join([*map(_quoted, names), *settings])}")
+
+
+def _quoted(word: str) -> str:
+    """For a shell; in double quotes where that will do, since strings in bindings have single ones."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+
+
+def _heading(names: list[str], configuration: Any) -> str:
+    experiment = configuration.experiment
     env = experiment.task.environment.describe()
-    console.print(f"{' '.join(names)}: {env['name']} ({env['library']}, {env.get('impl', '-')}), seed {experiment.seed}, precision {experiment.precision}", highlight=False)
-    table = Table("stage", "phase", "units", "env steps", "evaluation steps")
+    where = ", ".join(str(env[k]) for k in ("library", "impl") if k in env)
+    stages = len(experiment.stages)
+    return (
+        f"{' '.join(names)}: {env['name']} ({where}), episodes of {experiment.task.episode_length:,} steps, {stages} stage{'s' * (stages != 1)},"
+        f" seed {experiment.seed}, precision {experiment.precision}"
+    )
+
+
+def _table(experiment: Any) -> Iterator[str]:
+    """Every phase of every stage, with the environment steps it will take."""
+    rows = [("stage", "phase", "units", "env steps", "eval steps")]
+    total = 0
     for step in experiment.steps():
         units = experiment.units(step)
-        counts = [f"{len(list(group))} x {name}" for name, group in itertools.groupby(sorted(u.name for u in units))]
-        table.add_row(str(step.stage), step.name, ", ".join(counts), f"{sum(u.env_steps for u in units):,}", f"{sum(u.eval_steps for u in units):,}")
-    table.add_section()
-    evaluation = sum(u.eval_steps for s in experiment.steps() for u in experiment.units(s))
-    table.add_row("", "total", "", f"{experiment.env_steps():,}", f"{evaluation:,}")
-    console.print(table)
-    _changes(console, configuration)
-    for note in configuration.notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
-    typer.echo(f"to run it: gorl train {' '.join(names)}")
+        counts = {name: len(list(group)) for name, group in itertools.groupby(sorted(u.name for u in units))}
+        evaluation = sum(u.eval_steps for u in units)
+        total += evaluation
+        what = ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())
+        rows.append((str(step.stage), step.name, what, f"{sum(u.env_steps for u in units):,}", f"{evaluation:,}"))
+    rows.append(("", "total", "", f"{experiment.env_steps():,}", f"{total:,}"))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(f"{cell:{'>' if i > 2 else '<'}{widths[i]}}" for i, cell in enumerate(row)) for row in rows]
+    rule = "-" * len(lines[0])
+    yield from (lines[0], rule, *lines[1:-1], rule, lines[-1])
 
 
-def _changes(console: Any, configuration: Any) -> None:
-    """What the named files and --set change of the files they include."""
-    from gorl.config.mistakes import show_key
+def _rounded(experiment: Any) -> Iterator[str]:
+    """Budgets that whole units exceed."""
+    seen = set()
+    for step in experiment.steps():
+        asked, takes = getattr(step.declaration, "env_steps", None), sum(u.env_steps for u in experiment.units(step))
+        if asked is not None and takes != asked and (step.name, asked) not in seen:
+            seen.add((step.name, asked))
+            yield f"{step.name}.env_steps = {asked:_} becomes {takes:_}: whole units only."
 
-    last = {}
-    for _, key, old, new, origin in configuration.source.changes:
-        before = last[key][0] if key in last else None
-        if old is not None and repr(old) != repr(new):
-            last[key] = (before if before is not None else old, new, origin)
-    for key, (old, new, origin) in last.items():
-        console.print(f"changes {show_key(key)}: {old!r} -> {new!r}   ({origin})", markup=False, highlight=False)
+
+def _changes(source: Any) -> Iterator[str]:
+    """What each named file, and the command line, changes of what was read before it."""
+    from gorl.config.sources import COMMAND_LINE
+
+    earlier: list[str] = []
+    for name in (*source.named, COMMAND_LINE):
+        parents = [*earlier, *(source.includes.get(name, []))]
+        lines = [line for change in source.changes if change.origin.file == name and (line := _change(change, source))]
+        if parents and lines:
+            yield f"{name} changes {', '.join(parents)}:" if name != COMMAND_LINE else "--set changes:"
+            width = max(len(left) for left, _ in lines)
+            yield from (f"  {left:{min(width, 60)}s}   {right}".rstrip() for left, right in lines)
+        earlier.append(name)
+
+
+def _change(change: Any, source: Any) -> tuple[str, str] | None:
+    """('Clip.epsilon = 0.2', 'was 0.1 (parts/base.gin:3)'), or None where nothing changes."""
+    from gorl.config import tables
+    from gorl.config.text import literal
+
+    new = literal(change.new)
+    if change.before is not None:
+        old = literal(change.old)
+        if old == new:
+            return None
+        text = "was required" if tables.is_required(change.old) else f"was {old} ({change.before})"
+    elif change.inherited is not None:
+        text = f"elsewhere {literal(tables.value_of(change.inherited))} ({tables.show_key(change.inherited)}, {source.origins.get(change.inherited)})"
+    else:
+        text = ""
+    return f"{tables.show_key(change.key)} = {new}", text

@@ -1,7 +1,7 @@
 """gorl list"""
 
-import inspect
-from typing import Annotated, Any, Optional
+import textwrap
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from gorl.errors import ConfigError, did_you_mean
 
 def command(
     what: Annotated[str, typer.Argument(metavar="environments|configs|bindings", help="What to list.")],
-    name: Annotated[Optional[str], typer.Argument(metavar="NAME", help="With `bindings`: one class or function in full.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="`bindings`: one class or function in full; else a part of a name.")] = None,
     plugins: options.Plugins = None,
     debug: options.Debug = False,
 ) -> None:
@@ -22,52 +22,80 @@ def command(
     listings[what](name, plugins or [])
 
 
-def _environments(name: str | None, plugins: list[str]) -> None:
-    del name, plugins
+def _environments(part: str | None, plugins: list[str]) -> None:
+    from gorl.config import catalog
     from gorl.environments.names import brax_names, dm_control_names
 
-    typer.echo("MuJoCo Playground's DM Control suite (ENV = 'NAME'):")
-    typer.echo("  " + "\n  ".join(dm_control_names()))
-    typer.echo("Brax (Task.environment = @BraxEnvironment(), BraxEnvironment.name = 'NAME'; see parts/brax.gin):")
-    typer.echo("  " + "\n  ".join(brax_names()))
-    typer.echo("Your own: @MJCFEnvironment() for an MJCF file, or a class of yours with --plugin (docs/extending.md).")
+    catalog.names(plugins)
+    from gorl.environments.base import AbstractEnvironment
+
+    named = ("@BraxEnvironment()", "@PlaygroundEnvironment()", "@MJCFEnvironment()")
+    others = [e for e in catalog.implementations(AbstractEnvironment) if e not in named]
+    groups = {
+        "MuJoCo Playground's DM Control suite: --set \"ENV = 'NAME'\"": dm_control_names(),
+        "Brax: add parts/brax.gin, and --set \"ENV = 'NAME'\"": brax_names(),
+        "A MuJoCo model of your own: see parts/mjcf.gin": ("@MJCFEnvironment()",),
+        'Others: --set "Task.environment = NAME"': others,
+    }
+    found = {title: _matching(entries, part) for title, entries in groups.items()}
+    if not any(found.values()):
+        raise ConfigError(f"no environment has {part!r} in its name.{did_you_mean(part, [n for entries in groups.values() for n in entries])}")
+    for title, entries in found.items():
+        if entries:
+            typer.echo(title)
+            typer.echo(textwrap.fill("  ".join(entries), width=96, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
 
 
-def _configs(name: str | None, plugins: list[str]) -> None:
-    del name, plugins
+def _configs(part: str | None, plugins: list[str]) -> None:
+    del plugins
     from gorl.config import runnable_files, search_paths
 
-    for folder in search_paths()[1:]:
-        for file in runnable_files(folder):
-            first = next((line for line in (folder / file).read_text().splitlines() if line.startswith("# ") and "gorl-format" not in line), "")
-            typer.echo(f"{file:32s} {first.removeprefix('# ')}")
+    here, *others = search_paths()
+    listings = [(here, sorted(p.name for p in here.glob("*.gin"))), *((folder, runnable_files(folder)) for folder in others if folder != here)]
+    known = [file for _, files in listings for file in files]
+    if part and not _matching(known, part):
+        raise ConfigError(f"no configuration has {part!r} in its name.{did_you_mean(part, known)}")
+    for folder, files in listings:
+        if shown := _matching(files, part):
+            typer.echo(f"{folder}:")
+            for file in shown:
+                typer.echo(f"  {file:30s} {_title((folder / file).read_text(encoding='utf-8', errors='replace'))}")
     typer.echo("To see what one runs: gorl check FILE.gin. To run it: gorl train FILE.gin")
 
 
+def _title(text: str) -> str:
+    """The first sentence of the comment on top of a file."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        if "gorl-format" not in line:
+            lines.append(line.lstrip("# "))
+    return textwrap.shorten(" ".join(lines), width=110, placeholder=" ...")
+
+
+def _matching(entries: list[str] | tuple[str, ...], part: str | None) -> list[str]:
+    return [e for e in entries if not part or part.lower() in e.lower()]
+
+
 def _bindings(name: str | None, plugins: list[str]) -> None:
-    from gin import config as gc
+    from gorl.config import catalog
 
-    from gorl import registry  # noqa: F401
-    from gorl.config import mistakes
-    from gorl.config.reader import _import_plugin
-
-    for plugin in plugins:
-        _import_plugin(plugin)
-    known = sorted(mistakes.configurables())
+    known = catalog.names(plugins)
     if name is None:
+        width = max(map(len, known))
         for selector in known:
-            doc = inspect.getdoc(gc._REGISTRY.get_match(selector).wrapped) or ""
-            typer.echo(f"{selector:28s} {doc.splitlines()[0] if doc else ''}")
-        typer.echo("Constants: " + ", ".join(f"%{n}" for n, _ in gc._CONSTANTS.items() if n != "gin.REQUIRED"))
-        typer.echo("For one in full: gorl list bindings NAME")
+            typer.echo(f"{selector:{width}s}  {textwrap.shorten(catalog.entry(selector).summary, width=110, placeholder=' ...')}")
+        typer.echo(textwrap.fill("Constants: " + ", ".join(catalog.constants()), width=120, subsequent_indent="  ", break_on_hyphens=False))
+        typer.echo("One in full, with its parameters: gorl list bindings NAME")
         return
-    if name not in known:
-        raise ConfigError(f"nothing is called {name!r}.{did_you_mean(name, known)}")
-    target: Any = gc._REGISTRY.get_match(name).wrapped
-    typer.echo(f"{name}\n\n{inspect.getdoc(target) or ''}\n")
-    signature = inspect.signature(target)
-    for parameter in mistakes.parameters(name):
-        p = signature.parameters[parameter]
-        kind = "" if p.annotation is p.empty else f": {inspect.formatannotation(p.annotation)}"
-        default = "" if p.default is p.empty else f" = {p.default!r}"
-        typer.echo(f"  {name}.{parameter}{kind}{default}")
+    entry = catalog.entry(name)
+    typer.echo(f"{entry.name}\n\n{entry.doc}\n")
+    if not entry.parameters:
+        typer.echo("It has no parameters to bind.")
+    width = max((len(p.name) for p in entry.parameters), default=0) + len(entry.name) + 1
+    for p in entry.parameters:
+        default = "" if p.default is None else f" = {p.default}"
+        typer.echo(f"  {f'{entry.name}.{p.name}':{width}s}  {p.kind}{default}")
+        for detail in filter(None, (p.doc, f"one of {', '.join(p.choices)}" if p.choices else "")):
+            typer.echo(textwrap.fill(detail, width=112, initial_indent=" " * 8, subsequent_indent=" " * 8))

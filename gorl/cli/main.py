@@ -1,11 +1,15 @@
 """The `gorl` command."""
 
 import importlib
+import shlex
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from gorl.cli import quiet
+from gorl.errors import ConfigError
 
 COMMANDS = {
     "train": "Train what a gin file declares, or go on with a run.",
@@ -16,8 +20,16 @@ COMMANDS = {
 }
 
 
+class _Commands(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0].endswith(".gin"):
+            words = " ".join(map(shlex.quote, args))
+            raise ConfigError(f"{args[0]} is a file, not a command. Did you mean gorl train {words}, or gorl check {words}?")
+        return super().resolve_command(ctx, args)
+
+
 def build_app() -> typer.Typer:
-    app = typer.Typer(name="gorl", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    app = typer.Typer(name="gorl", cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                       help="Declarative experiments in online reinforcement learning with generative policies.")  # fmt: skip
     for name, text in COMMANDS.items():
         app.command(name, help=text)(importlib.import_module(f"gorl.cli.{name}").command)

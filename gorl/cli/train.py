@@ -41,16 +41,9 @@ def _start(names: list[str], bindings: list[str], plugins: list[str], run_dir: p
 
     configuration = config.build(names, bindings, plugins)
     stem = pathlib.Path(names[0]).stem
-    folder = runs.RunFolder.create(run_dir or runs.new_path(pathlib.Path("runs"), stem))
-    folder.lock()
-    configuration.save(folder.path)
-    used = [str(pathlib.Path(p).resolve()) if p.endswith(".py") else p for p in configuration.source.plugins]
-    imports = time.monotonic() - _STARTED
-    facts = runs.facts(name=folder.path.name, study=stem, plugins=used, seed=configuration.experiment.seed, imports_s=round(imports, 3))
-    experiment = configuration.experiment
-    facts |= {"environment": experiment.task.environment.describe(), "precision": experiment.precision}
-    runs.write_json(folder.path / "run.json", facts)
-    return _execute(configuration, folder, facts, aim, resumed=False)
+    imports = round(time.monotonic() - _STARTED, 3)
+    folder = runs.begin(configuration, run_dir or runs.new_path(pathlib.Path("runs"), stem), study=stem, imports_s=imports)
+    return _execute(configuration, folder, folder.facts(), aim, resumed=False)
 
 
 def _resume(path: pathlib.Path, aim: bool) -> int:
@@ -80,12 +73,14 @@ def _execute(configuration: Any, folder: Any, facts: dict[str, Any], aim: bool, 
     from gorl.tracking.console import ConsoleDisplay
     from gorl.trainer import Interrupted, Trainer
 
+    start_up = compilation.StartUp()
     compilation.use_persistent_cache()
     quiet.quiet_warp()
     experiment, console = configuration.experiment, Console(soft_wrap=True)
     trackers = experiment.trackers if aim else ()
-    study = facts["study"]
-    info = RunInfo(str(folder.path.absolute()), facts["name"], study, experiment.seed, configuration.parameters(), configuration.operative, facts, resumed)
+    info = RunInfo(
+        str(folder.path.absolute()), facts["name"], facts["study"], experiment.seed, configuration.parameters(), configuration.operative, facts, resumed
+    )
     _say_hello(console, experiment, folder, facts, resumed)
     for tracker in trackers:
         tracker.start(info)
@@ -93,18 +88,16 @@ def _execute(configuration: Any, folder: Any, facts: dict[str, Any], aim: bool, 
     folder.set_status("running", pid=os.getpid())
     try:
         with ConsoleDisplay(experiment, console) as display:
-            Trainer(experiment, folder, [*(t.log for t in trackers), display.entry], display.progress).run()
+            Trainer(experiment, folder, [start_up, display.entry, *(t.log for t in trackers)], display.progress).run()
         status, code = "finished", 0
     except Interrupted as stop:
         status, code = "interrupted", 128 + stop.signal
         console.print(f"{signal.Signals(stop.signal).name}: the state is saved.", highlight=False)
     finally:
         table, summary = final_table(folder.record_path)
-        summary["compilation"] = compilation.totals()
-        folder.set_status(status, **summary)
-        flat = {k: v for k, v in summary.items() if isinstance(v, (int, float)) and math.isfinite(v)}
+        folder.set_status(status, **summary, start_up=start_up.result, compilation=compilation.totals())
         for tracker in trackers:
-            tracker.close(status, flat)
+            tracker.close(status, {k: v for k, v in summary.items() if math.isfinite(v)})
     if code == 0 and table is not None:
         console.print(table)
     _say_goodbye(console, folder, status, bool(trackers))

@@ -6,4 +6,5 @@ of gin, so gin-config is pinned to 0.5.0.
 """
 
 from gorl.config.build import Configuration as Configuration, build as build
-from gorl.config.reader import FORMAT as FORMAT, read as read, runnable_files as runnable_files, search_paths as search_paths
+from gorl.config.files import FORMAT as FORMAT, runnable_files as runnable_files, search_paths as search_paths
+from gorl.config.reader import read as read

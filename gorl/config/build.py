@@ -1,18 +1,23 @@
 """Builds the experiment that a configuration declares, and saves the configuration."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
 import gin
 import jax
-from gin import config as gc
 
-from gorl.config import checks, mistakes
-from gorl.config.reader import FORMAT, Source, read
+from gorl.config import checks, mistakes, tables
+from gorl.config.files import FORMAT
+from gorl.config.reader import read
+from gorl.config.sources import Source
+from gorl.config.text import render
+from gorl.decoders.base import AbstractDecoder
 from gorl.errors import ConfigError
+from gorl.fields import Factory, require
 from gorl.state import Spaces
 
 _SIZES = Spaces(3, 3, 2)  # any sizes will do to call every factory once
@@ -27,27 +32,42 @@ class Configuration:
     config: str
     operative: str
     notes: tuple[str, ...]
+    tables: tables.Snapshot
 
     def save(self, folder: pathlib.Path) -> None:
         """config.gin, operative_config.gin and the files as read."""
-        (folder / "config.gin").write_text(_headed(self.config, "What was asked, with every include resolved."))
-        (folder / "operative_config.gin").write_text(_headed(self.operative, "What ran, with every default."))
+        plugins = "".join(f" --plugin {p}" for p in self.source.plugins)
+        again = f"Run it again: gorl train THIS_FILE{plugins}"
+        for name, what, text in (
+            ("config.gin", "What was asked, with every include resolved.", self.config),
+            ("operative_config.gin", "What ran, with every default.", self.operative),
+        ):
+            (folder / name).write_text(f"# gorl-format: {FORMAT}\n# {what} {again}\n\n{text}", encoding="utf-8")
         (folder / "sources").mkdir()
         for i, (path, text) in enumerate(self.source.texts.items()):
-            (folder / "sources" / f"{i:02d}-{pathlib.Path(path).name}").write_text(text)
+            (folder / "sources" / f"{i:02d}-{pathlib.Path(path).name}").write_text(text, encoding="utf-8")
 
     def macros(self) -> dict[str, Any]:
         """The macros' values, as plain data."""
-        return {scope: _plain(v["value"]) for (scope, selector), v in gc._CONFIG.items() if selector == "gin.macro"}
+        return {scope: self._plain(v["value"]) for (scope, selector), v in self.tables.bound.items() if selector == tables.MACRO}
 
     def parameters(self) -> dict[str, Any]:
         """The whole operative configuration as nested plain data: {'macros': …, 'gin': {name: {parameter: value}}}."""
         tree: dict[str, Any] = {}
-        for (scope, selector), values in gc._OPERATIVE_CONFIG.items():
+        for (scope, selector), values in self.tables.taken.items():
             if not selector.startswith("gin."):
-                name = "/".join(filter(None, (scope, selector.removeprefix("gorl."))))
-                tree[name] = {k: _plain(v) for k, v in values.items()}
+                name = "/".join(filter(None, (scope, tables.show_name(selector))))
+                tree[name] = {k: self._plain(v) for k, v in values.items()}
         return {"macros": self.macros(), "gin": tree}
+
+    def _plain(self, value: Any) -> Any:
+        with self.tables.active():
+            value = tables.resolved(value)
+        if isinstance(value, (list, tuple)):
+            return [self._plain(v) for v in value]
+        if isinstance(value, dict):
+            return {str(k): self._plain(v) for k, v in value.items()}
+        return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
 
 
 def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Configuration:
@@ -57,19 +77,21 @@ def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[
     program.
     """
     source = read(files, bindings, plugins)
-    checks.check_values(source)
     try:
         experiment = gin.get_configurable("gorl.Experiment")()
         experiment.check()
         _build_modules(experiment)
-    except ConfigError as err:
-        raise ConfigError(mistakes.locate(_without_call_stack(str(err)), source)) from err
-    except (TypeError, ValueError, RuntimeError) as err:
-        if "configurable" not in str(err):
-            raise
-        raise ConfigError(mistakes.explain(_without_call_stack(str(err)), source)) from err
+    except RecursionError as err:
+        raise ConfigError(mistakes.explain_circle(source)) from err
+    except Exception as err:
+        if mistakes.is_explicable(err):
+            raise ConfigError(mistakes.explain_build(err, source)) from err
+        raise
     notes = tuple(checks.check_effects(source))
-    return Configuration(experiment, source, gin.config_str(), gin.operative_config_str(), notes)
+    now = tables.Snapshot.take()
+    for factory in _factories(experiment):
+        factory.function = _pinned(factory.function, now)
+    return Configuration(experiment, source, render(now.bound), render(now.taken), notes, now)
 
 
 def _build_modules(experiment: Any) -> None:
@@ -77,9 +99,9 @@ def _build_modules(experiment: Any) -> None:
 
     def modules(sizes: Spaces) -> Any:
         key = jax.random.key(0)
-        decoder = experiment.decoder(sizes.observation, sizes.action, key=key)
+        decoder = _decoder(experiment.decoder(sizes.observation, sizes.action, key=key), "Experiment.decoder")
         for step in experiment.steps():
-            decoder = step.declaration.create(sizes, decoder, key=key)
+            decoder = _decoder(step.declaration.create(sizes, decoder, key=key), f"{step.name}.decoder")
         return decoder
 
     try:
@@ -87,27 +109,34 @@ def _build_modules(experiment: Any) -> None:
     except ConfigError:
         raise
     except Exception as err:
-        if "configurable" in str(err) and ("missing" in str(err) or "Required bindings" in str(err) or "macro" in str(err)):
+        if mistakes.is_missing(err):
             raise
         eqx.filter_eval_shape(modules, experiment.task.environment.spaces())
 
 
-def _without_call_stack(message: str) -> str:
-    """Without gin's own 'In call to configurable' lines."""
-    return "\n".join(line for line in message.splitlines() if not line.strip().startswith("In call to configurable")).strip()
+def _decoder(module: Any, where: str) -> AbstractDecoder:
+    require(isinstance(module, AbstractDecoder), f"{where} builds {type(module).__name__}, which is not a decoder.")
+    return module
 
 
-def _headed(text: str, what: str) -> str:
-    return f"# gorl-format: {FORMAT}\n# {what} Run it again: gorl train THIS_FILE\n\n{text}"
+def _factories(value: Any) -> Iterator[Factory]:
+    """The factories in the fields of an experiment."""
+    if isinstance(value, Factory):
+        yield value
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _factories(getattr(value, field.name, None))
+    elif isinstance(value, (list, tuple)):
+        for v in value:
+            yield from _factories(v)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, (bool, int, float, str, type(None))):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, gc.ConfigurableReference) and value.selector == "gin.macro" and value.config_key in gc._CONFIG:
-        return _plain(gc._CONFIG[value.config_key]["value"])
-    return repr(value)
+def _pinned(function: Callable, now: tables.Snapshot) -> Callable:
+    """The function, called with the bindings of this moment whatever gin has read since."""
+
+    @functools.wraps(function, updated=())
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with now.active():
+            return function(*args, **kwargs)
+
+    return call

@@ -1,122 +1,167 @@
-"""Bindings that cannot mean what they say: of the wrong type, still required, or without any effect."""
+"""Bindings that cannot mean what they say: unset, still required, of the wrong type, or without any effect."""
 
-import inspect
-import types
-import typing
 from typing import Any
 
-from gin import config as gc
-
-from gorl.config.mistakes import show_key
-from gorl.config.reader import COMMAND_LINE, Key, Source
+from gorl.config import kinds, tables
+from gorl.config.mistakes import at
+from gorl.config.sources import COMMAND_LINE, Source
+from gorl.config.tables import Key, show_key, show_name
+from gorl.config.text import literal
 from gorl.errors import ConfigError, did_you_mean
+from gorl.fields import Factory
 
-_PLAIN = (bool, int, float, str, type(None))
+
+def _raise(problems: list[str], heading: str) -> None:
+    """One problem, or a list of them under a heading."""
+    unique = list(dict.fromkeys(problems))
+    if unique:
+        raise ConfigError(unique[0] if len(unique) == 1 else f"{len(unique)} {heading}:\n  " + "\n  ".join(unique))
+
+
+def check_macros(source: Source) -> None:
+    """Every %MACRO is set, and none stands for itself."""
+    users: dict[str, list[Key]] = {}
+    for key, value in tables.bindings():
+        for name in filter(None, map(tables.macro_name, tables.references(value))):
+            users.setdefault(name, []).append(key)
+    unset = {name: keys for name, keys in users.items() if not tables.is_bound((name, tables.MACRO, "value"))}
+    _raise([_unset(name, keys, source) for name, keys in unset.items()], "macros are not set")
+    for name in users:
+        _check_circle(name, (), source)
+
+
+def _unset(name: str, keys: list[Key], source: Source) -> str:
+    macros = [key[0] for key, _ in tables.bindings() if key[1] == tables.MACRO]
+    close = did_you_mean(f"%{name}", [f"%{m}" for m in (*macros, *tables.constants())])
+    if found := tables.matches(name):
+        close = f" A class or function is written with @: @{show_name(found[0])}()."
+    elif not close:
+        close = f" Write a line {name} = value." if name.isupper() else " A macro is written in UPPER_CASE, and set by a line NAME = value."
+    return f"{at(source.origins.get(k) for k in keys[:3])}: %{name} is not set.{close}"
+
+
+def _check_circle(name: str, within: tuple[str, ...], source: Source) -> None:
+    key = (name, tables.MACRO, "value")
+    if name in within:
+        circle = " -> ".join(f"%{n}" for n in (*within[within.index(name) :], name))
+        raise ConfigError(f"{source.origins[key]}: {name} stands for itself ({circle}). Give it a value.")
+    for inner in filter(None, map(tables.macro_name, tables.references(tables.value_of(key)))):
+        _check_circle(inner, (*within, name), source)
 
 
 def check_values(source: Source) -> None:
-    """Types that gin does not check, and %gin.REQUIRED inside a container."""
-    for (scope, selector), bound in gc._CONFIG.items():
-        hints = _hints(gc._REGISTRY[selector].wrapped)
-        for name, value in bound.items():
-            key = (scope, selector, name)
-            value, at = through_macros(value, key, source)
-            if any(repr(v) == "%gin.REQUIRED" for v in gc._iterate_flattened_values(value)):
-                raise ConfigError(f"{at}: {show_key(key)} still contains %gin.REQUIRED. Give it a value in a file or with --set.")
-            _check_type(key, value, hints.get(name, Any), at)
+    """%gin.REQUIRED that nothing replaced, and types, which gin does not check."""
+    required = [_required(key, source) for key, value in tables.bindings() if any(tables.is_required(v) for v in tables.references(value))]
+    _raise(required, "values are missing")
+    wrong = []
+    for key, value in tables.bindings():
+        hint = kinds.annotations(tables.target(key[1])).get(key[2], Any)
+        if found := kinds.mismatch(hint, tables.resolved(value)):
+            wrong.append(_wrong_type(key, found, source))
+    _raise(wrong, "values have the wrong type")
 
 
-def _hints(target: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError, AttributeError):
-        return {}
+def _required(key: Key, source: Source) -> str:
+    name = show_key(key)
+    what = "is required, and nothing sets it" if tables.is_required(tables.value_of(key)) else "still has %gin.REQUIRED in it"
+    return f'{source.origins[key]}: {name} {what}. Set it in your file, or with --set "{name} = ...".'
 
 
-def _check_type(key: Key, value: Any, hint: Any, at: Any) -> None:
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
-    if not isinstance(value, _PLAIN) or not all(o in _PLAIN or _is_array(o) for o in options):
-        return
-    allowed = {o for o in options if o in _PLAIN} | ({int} if float in options else set())
-    if type(value) in allowed:
-        return
-    wanted = " or ".join(sorted("None" if o is type(None) else o.__name__ for o in options if o in _PLAIN))
-    fix = ""
-    if int in allowed and isinstance(value, float) and value == value and abs(value) < 1e300 and value.is_integer():
-        fix = f" Write {int(value):_}."
-    elif str in allowed:
-        fix = f" Write '{value}'."
-    elif isinstance(value, str):
-        fix = " Write it without quotes."
-    raise ConfigError(f"{at}: {show_key(key)} = {value!r}, but {key[2]} is of type {wanted}.{fix}")
-
-
-def _is_array(option: Any) -> bool:
-    return isinstance(option, type) and option.__module__.partition(".")[0] in ("numpy", "jax", "jaxlib", "jaxtyping")
-
-
-def through_macros(value: Any, key: Key, source: Source) -> tuple[Any, Any]:
-    """The value behind %MACRO, and where it was written."""
-    at = source.origins.get(key, "?")
-    while isinstance(value, gc.ConfigurableReference) and value.selector == "gin.macro" and value.config_key in gc._CONFIG:
-        macro = value.config_key
-        value = gc._CONFIG[macro]["value"]
-        at = source.origins.get((*macro, "value"), at)
-    return value, at
+def _wrong_type(key: Key, found: tuple[str, Any, Any], source: Source) -> str:
+    path, hint, value = found
+    _, setter = tables.through_macros(tables.value_of(key), key)
+    name = show_key(key) + path
+    kind = "must be the class itself, which is called later" if Factory in kinds.options(hint) else f"must be of type {kinds.label(hint)}"
+    what = f"but it {kind}" if setter == key else f"but it is the value of {name}, which {kind}"
+    shown = name if setter == key else show_key(setter) + path
+    return f"{source.origins.get(setter)}: {shown} = {literal(value)}, {what}.{kinds.fix(hint, value)}"
 
 
 def check_effects(source: Source) -> list[str]:
-    """Raises ConfigError for bindings that no call consumed; returns notes on harmless ones. Call after building.
+    """Raises ConfigError for bindings that no call took; returns notes on harmless ones. Call after building.
 
     What is typed on the command line must matter. Files may also speak of parts that this run does not use, and of
     values that a more specific scope overrides everywhere.
     """
-    used, entered, seen = _consumed()
-    macros = {scope for scope, selector, _ in used if selector == "gin.macro"}
-    errors, notes = [], []
-    for (scope, selector), bound in gc._CONFIG.items():
-        for name in bound:
-            key = (scope, selector, name)
-            if key in used:
-                continue
-            grave, text = _verdict(key, entered, seen, macros)
-            origin = source.origins.get(key)
-            line = f"{origin}: {text}"
-            (errors if grave or (origin and origin.file == COMMAND_LINE) else notes).append(line)
-    if errors:
-        what = "a binding has" if len(errors) == 1 else f"{len(errors)} bindings have"
-        raise ConfigError(f"{what} no effect:\n  " + "\n  ".join(errors))
-    return notes
+    run = _Run(source)
+    errors: list[str] = []
+    notes: dict[tuple[str, str], list[str]] = {}
+    for key, _ in tables.bindings():
+        if key in run.used:
+            continue
+        origin = source.origins[key]
+        grave, what, fix = run.verdict(key)
+        if grave or origin.file == COMMAND_LINE:
+            shown = "" if key[1] == tables.MACRO else f"{show_key(key)} has no effect: "
+            errors.append(f"{origin}: {shown}{what}.{fix}")
+        else:
+            notes.setdefault((origin.file, what), []).append(str(origin.line))
+    _raise(errors, "bindings have no effect")
+    return [f"{file}:{', '.join(lines)}: {what}." for (file, what), lines in notes.items()]
 
 
-def _verdict(key: Key, entered: set[str], seen: dict[str, set[str]], macros: set[str]) -> tuple[bool, str]:
-    scope, selector, name = key
-    shown = show_key(key)
-    if selector == "gin.macro":
-        guess = did_you_mean(scope, macros, cutoff=0.8)
-        return bool(guess), f"nothing reads %{scope}.{guess}"
-    short = selector.removeprefix("gorl.")
-    if scope not in entered:
-        return True, f"{shown}: scope '{scope}' is never entered.{did_you_mean(scope, entered - macros)}"
-    if selector not in seen:
-        return False, f"{shown}: {short} is not part of this run."
-    if name not in seen[selector]:
-        return True, f"{shown}: the code always passes {name} itself."
-    return False, f"{shown}: every use is overridden by a more specific scope."
+class _Run:
+    """What the calls took: bindings, scopes that were entered, and by class or function the scopes it was called in."""
 
+    def __init__(self, source: Source):
+        self.source = source
+        references = [r for change in source.changes for r in tables.references(change.new)]
+        self.written = {s for r in references for s in tables.outward("/".join(r.scopes))}  # even in bindings since replaced
+        self.used: set[Key] = set()
+        self.scopes = {""}
+        self.called: dict[str, set[str]] = {}
+        self.taken: dict[str, set[str]] = {}
+        for (scope, selector), values in tables.taken().items():
+            self.called.setdefault(selector, set()).add(scope)
+            self.taken.setdefault(selector, set()).update(values)
+            if selector not in (tables.MACRO, tables.CONSTANT):
+                self.scopes.update(tables.outward(scope))
+            self.used.update(key for name in values if (key := tables.in_effect(selector, name, scope)))
 
-def _consumed() -> tuple[set[Key], set[str], dict[str, set[str]]]:
-    """(bindings that some call took, scopes that were entered, parameters taken by configurable)."""
-    used: set[Key] = set()
-    entered = {""}
-    seen: dict[str, set[str]] = {}
-    for (scope, selector), values in gc._OPERATIVE_CONFIG.items():
-        parts = scope.split("/") if scope else []
-        prefixes = ["/".join(parts[:i]) for i in range(len(parts), -1, -1)]  # most specific first, as gin resolves
-        entered.update(prefixes)
-        seen.setdefault(selector, set()).update(values)
-        for name in values:
-            taken = next((p for p in prefixes if name in gc._CONFIG.get((p, selector), {})), None)
-            if taken is not None:
-                used.add((taken, selector, name))
-    return used, entered, seen
+    def verdict(self, key: Key) -> tuple[bool, str, str]:
+        """(whether it is surely a mistake, what is wrong, the fix) for a binding that was not used."""
+        scope, selector, name = key
+        if selector == tables.MACRO:
+            close = did_you_mean(scope, {k[0] for k in self.used if k[1] == tables.MACRO}, cutoff=0.8)
+            return bool(close), f"nothing uses %{scope}", close or " Remove this line, or use the macro."
+        short = show_name(selector)
+        if scope not in self.scopes:
+            return scope not in self.written, f"nothing is built in scope {scope!r}", self._scopes_hint(scope, short)
+        if selector not in self.called:
+            return False, f"{short} is not part of this run", f" To use it, some binding must refer to it, as in {self._example(selector)}."
+        if name not in self.taken[selector]:
+            return True, f"the code always passes {name} itself", " Remove this line."
+        if not any(scope in tables.outward(s) for s in self.called[selector]):
+            return self._built_elsewhere(scope, selector)
+        over = {k for s in self.called[selector] if scope in tables.outward(s) and (k := tables.in_effect(selector, name, s)) and k != key}
+        names = [f"{show_key(k)} ({self.source.origins.get(k)})" for k in sorted(over)[:4]]
+        return False, "overridden everywhere by more specific bindings", f" Change those: {', '.join(names)}."
+
+    def _scopes_hint(self, scope: str, short: str) -> str:
+        last = scope.split("/")[-1]
+        if "/" in scope and last in self.scopes:
+            return f" A reference such as @{last}/{short} replaces the scope it is used in. Bind {last}/{short}, or refer to @{scope}/{short}."
+        known = sorted(self.scopes - {""})
+        close = did_you_mean(scope, known, cutoff=0.85)
+        return f"{close} This run has the scopes {', '.join(known)}." if known else " This run has no scopes."
+
+    def _built_elsewhere(self, scope: str, selector: str) -> tuple[bool, str, str]:
+        """The scope exists and the class is used, but not there: surely a mistake if no reference could have done it."""
+        short = show_name(selector)
+        refs = [r for _, value in tables.bindings() for r in tables.references(value) if r.configurable.selector == selector]
+        what = f"{short} is not built in scope {scope!r}"
+        if any(r.evaluate and not r.scopes for r in refs):
+            return False, what, f" Nothing in {scope} refers to it."
+        written = " and ".join(sorted({literal(r) for r in refs})[:4])
+        why = "a reference's own scope replaces the one around it" if any(r.scopes for r in refs) else "without () it is built later, outside every scope"
+        return True, what, f" It is written {written}: {why}. Refer to it as @{scope}/{short} there."
+
+    def _example(self, selector: str) -> str:
+        """A binding of this run that could name a class."""
+        reference = f"@{show_name(selector)}()"
+        for owner in sorted(self.called):
+            for name, hint in kinds.annotations(tables.target(owner)).items():
+                if name in tables.parameters(owner) and reference in kinds.choices(hint):
+                    listed = kinds.label(hint).startswith("list")
+                    return f"{show_name(owner)}.{name} = {f'[{reference}]' if listed else reference}"
+        return f"Thing.parameter = {reference}"

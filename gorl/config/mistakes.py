@@ -1,153 +1,218 @@
 """What gin's messages mean, and how to write what was meant."""
 
-import difflib
-import inspect
 import re
+from collections.abc import Iterable
 from typing import Any
 
-from gin import config as gc
+from gorl.config import tables
+from gorl.config.sources import Origin, Source
+from gorl.config.tables import Key
+from gorl.config.text import literal
+from gorl.errors import ConfigError, did_you_mean
 
-from gorl.errors import did_you_mean
-
-_LITERALS = {"true": "True", "false": "False", "none": "None", "null": "None", "inf": "1e999", "nan": "None"}
-
-
-def show_key(key: tuple[str, str, str]) -> str:
-    """A binding's name as one writes it: `stage0/Clip.epsilon`, or a macro's name."""
-    scope, selector, parameter = key
-    if selector == "gin.macro":
-        return scope
-    short = selector.removeprefix("gorl.")
-    return f"{scope}/{short}.{parameter}" if scope else f"{short}.{parameter}"
+_FRAME = re.compile(r"In call to configurable '([^']+)' \(.*?\)(?: in scope '([^']*)')?$")
+_MISSING = re.compile(
+    r"(?:(\w+)(?:\.__init__)?\(\) )?missing (?:\d+|a) required (?:positional |keyword-only )?arguments?|Required bindings for `([\w.]+)` not provided"
+)
 
 
-def configurables() -> set[str]:
-    """Every name that can be written for a class or function."""
-    names = {selector for selector, _ in gc._REGISTRY.items() if not selector.startswith("gin.")}
-    return {n.removeprefix("gorl.") for n in names}
+def guess(word: str, words: Iterable[str]) -> str:
+    """' Did you mean X?': the near ones, or else the less near."""
+    words = list(words)
+    return did_you_mean(word, words, cutoff=0.8) or did_you_mean(word, words)
 
 
-def parameters(selector: str) -> list[str]:
-    """The parameters of a configurable that gin may bind."""
-    entry = gc._REGISTRY.get_match(selector)
-    names = list(inspect.signature(entry.wrapped).parameters)
-    return [n for n in names if n not in (entry.denylist or ()) and n != "self"]
+def require_name(name: str) -> None:
+    """Raises ConfigError unless the name stands for one class or function."""
+    found = tables.matches(name)
+    if len(found) == 1:
+        return
+    if found:
+        raise ConfigError(f"{name} may be {' or '.join(found)}. Write one of these; or if one is yours, give it another name.")
+    if name in tables.constants():
+        raise ConfigError(f"{name} is a constant. Write %{name}.")
+    *scopes, short = name.split(".")
+    if tables.matches(short):
+        raise ConfigError(f"nothing is called {name!r}. A scope is separated by /: did you mean {'/'.join((*scopes, short))}?")
+    raise ConfigError(f"nothing is called {name!r}.{guess(name, tables.configurables())} `gorl list bindings` shows every name; --plugin MODULE adds your own.")
 
 
-def explain_macro_name(name: str) -> str:
-    """`Phasesteps = 3`: a macro's name in lower case is nearly always a binding without its dot."""
-    bindings = {f"{c}.{p}" for c in configurables() for p in parameters(c)}
-    close = difflib.get_close_matches(name, bindings, n=1, cutoff=0.8)
-    return f"{name} = ... has no dot, so it sets a macro, and macros are written in UPPER_CASE." + (f" Did you mean {close[0]}?" if close else "")
+def explain(err: Exception) -> str:
+    """An error of gin while it reads a name, in our words."""
+    message = str(err.args[0] if isinstance(err, KeyError) and err.args else err).partition("\n  In bindings string")[0].strip().strip('"')
+    if match := re.search(r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message):
+        return _no_parameter(*match.groups())
+    if match := re.search(r"Configurable '([\w.]+)' has denylisted kwarg '(\w+)'", message):
+        selector = tables.matches(match[1])[0]
+        return f"{tables.show_name(selector)}.{match[2]} cannot be bound: the code passes it itself.{_has(selector)} Remove this binding."
+    if match := re.search(r"No configurable matching reference '@([\w./]+)|Ambiguous selector '([\w.]+)'", message):
+        try:
+            require_name(match[1] or match[2])
+        except ConfigError as better:
+            return str(better)
+    return message
 
 
-def explain(message: str, source: Any, text: str = "") -> str:
-    """gin's message, in words that name the fix."""
-    message = message.strip().strip('"').strip()
-    for pattern, answer in _ANSWERS:
-        if match := re.search(pattern, message):
-            return answer(match, source, text)
-    return f"{message}{_located(message, source)}"
+def _no_parameter(name: str, wrong: str) -> str:
+    selector = tables.matches(name)[0]
+    known = tables.parameters(selector)
+    text = f"{tables.show_name(selector)} has no parameter {wrong!r}.{guess(wrong, known) or _has(selector)}"
+    if wrong == "learning_rate" and selector.startswith("optax."):
+        return f"{text} The phase or algorithm that uses the optimiser has it: OnPolicy.learning_rate or FitDecoder.learning_rate."
+    return text
 
 
-def _parameter(match: re.Match, source: Any, text: str) -> str:
-    del source, text
-    name, wrong = match[1], match[2]
-    known = parameters(name)
-    guess = did_you_mean(wrong, known) or f" It has: {', '.join(known)}."
-    if wrong == "learning_rate" and name.startswith("optax."):
-        guess = " The phase or algorithm that uses the optimiser has it: OnPolicy.learning_rate or FitDecoder.learning_rate."
-    return f"{name.removeprefix('gorl.')} has no parameter {wrong!r}.{guess}"
+def _has(selector: str) -> str:
+    known = tables.parameters(selector)
+    return f" It has {', '.join(known)}." if known else " It has none that can be bound."
 
 
-def _configurable(match: re.Match, source: Any, text: str) -> str:
-    del source
-    name = match[1]
-    return f"nothing is called {name!r}.{did_you_mean(name, configurables())} `gorl list bindings` shows all names; a module of your own is named with --plugin."
+def explain_macro_name(scope: str, name: str) -> str:
+    """`Phasesteps = 3`: without a dot it is a macro, and a macro's name in another case is nearly always a slip."""
+    whole = "/".join(filter(None, (scope, name)))
+    dotted = {f"{tables.show_name(s)}.{p}" for s in tables.registered() for p in tables.parameters(s)}
+    if close := did_you_mean(whole, dotted, cutoff=0.8):
+        return f"{whole} has no dot between Thing and parameter.{close}"
+    if scope and name.isupper():
+        return f"a macro has no scope: no use of %{name} would look {whole} up. Bind what uses it: {scope}/Thing.parameter = value."
+    macros = [key[0] for key, _ in tables.bindings() if key[1] == tables.MACRO]
+    owners = sorted(d for d in dotted if d.split(".")[-1] == name)
+    fix = did_you_mean(name, macros, cutoff=0.8) or (f" Did you mean {' or '.join(owners[:3])}?" if owners else "")
+    return f"{whole} has no dot, so it would set a macro, and macros are written in UPPER_CASE.{fix or f' Write Thing.{name}, or {name.upper()}.'}"
 
 
-def _macro(match: re.Match, source: Any, text: str) -> str:
-    del text
-    name = match[1]
-    known = {key[0] for key in source.origins if key[1] == "gin.macro"} | {n for n, _ in gc._CONSTANTS.items()}
-    users = [str(o) for key, o in source.origins.items() if _mentions(gc._CONFIG[key[0], key[1]][key[2]], name)]
-    return f"%{name} is never set (used at {', '.join(users[:3]) or 'an unknown place'}).{did_you_mean(name, known)}"
+def at(origins: Iterable[Origin | None]) -> str:
+    """'main.gin:4' or 'main.gin:4 and main.gin:5'."""
+    return " and ".join(dict.fromkeys(str(o) for o in origins if o is not None))
 
 
-def _mentions(value: Any, macro: str) -> bool:
-    return any(isinstance(v, gc.ConfigurableReference) and v.scoped_selector == f"{macro}/gin.macro" for v in gc._iterate_flattened_values(value))
+def is_missing(err: Exception) -> bool:
+    """Whether a call lacked an argument that a file can bind."""
+    return _lacking(str(err)) is not None
 
 
-def _token(match: re.Match, source: Any, text: str) -> str:
-    del source
-    token = match[1] if match.re.groups and match[1] else _value_of(text)
-    if token.lower() in _LITERALS:
-        return f"{token!r} is not a value. Write {_LITERALS[token.lower()]}."
-    if re.fullmatch(r"[A-Za-z_][\w.]*\(\)", token) or token in configurables():
-        return f"{token!r} is not a value. A class or function needs @ in front: @{token}."
-    return f"{token!r} is not a value. A string needs quotes ('{token}'); a class or function needs @; a macro needs %."
+def _lacking(message: str) -> tuple[str, str] | None:
+    """The (complete selector, scope) of a call that lacked an argument."""
+    if match := _MISSING.search(message):
+        frame = next((m for m in map(_FRAME.search, message.splitlines()) if m), None)
+        selector = _selector_called(match[1] or match[2] or (frame[1] if frame else ""))
+        return (selector, (frame[2] if frame else "") or "") if selector else None
+    return None
 
 
-def _value_of(text: str) -> str:
-    return text.partition("=")[2].partition("#")[0].strip()
+def is_explicable(err: Exception) -> bool:
+    """Whether an error comes of the configuration, and not of a defect in gorl."""
+    return isinstance(err, ConfigError) or _FRAME.search(str(err).splitlines()[-1] if str(err) else "") is not None or is_missing(err)
 
 
-def _required(match: re.Match, source: Any, text: str) -> str:
-    del text
-    names = re.findall(r"'([\w./]+)'", match[2]) or [match[2]]
-    owner = match[1].removeprefix("gorl.")
-    at = [str(source.origins[k]) for k in source.origins if k[1].split(".")[-1] == owner.split(".")[-1] and k[2] in names]
-    places = f" (declared at {', '.join(at)})" if at else ""
-    return "a value is required and missing: " + ", ".join(f"{owner}.{n}" for n in names) + f"{places}. Bind it in a file or with --set."
+def _selector_called(name: str) -> str | None:
+    """The registered class or function whose own name this is, if it is one."""
+    found = [s for s in tables.registered() if s.split(".")[-1] == name.split(".")[-1]]
+    return found[0] if len(found) == 1 else None
 
 
-def _required_override(match: re.Match, source: Any, text: str) -> str:
-    del text
-    name = match[1].removesuffix(".value").removesuffix("/macro")
-    name = name.removesuffix("/gin.macro").removeprefix("gorl.")
-    at = [str(o) for key, o in source.origins.items() if show_key(key).split("/")[-1] == name.split("/")[-1]]
-    return f"{name} is required{f' (declared at {at[-1]})' if at else ''} and nothing sets it. Bind it in a file or with --set \"{name} = ...\"."
+def explain_build(err: Exception, source: Source) -> str:
+    """An error raised while the experiment was built: what, where it was bound, and the fix."""
+    lines = str(err).splitlines()
+    frames = [m.groups() for m in map(_FRAME.search, lines) if m]
+    body = "\n".join(line for line in lines if not _FRAME.search(line)).partition("\n  No values supplied by Gin")[0].strip()
+    name, scope = (frames[0][0], frames[0][1] or "") if frames else ("", "")
+    selector = _selector_called(name)
+    if lacking := _lacking(str(err)):
+        return _missing(*lacking, source)
+    if isinstance(err, ConfigError) or selector is None:
+        return locate(body, source, selector, scope)
+    kind = "" if isinstance(err, ValueError) else f"{type(err).__name__}: "
+    end = "" if body.endswith((".", "?", "!", ")")) else "."
+    return locate(f"{tables.show_name(selector)} cannot be built: {kind}{body}{end}", source, selector, scope)
 
 
-def _missing_positional(match: re.Match, source: Any, text: str) -> str:
-    del source, text
-    owner, names = match[1].split(".")[0], re.findall(r"'(\w+)'", match[2])
-    return "a value is missing: " + ", ".join(f"{owner}.{n}" for n in names) + " has no default and nothing binds it. Bind it in a file or with --set."
+def _missing(selector: str, scope: str, source: Source) -> str:
+    """A parameter without default that nothing binds; or a module built where its class was to be handed over."""
+    users = [(key, ref) for key, value in tables.bindings() for ref in tables.references(value) if ref.configurable.selector == selector]
+    users = [u for u in users if "/".join(u[1].scopes) == scope] or [u for u in users if not u[1].scopes] or users
+    shown = tables.show_name(selector)
+    place = at(source.origins.get(key) for key, _ in users[:3])
+    prefix = f"{place}: " if place else ""
+    called = literal(users[0][1]) if users else f"@{shown}()"
+    needed = [n for n, p in tables.parameters(selector).items() if p.default is p.empty or repr(p.default) == "%gin.REQUIRED"]
+    names = [n for n in needed if tables.in_effect(selector, n, scope) is None]
+    if not names:
+        later = ", ".join(tables.runtime_parameters(selector))
+        return f"{prefix}{called} is built too early: the code calls it later, with {later}. Write it without (): {called.removesuffix('()')}."
+    elsewhere = sorted({s for s, sel in tables.bound() if sel == selector and s and all(tables.in_effect(selector, n, s) for n in names)})
+    others = [f"@{s}/{shown}" for s in elsewhere]
+    instead = guess(called, others) or (f" Did you mean {' or '.join(others)}?" if others else "")
+    it = "it" if len(names) == 1 else "them"
+    write = " and ".join(f"{called.strip('@()')}.{n} = ..." for n in names[:2])
+    return f"{prefix}{called} needs {', '.join(names)}, and nothing binds {it}.{instead} Write {write}, in a file or with --set."
 
 
-def _syntax(hint: str) -> Any:
-    return lambda match, source, text: f"{match[0]} {hint}"
+def locate(message: str, source: Source, selector: str | None = None, scope: str = "") -> str:
+    """A message with the places of the bindings that it names: in front if it is one, else behind.
+
+    `selector` and `scope` are of the call that failed, where they are known: then all its bindings are meant if the
+    message names none.
+    """
+    named = _keys_named(message)
+    if selector is not None:
+        words = set(re.findall(r"\w+", message))
+        own = [key for p in tables.parameters(selector) if (key := tables.in_effect(selector, p, scope))]
+        named = [k for k in own if k in named] or named or [k for k in own if k[2] in words] or own
+    found = {tables.show_key(k): source.origins.get(tables.through_macros(tables.value_of(k), k)[1]) for k in named}
+    places = {key: origin for key, origin in found.items() if origin is not None}
+    if not places:
+        users = [key for key, value in tables.bindings() for r in tables.references(value) if r.configurable.selector == selector]
+        places = {tables.show_key(key): source.origins[key] for key in users[:1]}
+    if not places:
+        return message
+    if len(set(places.values())) == 1:
+        return f"{next(iter(places.values()))}: {message}"
+    order = [change.origin for change in source.changes]
+    latest = sorted(places.items(), key=lambda item: order.index(item[1]), reverse=True)
+    return f"{message} ({'; '.join(f'{key} is set at {origin}' for key, origin in latest[:6])})"
 
 
-_ANSWERS = (
-    (r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", _parameter),
-    (r"No configurable matching (?:reference )?'@?([\w./]+?)(?:\(\))?'", _configurable),
-    (r"No values supplied by Gin or caller for arguments", lambda m, s, t: m.string),
-    (r"No bindings specified for '([\w./]+)/gin\.macro'", _macro),
-    (r"Failed to parse token '([\w.]+)'", _token),
-    (r"malformed node or string()", _token),
-    (r"Unable to parse value", lambda m, s, t: f"{_value_of(t)!r} is not a value gin knows: numbers, 'strings', True, None, lists, dicts, @Class(), %MACRO."),
-    (r"Required bindings for `([\w./]+)` not provided in config: (\[.*\])", _required),
-    (r"([\w./]+) set to `%gin\.REQUIRED` but not subsequently overridden", _required_override),
-    (r"(\w+(?:\.__init__)?)\(\) missing \d+ required (?:positional|keyword-only) arguments?: ([^\n]*)", _missing_positional),
-    (r"Expected '\)'", _syntax("gin has no arguments in parentheses: write @Thing() and bind Thing.parameter.")),
-    (r"Expected newline", _syntax("One binding a line; gin has no arithmetic and no list repetition.")),
-    (r"Expected ',' or '\]'", _syntax("A list is not closed before here.")),
-    (r"EOF in multi-line statement", _syntax("A bracket is never closed.")),
-    (r"Invalid identifier name|unindent does not match|unexpected indent", _syntax("Inside `Thing:` every line is indented alike and reads `parameter = value`.")),
-    (r"Couldn't parse statement", _syntax("A line reads `Thing.parameter = value`, `MACRO = value`, `Thing:` or `include 'file.gin'`.")),
-    (r"is denylisted|denylist", lambda m, s, t: "the code passes this parameter itself; it cannot be bound."),
-)  # fmt: skip
-
-
-def _located(message: str, source: Any) -> str:
-    """Where the bindings were made that a message names."""
+def _keys_named(message: str) -> list[Key]:
+    """The bindings that a message speaks of: `Clip.epsilon = 0.0`, or `OnPolicy: ... num_envs ...`."""
+    words = set(re.findall(r"\w+", message))
     found = []
-    for name in dict.fromkeys(re.findall(r"\b([A-Z]\w*\.\w+)\b", message)):
-        found += [f"{show_key(k)} set at {o}" for k, o in source.origins.items() if show_key(k).split("/")[-1] == name]
-    return f" ({'; '.join(found[:4])})" if found else ""
+    for key, value in tables.bindings():
+        if key[1] == tables.MACRO:
+            continue
+        name = f"{tables.show_name(key[1])}.{key[2]}"
+        if match := re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)(?: = ([^,;:]+))?", message):
+            found.append((key, match[1], tables.resolved(value)))
+        elif key[2] in words and re.search(rf"(?<![\w.(]){re.escape(tables.show_name(key[1]))}(?!\w|\.\w)", message):
+            found.append((key, None, None))
+    exact = [key for key, said, value in found if said is not None and _same(said, value)]
+    return exact or [key for key, *_ in found]
 
 
-def locate(message: str, source: Any) -> str:
-    """A message with the places of the bindings it names."""
-    return message + _located(message, source)
+def _same(said: str, value: Any) -> bool:
+    """Whether a message's number (a float32 printed) or repr is this value."""
+    try:
+        return abs(float(said) - float(value)) <= 1e-6 * abs(float(value))
+    except (TypeError, ValueError):
+        return said.strip() == repr(value)
+
+
+def explain_circle(source: Source) -> str:
+    """Something is built of itself: the bindings that say so."""
+    edges: dict[str, list[tuple[Key, str]]] = {}
+    for key, value in tables.bindings():
+        for ref in tables.references(tables.resolved(value)):
+            if ref.evaluate:
+                edges.setdefault(key[1], []).append((key, ref.configurable.selector))
+
+    def circle(start: str, at: str, path: tuple[Key, ...]) -> tuple[Key, ...]:
+        for key, to in edges.get(at, []):
+            if to == start:
+                return (*path, key)
+            if key not in path and (found := circle(start, to, (*path, key))):
+                return found
+        return ()
+
+    keys = next((found for selector in edges if (found := circle(selector, selector, ()))), ())
+    shown = " -> ".join(f"{show} ({source.origins.get(k)})" for k in keys if (show := f"{tables.show_key(k)} = {literal(tables.value_of(k))}"))
+    return f"this configuration builds something out of itself, without end: {shown or 'follow its @references'}. Change one of these references."

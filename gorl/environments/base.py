@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl import trees
 from gorl.errors import ConfigError, did_you_mean
+from gorl.fields import require
 from gorl.state import EnvState, Spaces
 
 
@@ -39,7 +40,7 @@ class AbstractEnvironment(eqx.Module):
         """What a run records about it: at least a name, and the physics implementation where there is one."""
 
     def check(self) -> None:
-        """Raises ConfigError if the environment cannot be built. Fast: starts no device and builds no model."""
+        """Raises ConfigError if the environment cannot be built. Fast: compiles nothing."""
 
     def spaces(self) -> Spaces:
         """Sizes, from the shapes of a reset."""
@@ -69,15 +70,17 @@ def make_state(
     """
     obs = _pick(observation, obs_key, "obs_key")
     critic_obs = None if critic_obs_key is None else _pick(observation, critic_obs_key, "critic_obs_key")
-    reward = jnp.asarray(reward, jnp.float32)
+    reward, done = jnp.asarray(reward, jnp.float32), jnp.asarray(done) > 0
+    for name, value in (("reward", reward), ("termination", done)):
+        require(value.shape == (), f"an environment's {name} is one number a step, but this one has the shape {value.shape}.")
     invalid = ~trees.all_finite((obs, critic_obs, reward, physics))
     finite = lambda x: None if x is None else jnp.where(jnp.isfinite(x), x, 0.0)  # noqa: E731
     return EnvState(
-        sim=trees.strong(sim),
+        sim=trees.strong(jax.tree.map(jnp.asarray, sim)),  # a library may leave a Python number in its state
         obs=finite(obs),
         critic_obs=finite(critic_obs),
         reward=jnp.where(invalid, 0.0, reward),
-        terminated=(jnp.asarray(done) > 0) & ~invalid,
+        terminated=done & ~invalid,
         invalid=invalid,
     )
 
@@ -89,11 +92,11 @@ def _pick(observation: Any, key: str | None, field: str) -> Float[Array, " D"]:
             hint = did_you_mean(key, observation) if key else ""
             raise ConfigError(f"the environment's observations are a dict with the keys {names}; {field} = {key!r} names none of them.{hint}")
         observation = observation[key]
-    elif key is not None and field == "critic_obs_key":
+    elif key is not None:
         raise ConfigError(f"{field} = {key!r}, but the environment's observation is one array, not a dict: leave {field} at None.")
     return jnp.asarray(observation, jnp.float32).reshape(-1)
 
 
 def like(state: Any, reference: Any) -> Any:
     """Casts a step's simulator state to the types that reset gave it."""
-    return jax.tree.map(lambda x, r: x.astype(r.dtype) if eqx.is_array(x) and x.dtype != r.dtype else x, state, reference)
+    return jax.tree.map(lambda x, r: jnp.asarray(x, r.dtype) if eqx.is_array(r) else x, state, reference)

@@ -1,6 +1,7 @@
 """Brax's own environments."""
 
 import functools
+import inspect
 from typing import Any
 
 import gin
@@ -11,7 +12,7 @@ from gorl.environments.base import AbstractEnvironment, like, make_state
 from gorl.environments.names import brax_names
 from gorl.environments.playground import as_items
 from gorl.errors import ConfigError, did_you_mean
-from gorl.fields import structural
+from gorl.fields import require, structural
 from gorl.state import EnvState
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
@@ -42,6 +43,8 @@ class BraxEnvironment(AbstractEnvironment):
             raise ConfigError(f"BraxEnvironment.name = {self.name!r}: Brax has no such environment.{guess} `gorl list environments` shows all.")
         if self.backend not in BACKENDS:
             raise ConfigError(f"BraxEnvironment.backend = {self.backend!r}: it is one of {', '.join(BACKENDS)}.{did_you_mean(self.backend, BACKENDS)}")
+        if self.options:  # else Brax need not be imported
+            _check_options(self.name, dict(self.options))
 
     @property
     def action_size(self) -> int:
@@ -55,7 +58,7 @@ class BraxEnvironment(AbstractEnvironment):
         return self._state(like(after, state.sim))
 
     def _state(self, sim: Any) -> EnvState:
-        physics = () if sim.pipeline_state is None else (sim.pipeline_state.q, sim.pipeline_state.qd) if hasattr(sim.pipeline_state, "q") else ()
+        physics = () if sim.pipeline_state is None else (sim.pipeline_state.q, sim.pipeline_state.qd)
         return make_state(
             sim, sim.obs, sim.reward, sim.done, obs_key=self.obs_key, critic_obs_key=self.critic_obs_key, physics=physics
         )
@@ -64,10 +67,20 @@ class BraxEnvironment(AbstractEnvironment):
         return {"library": "brax", "name": self.name, "impl": self.backend, "options": dict(self.options)}
 
 
-@functools.lru_cache(maxsize=None)
+def _check_options(name: str, options: dict[str, Any]) -> None:
+    from brax import envs
+
+    signatures = [inspect.signature(c.__init__).parameters for c in (envs._envs[name], envs.PipelineEnv)]
+    known = sorted({p for s in signatures for p in s} - {"self", "kwargs", "sys", "backend"})
+    for key, value in options.items():
+        require(key in known, f"BraxEnvironment.options[{key!r}] = {value!r}: {name} has the options {', '.join(known)}.{did_you_mean(key, known)}")
+
+
+@functools.cache
 def _load(name: str, backend: str, options: tuple[tuple[str, Any], ...]) -> Any:
     from brax import envs
 
+    _check_options(name, dict(options))
     try:
         with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
             return envs.get_environment(name, backend=backend, **dict(options))

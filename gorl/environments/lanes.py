@@ -82,7 +82,9 @@ class LaneEnvironment(eqx.Module):
     def step(self, lanes: Lanes, action: Float[Array, "B D"]) -> tuple[Lanes, StepResult]:
         """One step of every lane. Lanes whose episode ended are marked; `refresh` resets them before the next step."""
         after = trees.strong(jax.vmap(lambda s, a: self.env.step(s, a))(lanes.env, action))
-        valid = ~after.invalid
+        valid = ~(after.invalid | lanes.env.invalid)  # an initial state may have been the one that was not finite
+        sound = (after.terminated & valid, jnp.where(valid, after.reward, 0.0), ~valid)
+        after = eqx.tree_at(lambda s: (s.terminated, s.reward, s.invalid), after, sound)
         clock = lanes.clock + 1
         truncated = (clock >= self.episode_length) & ~after.terminated & valid
         ended = after.terminated | truncated

@@ -1,7 +1,9 @@
 """A user's own MuJoCo model."""
 
 import functools
+import hashlib
 import pathlib
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.environments.base import AbstractEnvironment, make_state
+from gorl.environments.base import AbstractEnvironment, like, make_state
 from gorl.environments.playground import check_implementation
 from gorl.errors import ConfigError
 from gorl.fields import require, structural
@@ -25,7 +27,9 @@ class MJCFEnvironment(AbstractEnvironment):
     `reward(model, data, action) -> []`, `observation(model, data) -> [D_o]` or a dict of such,
     `terminated(model, data) -> [] bool` (None: never), `initial(model, key) -> (qpos, qvel)` (None: the model's qpos0 at
     rest). All are JAX functions of MJX's model and data. In gin, name them with `gin.constant('mine.reward', reward)` in
-    a plugin and `MJCFEnvironment.reward = %mine.reward`. Actions in [-1, 1] are mapped to the actuators' control range.
+    a plugin and `MJCFEnvironment.reward = %mine.reward`. Actions in [-1, 1] are mapped to the actuators' control range;
+    an actuator without one gets the action as it is. After a step, MuJoCo's derived quantities (xpos, sensors) are those
+    of the last physics step's beginning.
     """
 
     xml: str = structural()
@@ -44,11 +48,19 @@ class MJCFEnvironment(AbstractEnvironment):
     def check(self) -> None:
         check_implementation(self.impl, "MJCFEnvironment.impl")
         if not pathlib.Path(self.xml).is_file():
-            raise ConfigError(f"MJCFEnvironment.xml = {self.xml!r}: there is no such file under {pathlib.Path.cwd()}.")
+            raise ConfigError(f"MJCFEnvironment.xml = {self.xml!r}: there is no such file (the working directory is {pathlib.Path.cwd()}).")
+        require(_read(self.xml).nu > 0, f"MJCFEnvironment.xml = {self.xml!r}: the model has no actuators, so there is nothing to learn.")
+        self._rehearse()
+
+    def _rehearse(self) -> None:
+        """Calls the functions on abstract arrays, so that a mistake in one is found before anything is compiled."""
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        action = jax.ShapeDtypeStruct((self.action_size,), jnp.float32)
+        jax.eval_shape(lambda key, action: self.step(self.reset(key), action), key, action)
 
     @property
     def action_size(self) -> int:
-        return _load(self.xml, self.impl)[0].nu
+        return _read(self.xml).nu
 
     def reset(self, key: PRNGKeyArray) -> EnvState:
         from mujoco import mjx
@@ -56,7 +68,9 @@ class MJCFEnvironment(AbstractEnvironment):
         host, model = _load(self.xml, self.impl)
         data = mjx.make_data(host, impl=self.impl)
         if self.initial is not None:
-            qpos, qvel = self.initial(model, key)
+            qpos, qvel = (jnp.asarray(x, jnp.float32) for x in _call("initial", self.initial, model, key))
+            for name, value, size in (("qpos", qpos, host.nq), ("qvel", qvel, host.nv)):
+                require(value.shape == (size,), f"MJCFEnvironment.initial returned {name} of shape {value.shape}; the model's has {size} numbers.")
             data = data.replace(qpos=qpos, qvel=qvel)
         return self._state(model, mjx.forward(model, data), jnp.zeros(()), jnp.zeros((), bool))
 
@@ -68,28 +82,52 @@ class MJCFEnvironment(AbstractEnvironment):
         limited = jnp.asarray(host.actuator_ctrllimited, bool)
         control = jnp.where(limited, low + 0.5 * (action + 1.0) * (high - low), action)
         data = state.sim.replace(ctrl=control)
-        data = jax.lax.fori_loop(0, self.substeps, lambda _, d: mjx.step(model, d), data)
-        done = jnp.zeros((), bool) if self.terminated is None else self.terminated(model, data)
-        return self._state(model, data, self.reward(model, data, action), done)
+        data = jax.lax.fori_loop(0, self.substeps, lambda _, d: like(mjx.step(model, d), d), data)
+        done = jnp.zeros((), bool) if self.terminated is None else _call("terminated", self.terminated, model, data)
+        return self._state(model, data, _call("reward", self.reward, model, data, action), done)
 
     def _state(self, model: Any, data: Any, reward: Any, done: Any) -> EnvState:
         return make_state(
-            data, self.observation(model, data), reward, done,
+            data, _call("observation", self.observation, model, data), reward, done,
             obs_key=self.obs_key, critic_obs_key=self.critic_obs_key, physics=(data.qpos, data.qvel),
         )  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
-        return {"library": "mjcf", "name": pathlib.Path(self.xml).stem, "xml": self.xml, "impl": self.impl}
+        path = pathlib.Path(self.xml)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return {"library": "mjcf", "name": path.stem, "xml": self.xml, "xml_sha256": digest, "impl": self.impl}
 
 
-@functools.lru_cache(maxsize=None)
-def _load(xml: str, impl: str) -> tuple[Any, Any]:
+def _call(name: str, function: Callable, *args: Any) -> Any:
+    """Calls a user's function; what it raises is reported with its place in the user's file."""
+    try:
+        return function(*args)
+    except Exception as err:
+        frames = traceback.extract_tb(err.__traceback__)[1:]
+        file = frames[0].filename if frames else "?"
+        line = next((f.lineno for f in reversed(frames) if f.filename == file), "?")
+        shown = getattr(function, "__name__", repr(function))
+        raise ConfigError(f"MJCFEnvironment.{name} = {shown}: {file}:{line}: {type(err).__name__}: {err}") from err
+
+
+@functools.cache
+def _read(xml: str) -> Any:
+    """MuJoCo's own model: needs neither MJX nor a device."""
     import mujoco
-    from mujoco import mjx
 
     try:
-        host = mujoco.MjModel.from_xml_path(xml)
+        return mujoco.MjModel.from_xml_path(xml)
     except ValueError as err:
-        raise ConfigError(f"MJCFEnvironment.xml = {xml!r}: MuJoCo cannot read it: {err}") from err
-    with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
-        return host, mjx.put_model(host, impl=impl)
+        raise ConfigError(f"MJCFEnvironment.xml = {xml!r}: MuJoCo cannot read it: {' '.join(str(err).split())}") from err
+
+
+@functools.cache
+def _load(xml: str, impl: str) -> tuple[Any, Any]:
+    from mujoco import mjx
+
+    host = _read(xml)
+    try:
+        with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
+            return host, mjx.put_model(host, impl=impl)
+    except NotImplementedError as err:
+        raise ConfigError(f"MJCFEnvironment.xml = {xml!r}: MJX's implementation {impl!r} lacks something that the model uses: {err}") from err

@@ -11,10 +11,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from gorl.environments.base import AbstractEnvironment, like, make_state
 from gorl.environments.names import dm_control_names
 from gorl.errors import ConfigError, did_you_mean
-from gorl.fields import structural
+from gorl.fields import require, structural
 from gorl.state import EnvState
 
 IMPLEMENTATIONS = ("jax", "warp")
+ELSEWHERE = {  # settings of Playground that its tasks do not read themselves, or that have a binding of their own
+    "impl": "bind PlaygroundEnvironment.impl",
+    "episode_length": "bind Task.episode_length",
+    "action_repeat": "raise 'ctrl_dt', the seconds that an action is held",
+}
 
 
 def check_implementation(impl: str, where: str) -> None:
@@ -25,7 +30,9 @@ def check_implementation(impl: str, where: str) -> None:
 
 
 def as_items(overrides: Any) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(dict(overrides).items()))
+    """A dict as something that can be looked up: sorted items, lists as tuples."""
+    fixed = lambda value: tuple(map(fixed, value)) if isinstance(value, (list, tuple)) else value
+    return tuple(sorted((key, fixed(value)) for key, value in dict(overrides).items()))
 
 
 @gin.register(module="gorl")
@@ -53,6 +60,8 @@ class PlaygroundEnvironment(AbstractEnvironment):
             guess = did_you_mean(self.name, names)
             raise ConfigError(f"PlaygroundEnvironment.name = {self.name!r}: the DM Control suite has no such task.{guess} `gorl list environments` shows all.")
         check_implementation(self.impl, "PlaygroundEnvironment.impl")
+        if self.overrides:  # else Playground need not be imported
+            check_overrides(self.name, dict(self.overrides))
 
     @property
     def action_size(self) -> int:
@@ -75,13 +84,33 @@ class PlaygroundEnvironment(AbstractEnvironment):
         return {"library": "mujoco_playground", "name": self.name, "impl": self.impl, "overrides": dict(self.overrides)}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _load(name: str, impl: str, overrides: tuple[tuple[str, Any], ...]) -> Any:
     from mujoco_playground import dm_control_suite
 
-    try:
-        with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
-            return dm_control_suite.load(name, config_overrides={"impl": impl, **dict(overrides)})
-    except (KeyError, AttributeError, TypeError) as err:
-        known = ", ".join(dm_control_suite.get_default_config(name).keys())
-        raise ConfigError(f"PlaygroundEnvironment.overrides = {dict(overrides)!r}: Playground refused them ({err}). {name} has the settings {known}.") from err
+    check_overrides(name, dict(overrides))
+    with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
+        return dm_control_suite.load(name, config_overrides={"impl": impl, **dict(overrides)})
+
+
+def check_overrides(name: str, overrides: dict[str, Any]) -> None:
+    """Raises ConfigError for settings that the task does not have, or that would not do what they say."""
+    from mujoco_playground import dm_control_suite
+
+    settings = dm_control_suite.get_default_config(name).lock()
+    known = sorted(set(settings.keys()) - set(ELSEWHERE))
+    for key, value in overrides.items():
+        where = f"PlaygroundEnvironment.overrides[{key!r}] = {value!r}"
+        require(key not in ELSEWHERE, f"{where} is not set there: {ELSEWHERE.get(key)} instead.")
+        require(key.partition(".")[0] in known, f"{where}: {name} has the settings {', '.join(known)}.{did_you_mean(key, known)}")
+        try:
+            settings.update_from_flattened_dict({key: value})
+        except (KeyError, AttributeError, TypeError, ValueError) as err:
+            raise ConfigError(f"{where}: Playground does not take it for {name}: {str(err).splitlines()[0]}") from err
+    control, physics = settings.ctrl_dt, settings.sim_dt
+    steps = control / physics if control and physics and physics > 0 else 0.0
+    require(
+        round(steps) >= 1 and abs(steps - round(steps)) < 1e-6 * steps,
+        f"PlaygroundEnvironment.overrides = {overrides!r}: {name} would have ctrl_dt = {control} and sim_dt = {physics} seconds, but ctrl_dt"
+        " must be a whole number of sim_dt, or its physics steps would not add up to it.",
+    )

@@ -35,7 +35,7 @@ class RunningNormalizer(eqx.Module):
     @property
     def variance(self) -> Float[Array, " D"]:
         """Population variance; 1 before any data."""
-        return jnp.where(self.count > 0, self.squares / jnp.maximum(self.count, 1.0), 1.0)
+        return jnp.where(self.count > 0, self.squares / _divisor(self.count), 1.0)
 
     def __call__(self, x: Float[Array, " D"]) -> Float[Array, " D"]:
         fixed = jax.lax.stop_gradient(self)
@@ -44,14 +44,21 @@ class RunningNormalizer(eqx.Module):
 
     def update(self, x: Float[Array, "N D"], weight: Float[Array, " N"]) -> "RunningNormalizer":
         """Merges a batch; rows of weight 0 do not count."""
+        x = jnp.where(weight[:, None] > 0, x, 0.0)  # 0 times NaN is NaN
         n = jnp.sum(weight)
-        mean = jnp.einsum("n,nd->d", weight, x) / jnp.maximum(n, 1.0)
-        squares = jnp.einsum("n,nd->d", weight, (x - mean[None]) ** 2)
+        # Sums, not matrix products: those may round to TF32 and, on CPU, add a million numbers up one by one.
+        total = lambda y: jnp.sum(weight[:, None] * y, axis=0)
+        mean = total(x) / _divisor(n)
+        squares = total((x - mean[None]) ** 2)
         count = self.count + n
         shift = mean - self.mean
-        share = n / jnp.maximum(count, 1.0)
+        share = n / _divisor(count)
         new = (self.mean + shift * share, self.squares + squares + shift**2 * self.count * share, count)
         return eqx.tree_at(lambda s: (s.mean, s.squares, s.count), self, new)
+
+
+def _divisor(count: Float[Array, ""]) -> Float[Array, ""]:
+    return jnp.where(count > 0, count, 1.0)
 
 
 def trainable(module: Any) -> Any:

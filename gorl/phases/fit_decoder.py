@@ -175,22 +175,25 @@ def epoch(fixed: tuple, state: tuple) -> tuple[tuple, dict[str, Float[Array, ""]
         updates, new_optimizer = transformation.update(grads, optimizer, params)
         new = (eqx.combine(eqx.apply_updates(params, updates), rest), new_optimizer)
         sound = trees.all_finite((loss, grads))
-        return trees.choose(sound, new, (decoder, optimizer)), (jnp.where(sound, loss, 0.0), 1.0 - sound)
+        return trees.choose(sound, new, (decoder, optimizer)), (jnp.where(sound, loss, 0.0), sound * jnp.sum(valid[rows]), 1.0 - sound)
 
     keys = jax.random.split(noise_key, batches)
-    (decoder, optimizer), (losses, skipped) = jax.lax.scan(step, (decoder, optimizer), (shuffled, keys))
-    train_loss = jnp.mean(losses)
-    held_out_loss = _validation_loss(mean_loss, decoder, validation, validation_key, phase.batch_size) if validation.shape[0] else train_loss
+    (decoder, optimizer), (losses, counts, skipped) = jax.lax.scan(step, (decoder, optimizer), (shuffled, keys))
+    train_loss = jnp.sum(losses * counts) / jnp.sum(counts)  # NaN, which is never the best, if every update was skipped
+    held_out_loss = _validation_loss(mean_loss, decoder, validation, valid, validation_key, phase.batch_size) if validation.shape[0] else train_loss
     better = held_out_loss < best_loss
     best, best_loss = trees.choose(better, decoder, best), jnp.where(better, held_out_loss, best_loss)
     metrics = {"loss/decoder": train_loss, "loss/decoder_validation": held_out_loss, "loss/decoder_best": best_loss, "updates_skipped": jnp.sum(skipped)}
     return (decoder, optimizer, best, best_loss), metrics
 
 
-def _validation_loss(mean_loss: Any, decoder: AbstractDecoder, rows: Int[Array, " M"], key: PRNGKeyArray, batch_size: int) -> Float[Array, ""]:
+def _validation_loss(
+    mean_loss: Any, decoder: AbstractDecoder, rows: Int[Array, " M"], valid: Float[Array, " N"], key: PRNGKeyArray, batch_size: int
+) -> Float[Array, ""]:
     """In batches, so that memory does not grow with the data; the rows of the last partial batch are left out if there are others."""
     size = min(batch_size, rows.shape[0])
     batches = rows.shape[0] // size
     chunks = rows[: batches * size].reshape(batches, size)
     losses = jax.lax.map(lambda x: mean_loss(decoder, *x), (chunks, jax.random.split(key, batches)))
-    return jnp.mean(losses)
+    counts = jnp.sum(valid[chunks], axis=1)
+    return jnp.sum(losses * counts) / jnp.sum(counts)

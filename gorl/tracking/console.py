@@ -24,9 +24,7 @@ class ConsoleDisplay:
         self._live_wanted = console.is_terminal
         self._total = max(1, experiment.env_steps())
         self._stages = len(experiment.stages)
-        self._weights = _weights(experiment)
-        self._all_work = max(1.0, sum(self._weights.values()))
-        self._experiment = experiment
+        self._done_before, self._all_work = _work(experiment)
         self._bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), auto_refresh=False)
         self._task = self._bar.add_task("", total=1.0)
         self._live: Live | None = None
@@ -36,11 +34,11 @@ class ConsoleDisplay:
         self._env_steps = 0
         self._last = self._best = math.nan
         self._spoke = 0.0
-        self._rate = math.nan
+        self._rate = self._left = math.nan
 
     def __enter__(self) -> "ConsoleDisplay":
         if self._live_wanted:
-            self._live = Live(self._render(), console=self._console, refresh_per_second=4, transient=True)
+            self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True)
             self._live.start()
         return self
 
@@ -52,7 +50,7 @@ class ConsoleDisplay:
         """A unit begins."""
         where = f"stage {step.stage + 1}/{self._stages} · {step.name} · {unit.name} {index + 1}/{units}"
         self._where, self._env_steps = where, env_steps
-        done = self._done(step, index)
+        done = self._done_before[step.stage, step.phase, index]
         now = time.monotonic()
         if index > 0 and self._first is None:
             self._first = (now, done, env_steps)
@@ -69,15 +67,6 @@ class ConsoleDisplay:
             if self._live is None:
                 self._say(f"stage {entry.stage + 1}/{self._stages} · {entry.phase} · {entry.env_steps:,} steps · return {value:.1f} (best {self._best:.1f}){self._tail()}")
 
-    def _done(self, step: Step, index: int) -> float:
-        done = 0.0
-        for key, work in self._weights.items():
-            if key[:2] == (step.stage, step.phase):
-                done += work if key[2] < index else 0.0
-            elif key[:2] < (step.stage, step.phase):
-                done += work
-        return done
-
     def _estimate(self, now: float, done: float) -> float:
         if self._first is None or done <= self._first[1]:
             return math.nan
@@ -88,8 +77,7 @@ class ConsoleDisplay:
 
     def _tail(self) -> str:
         rate = "" if math.isnan(self._rate) or self._rate <= 0 else f" · {self._rate:,.0f} steps/s"
-        left = getattr(self, "_left", math.nan)
-        return rate + ("" if math.isnan(left) else f" · {_clock(left)} left")
+        return rate + ("" if math.isnan(self._left) else f" · {_clock(self._left)} left")
 
     def _render(self) -> Table:
         table = Table.grid(padding=(0, 1))
@@ -100,9 +88,7 @@ class ConsoleDisplay:
         return table
 
     def _show(self, now: float) -> None:
-        if self._live is not None:
-            self._live.update(self._render())
-        elif now - self._spoke > SILENCE:
+        if self._live is None and now - self._spoke > SILENCE:
             self._say(f"{self._where} · {self._env_steps:,} steps{self._tail()}")
 
     def _say(self, line: str) -> None:
@@ -110,13 +96,14 @@ class ConsoleDisplay:
         self._console.print(f"[{_clock(time.monotonic() - self._began)}] {line}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _weights(experiment: Experiment) -> dict[tuple[int, int, int], float]:
-    """The work of each unit, roughly: environment steps, an evaluation step at a third, another unit as 30,000 steps."""
-    weights = {}
+def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], float]:
+    """(the work before each unit, all of it): environment steps, an evaluation step at a third, any other unit as 30,000."""
+    before, total = {}, 0.0
     for step in experiment.steps():
         for i, unit in enumerate(experiment.units(step)):
-            weights[step.stage, step.phase, i] = unit.env_steps + unit.eval_steps / 3 or 30_000.0
-    return weights
+            before[step.stage, step.phase, i] = total
+            total += unit.env_steps + unit.eval_steps / 3 or 30_000.0
+    return before, max(1.0, total)
 
 
 def _clock(seconds: float) -> str:

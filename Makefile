@@ -1,0 +1,33 @@
+# Two commands do everything on a fresh machine with Python 3.11 or 3.12 and make:
+#   make quickstart   creates the environment, installs, trains GoRL on a real task in minutes
+#   make test         creates what it needs and passes the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: quickstart test lint install install-dev
+
+quickstart: install
+	$(BIN)/gorl train quickstart.gin
+
+test: install-dev
+	$(BIN)/ruff check gorl tests experiments
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: install-dev
+	$(BIN)/ruff check gorl tests experiments
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/bin/python:
+	$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f'gorl needs Python 3.11 or newer, this is {v.major}.{v.minor}: make PYTHON=python3.12 ...')"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.installed

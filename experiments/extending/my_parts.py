@@ -1,0 +1,221 @@
+"""Parts of your own, to copy: an MJCF task, two environments, a network, a decoder and a phase.
+
+    gorl train experiments/extending/my_experiment.gin --plugin experiments/extending/my_parts.py --no-aim
+
+Classes are registered with gin and then used in gin files like gorl's own. Functions and other objects get a name with
+`gin.constant`. Abstract methods say what a part must bring: gorl/environments/base.py, gorl/decoders/base.py,
+gorl/phases/base.py.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.decoders.base import AbstractDecoder
+from gorl.environments.base import AbstractEnvironment, make_state
+from gorl.environments.task import Task
+from gorl.fields import require, structural
+from gorl.networks import RunningNormalizer
+from gorl.phases.base import AbstractPhase, PhaseContext, Unit
+from gorl.programs import program
+from gorl.state import EnvState, RunState
+
+# 1. A task for an MJCF file: JAX functions of MJX's model and data. Hold the arm up.
+
+
+def reward(model: Any, data: Any, action: Float[Array, " D_a"]) -> Float[Array, ""]:
+    del model
+    return 0.5 - 0.5 * jnp.cos(data.qpos[0]) - 0.01 * jnp.sum(action**2)
+
+
+def observation(model: Any, data: Any) -> Float[Array, " D_o"]:
+    del model
+    return jnp.concatenate([jnp.cos(data.qpos), jnp.sin(data.qpos), data.qvel])
+
+
+def initial(model: Any, key: PRNGKeyArray) -> tuple[Float[Array, " nq"], Float[Array, " nv"]]:
+    return jax.random.uniform(key, (model.nq,), minval=-jnp.pi, maxval=jnp.pi), jnp.zeros(model.nv)
+
+
+gin.constant("my_parts.arm", str(pathlib.Path(__file__).with_name("arm.xml")))  # found wherever one starts gorl
+gin.constant("my_parts.reward", reward)
+gin.constant("my_parts.observation", observation)
+gin.constant("my_parts.initial", initial)
+
+
+# 2. An environment around another one.
+
+
+@gin.register(module="my_parts")
+class DelayedActions(AbstractEnvironment):
+    """The environment inside, where an action takes effect `delay` control steps later.
+
+    The actions that are under way are part of the observations, or the task would not be Markov. All fields are plain
+    settings (`structural`) or environments: equal settings share compiled programs.
+    """
+
+    inner: AbstractEnvironment
+    delay: int = structural()
+
+    def __check_init__(self):
+        require(self.delay >= 1, f"DelayedActions.delay = {self.delay}: it must be >= 1.")
+
+    def check(self) -> None:
+        self.inner.check()
+
+    @property
+    def action_size(self) -> int:
+        return self.inner.action_size
+
+    def reset(self, key: PRNGKeyArray) -> EnvState:
+        return self._around(self.inner.reset(key), jnp.zeros((self.delay, self.action_size)))
+
+    def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
+        inner, waiting = state.sim
+        after = self.inner.step(inner, waiting[0])
+        return self._around(after, jnp.concatenate([waiting[1:], action[None]]))
+
+    def _around(self, inner: EnvState, waiting: Float[Array, "delay D_a"]) -> EnvState:
+        seen = lambda obs: None if obs is None else jnp.concatenate([obs, waiting.reshape(-1)])
+        return dataclasses.replace(inner, sim=(inner, waiting), obs=seen(inner.obs), critic_obs=seen(inner.critic_obs))
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.inner.describe(), "delay": self.delay}
+
+
+# 3. An environment from nothing (my_environment.gin).
+
+
+@gin.register(module="my_parts")
+class Landing(AbstractEnvironment):
+    """Fall from a random height and touch the ground softly. The episode ends there: a termination.
+
+    Observation [height, velocity]; the thrust is between 0 and 2 g.
+    """
+
+    gravity: float = structural()
+    dt: float = structural()
+
+    @property
+    def action_size(self) -> int:
+        return 1
+
+    def reset(self, key: PRNGKeyArray) -> EnvState:
+        height = jax.random.uniform(key, minval=1.0, maxval=2.0)
+        return self._state(jnp.stack([height, jnp.zeros(())]), jnp.zeros(()), jnp.zeros((), bool))
+
+    def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
+        height, velocity = state.sim
+        velocity = velocity + self.dt * self.gravity * action[0]  # action -1: free fall; 0: hover
+        height = height + self.dt * velocity
+        landed = height <= 0.0
+        return self._state(jnp.stack([height, velocity]), jnp.where(landed, jnp.exp(-(velocity**2)), 0.0), landed)
+
+    def _state(self, sim: Float[Array, " two"], reward: Any, done: Any) -> EnvState:
+        # make_state gives every number its type, and marks the state as invalid where one is not finite.
+        return make_state(sim, sim, reward, done, obs_key=None, critic_obs_key=None)
+
+    def describe(self) -> dict[str, Any]:
+        return {"library": "my_parts", "name": "Landing", "impl": "jax"}
+
+
+# 4. A network, usable as the body of any role: made as `LinearSkip(in_size, out_size, key=key)`, the rest bound in gin.
+
+
+@gin.register(module="my_parts", denylist=["in_size", "out_size", "key"])
+class LinearSkip(eqx.Module):
+    """x -> inner(x) + W x, with W = 0 at first: a network beside a linear policy. On one unbatched vector."""
+
+    inner: eqx.Module
+    weight: Float[Array, "out in"]
+
+    def __init__(self, in_size: int, out_size: int, *, inner: Callable, key: PRNGKeyArray):
+        self.inner = inner(in_size, out_size, key=key)
+        self.weight = jnp.zeros((out_size, in_size))
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        return self.inner(x) + self.weight @ x
+
+
+# 5. A decoder: made as `AffineDecoder(obs_size, action_size, key=key)`, the rest bound in gin.
+
+
+@gin.register(module="my_parts", denylist=["obs_size", "action_size", "key"])
+class AffineDecoder(AbstractDecoder):
+    """u = mean(s) + scale(s) * latent: a Gaussian law of actions, fitted by maximum likelihood."""
+
+    body: eqx.Module
+    normalizer: RunningNormalizer
+    action_size: int = structural()
+
+    def __init__(self, obs_size: int, action_size: int, *, body: Callable, normalizer: Callable, key: PRNGKeyArray):
+        self.body = body(obs_size, 2 * action_size, key=key)
+        self.normalizer = normalizer(obs_size)
+        self.action_size = action_size
+
+    @property
+    def latent_size(self) -> int:
+        return self.action_size
+
+    def _law(self, obs: Float[Array, " D_o"]) -> tuple[Float[Array, " D_a"], Float[Array, " D_a"]]:
+        mean, log_scale = jnp.split(self.body(self.normalizer(obs)), 2)
+        return mean, jnp.clip(log_scale, -5.0, 2.0)
+
+    def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
+        mean, log_scale = self._law(obs)
+        return mean + jnp.exp(log_scale) * latent
+
+    def loss(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        del latent, key  # a likelihood needs no noise
+        mean, log_scale = self._law(obs)
+        return jnp.mean(0.5 * ((action - mean) / jnp.exp(log_scale)) ** 2 + log_scale)
+
+    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AffineDecoder":
+        return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))
+
+
+# 6. A phase. What runs on the device is a `program`: compiled once, its arrays are inputs.
+
+
+@gin.register(module="my_parts")
+class MeasureSpread(AbstractPhase):
+    """How much the decoder's actions vary with the latent: the standard deviation of u over `latents` draws of the prior,
+    the mean over action dimensions and over `states` fresh initial states. Hands everything on as it was."""
+
+    latents: int = structural()
+    states: int = structural()
+
+    def units(self, task: Task) -> tuple[Unit, ...]:
+        del task
+        return (Unit("spread", self.measure, subset="spread", axis="units"),)
+
+    def start(self, context: PhaseContext, run: RunState) -> RunState:
+        del context
+        return run
+
+    def measure(self, context: PhaseContext, run: RunState, index: int) -> tuple[RunState, dict[str, Any]]:
+        return run, spread((self, context.task, run.decoder, context.key("spread", index)), ())
+
+    def finish(self, context: PhaseContext, state: RunState) -> RunState:
+        del context
+        return state
+
+
+@program
+def spread(fixed: tuple, state: tuple) -> dict[str, Float[Array, ""]]:
+    del state
+    phase, task, decoder, key = fixed
+    reset_key, latent_key = jax.random.split(key)
+    obs = jax.vmap(task.environment.reset)(jax.random.split(reset_key, phase.states)).obs
+    latents = jax.random.normal(latent_key, (phase.latents, decoder.latent_size))
+    u = jax.vmap(lambda o: jax.vmap(lambda z: decoder(o, z))(latents))(obs)  # [states, latents, D_a]
+    return {"decoder_spread": jnp.mean(jnp.std(u, axis=1))}

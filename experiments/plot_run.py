@@ -1,0 +1,51 @@
+"""Evaluation return against environment steps, from the records of runs.
+
+    python experiments/plot_run.py RUN [RUN ...] --out curve.png
+
+Runs of the same configuration file are drawn in one colour; stages of the first are shaded. Needs matplotlib (the extra `dev`).
+"""
+
+import argparse
+import json
+import pathlib
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from gorl.tracking.record import read
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    args = parser.parse_args()
+    figure, axes = plt.subplots(figsize=(8, 4), dpi=120)
+    colors: dict[str, str] = {}
+    for run in args.runs:
+        facts = json.loads((run / "run.json").read_text())
+        entries = [e for e in read(run / "metrics.jsonl")]
+        points = [(e.env_steps / 1e6, e.metrics["return"]) for e in entries if e.subset == "eval"]
+        new = facts["study"] not in colors
+        color = colors.setdefault(facts["study"], f"C{len(colors)}")
+        axes.plot(*zip(*points), color=color, marker=".", markersize=4, linewidth=1.2, label=facts["study"] if new else None)
+    _shade_stages(axes, list(read(args.runs[0] / "metrics.jsonl")))
+    axes.set(xlabel="environment steps (millions, collection included)", ylabel="return (128 fresh episodes)")
+    axes.set_title(f"{facts['environment']['name']}: {len(args.runs)} runs", fontsize=10)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(args.out)
+
+
+def _shade_stages(axes, entries) -> None:
+    for stage in sorted({e.stage for e in entries}):
+        steps = [e.env_steps / 1e6 for e in entries if e.stage == stage]
+        axes.axvspan(min(steps) if stage else 0.0, max(steps), color="0.5", alpha=0.06 if stage % 2 else 0.14, linewidth=0)
+        axes.text((min(steps) + max(steps)) / 2, 0.02, f"stage {stage}", transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color="0.35")
+
+
+if __name__ == "__main__":
+    main()

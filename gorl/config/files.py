@@ -1,0 +1,104 @@
+"""Finds configuration files and plugins."""
+
+import importlib
+import importlib.util
+import os
+import pathlib
+import re
+import sys
+import traceback
+from typing import Any
+
+import gorl
+from gorl.errors import ConfigError, did_you_mean
+
+FORMAT = 1
+_HEADER = re.compile(r"^#\s*gorl-format:\s*(\S*)")
+_loaded_plugins: dict[str, Any] = {}
+
+
+def shipped() -> pathlib.Path:
+    """The folder of the shipped configurations: inside an installed package, or beside it in a checkout."""
+    package = pathlib.Path(gorl.__file__).parent
+    inside = package / "gin_configs"
+    return inside if inside.is_dir() else package.parent / "gin_configs"
+
+
+def search_paths() -> list[pathlib.Path]:
+    """Where files are looked for: the working directory, $GORL_CONFIG_PATH, the shipped ones."""
+    extra = [pathlib.Path(p).expanduser() for p in os.environ.get("GORL_CONFIG_PATH", "").split(os.pathsep) if p]
+    return [pathlib.Path.cwd(), *extra, shipped()]
+
+
+def runnable_files(root: pathlib.Path) -> list[str]:
+    """The files of a folder that run, relative to it: everything but parts/."""
+    files = (p.relative_to(root) for p in root.rglob("*.gin"))
+    return sorted(str(p) for p in files if "parts" not in p.parts)
+
+
+def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
+    """The file of this name: beside the file that includes it, or in the search path."""
+    folders = [*([beside.parent] if beside else []), *search_paths()]
+    for folder in folders:
+        path = folder / pathlib.Path(name).expanduser()
+        if path.is_file():
+            return path.resolve()
+    known = {str(p.relative_to(f)) for f in {*folders} - {pathlib.Path.cwd()} if f.is_dir() for p in f.rglob("*.gin")}
+    known |= {p.name for p in pathlib.Path.cwd().glob("*.gin")}
+    if beside is None and "=" in name:
+        raise ConfigError(f"{name!r} is a binding, not a file. Write --set in front: --set {name!r}.")
+    guess = did_you_mean(name, known, cutoff=0.85) or did_you_mean(name, known) or " `gorl list configs` shows the shipped ones."
+    places = ", ".join(str(f) for f in dict.fromkeys(folders))
+    raise ConfigError(f"there is no file {name!r}.{guess} Looked in: {places}.")
+
+
+def shown(path: pathlib.Path) -> str:
+    """A path relative to where it was found."""
+    for folder in search_paths():
+        if path.is_relative_to(folder.resolve()):
+            return str(path.relative_to(folder.resolve()))
+    return str(path)
+
+
+def read_text(path: pathlib.Path) -> str:
+    """A file's text, if this version of gorl reads its format."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"cannot read {shown(path)}: {err}") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        found = _HEADER.match(line)
+        if found and found[1] != str(FORMAT):
+            newer = found[1].isdigit() and int(found[1]) > FORMAT
+            fix = "Install a newer gorl: pip install -U gorl." if newer else f"Write {FORMAT}."
+            raise ConfigError(f"{shown(path)}:{number}: this file has format {found[1] or '(none)'}, and gorl {gorl.__version__} reads format {FORMAT}. {fix}")
+    return text
+
+
+def import_plugin(plugin: str) -> None:
+    """Registers what a module (or a .py file) of the user's registers."""
+    try:
+        _import(plugin)
+    except ModuleNotFoundError as err:
+        here = pathlib.Path.cwd()
+        raise ConfigError(f"--plugin {plugin}: {err}. Name a module that can be imported from {here}, or the path of a .py file.") from err
+    except FileNotFoundError:
+        raise ConfigError(f"--plugin {plugin}: there is no such file. Name a .py file, or a module that can be imported.") from None
+    except Exception as err:
+        frame = traceback.extract_tb(err.__traceback__)[-1]
+        where = f"{err.filename}:{err.lineno}" if isinstance(err, SyntaxError) else f"{frame.filename}:{frame.lineno}"
+        raise ConfigError(f"--plugin {plugin} fails to import: {type(err).__name__}: {err} ({where}). --debug shows the traceback.") from err
+
+
+def _import(plugin: str) -> None:
+    if not plugin.endswith(".py"):
+        if str(pathlib.Path.cwd()) not in sys.path:
+            sys.path.insert(0, str(pathlib.Path.cwd()))
+        importlib.import_module(plugin)
+        return
+    path = pathlib.Path(plugin).expanduser().resolve()
+    if str(path) not in _loaded_plugins:
+        spec = importlib.util.spec_from_file_location(f"gorl_plugin_{path.stem}", path)
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        _loaded_plugins[str(path)] = module

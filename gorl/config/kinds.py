@@ -1,0 +1,220 @@
+"""What a parameter takes, by its annotation: gin checks no types.
+
+Only what is sure to be wrong is refused; an annotation that is not understood takes anything.
+"""
+
+import collections.abc
+import functools
+import inspect
+import types
+import typing
+from typing import Any
+
+from gorl.config import tables
+from gorl.config.text import literal
+from gorl.errors import ConfigError, did_you_mean
+from gorl.fields import Factory
+
+_PLAIN = (bool, int, float, str, type(None))
+_LISTS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+_DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+@functools.cache
+def annotations(target: Any) -> dict[str, Any]:
+    """Annotations by parameter. A field's converter hides what it makes: for lists and factories the field itself says."""
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        fields = typing.get_type_hints(target) if inspect.isclass(target) else {}
+    except (NameError, TypeError, AttributeError):
+        return {}
+    for name, field in fields.items():
+        if hints.get(name) is collections.abc.Sequence or (hints.get(name) is collections.abc.Callable and field is Factory):
+            hints[name] = field
+    return hints
+
+
+def options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the hint alone."""
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    return typing.get_args(hint) if union else (hint,)
+
+
+def label(hint: Any) -> str:
+    """An annotation as one reads it: `float`, `str | None`, `list of AbstractPhase`."""
+    names = [_label(o) for o in options(hint) if not _is_array(o) or not {float, int} & set(options(hint))]
+    if "float" in names and "int" in names:
+        names.remove("int")
+    return " | ".join(dict.fromkeys(names))
+
+
+def _label(option: Any) -> str:
+    if option is type(None):
+        return "None"
+    if option is Factory:
+        return "class (no parentheses)"
+    if _origin(option) is collections.abc.Callable:
+        return "function or class (no parentheses)"
+    if _origin(option) in _LISTS:
+        elements = [a for a in typing.get_args(option) if a is not Ellipsis]
+        return f"list of {' or '.join(dict.fromkeys(map(label, elements)))}" if elements else "list"
+    if _origin(option) in _DICTS:
+        return "dict"
+    if _origin(option) is typing.Literal:
+        return " | ".join(map(repr, typing.get_args(option)))
+    return "array" if _is_array(option) else "anything" if option is Any else getattr(option, "__name__", str(option))
+
+
+def choices(hint: Any) -> list[str]:
+    """What is registered and may be written for a parameter (or for an entry, where it takes a list), if that is known."""
+    found = []
+    if any(_is_own(o) and not _implementations(o) for o in options(hint)):
+        return []
+    for option in options(hint):
+        if _origin(option) in _LISTS:
+            found += [name for e in typing.get_args(option) if e is not Ellipsis for name in choices(e)]
+        elif _is_component(option):
+            found += [f"@{name}()" for name in _implementations(option)]
+    return sorted(set(found))
+
+
+def _implementations(kind: type) -> list[str]:
+    """The registered classes of a kind."""
+    return [tables.show_name(selector) for selector, target in tables.registered().items() if inspect.isclass(target) and _is_subclass(target, kind)]
+
+
+def _is_subclass(target: Any, kind: Any) -> bool:
+    try:
+        return issubclass(target, kind)
+    except TypeError:
+        return False
+
+
+def _origin(option: Any) -> Any:
+    return typing.get_origin(option) or option
+
+
+def _is_array(option: Any) -> bool:
+    return isinstance(option, type) and option.__module__.partition(".")[0] in ("numpy", "jax", "jaxlib", "jaxtyping")
+
+
+def _is_component(option: Any) -> bool:
+    """A class of which some registered class is a kind."""
+    return _is_own(option) and bool(_implementations(option))
+
+
+def _is_own(option: Any) -> bool:
+    """Neither Python's nor NumPy's nor JAX's."""
+    return isinstance(option, type) and option.__module__ not in ("builtins", "collections.abc") and not _is_array(option) and option is not Factory
+
+
+def mismatch(hint: Any, value: Any, path: str = "") -> tuple[str, Any, Any] | None:
+    """None, or the part of a value that its annotation excludes: ('[1]', annotation, part)."""
+    if any(_fits(option, value) for option in options(hint)):
+        return None
+    for option in options(hint):
+        if isinstance(value, (list, tuple)) and _origin(option) in _LISTS:
+            parts = (mismatch(_element(option), v, f"{path}[{i}]") for i, v in enumerate(value))
+            return next((found for found in parts if found), None)
+    return path, hint, value
+
+
+def _element(option: Any) -> Any:
+    """The annotation of a list's entries (Any for (1, 'a') pairs and bare lists)."""
+    args = [a for a in typing.get_args(option) if a is not Ellipsis]
+    return args[0] if len(args) == 1 else Any
+
+
+def _fits(option: Any, value: Any) -> bool:
+    origin = _origin(option)
+    if option is Any or option is object:
+        return True
+    if isinstance(value, tables.Reference):
+        return _reference_fits(option, value)
+    if isinstance(value, (list, tuple)) and origin in _LISTS:
+        return all(mismatch(_element(option), v) is None for v in value)
+    if isinstance(value, dict) and origin in _DICTS:
+        return True
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and (option is float or _is_array(option)):
+        return True
+    if option in _PLAIN:
+        return type(value) is option
+    if origin is typing.Literal:
+        return value in typing.get_args(option)
+    known = origin in (*_LISTS, *_DICTS, collections.abc.Callable) or option is Factory or _is_component(option)
+    return not known and not (_is_array(option) and isinstance(value, (str, type(None))))
+
+
+def _reference_fits(option: Any, value: Any) -> bool:
+    """Whether @Thing, @Thing() or %constant may stand here."""
+    origin = _origin(option)
+    if (name := tables.constant_name(value)) is not None:
+        constant = tables.constants().get(name)
+        return callable(constant) if origin is collections.abc.Callable or option is Factory else option not in _PLAIN or isinstance(constant, option)
+    target = value.configurable.wrapped
+    later = origin is collections.abc.Callable or option is Factory or option is type
+    if not value.evaluate:
+        return later or not isinstance(origin, type) or getattr(option, "_is_protocol", False)
+    if not inspect.isclass(target):
+        return option is not Factory
+    if option in _PLAIN or option is Factory or origin in (*_LISTS, *_DICTS):
+        return False
+    return _is_subclass(target, collections.abc.Callable) if later else not isinstance(origin, type) or _is_array(option) or _is_subclass(target, option)
+
+
+def fix(hint: Any, value: Any) -> str:
+    """How to write what was meant, where one can tell."""
+    allowed = options(hint)
+    if isinstance(value, tables.Reference):
+        return _fix_reference(hint, value)
+    if isinstance(value, float) and int in allowed and float not in allowed and value.is_integer() and abs(value) < 1e18:
+        return f" Write {literal(int(value))}."
+    if isinstance(value, int) and bool in allowed and value in (0, 1):
+        return f" Write {bool(value)}."
+    if isinstance(value, str):
+        return _fix_string(hint, value)
+    if str in allowed:
+        return f" Write '{value}'."
+    if value is None and {int, float} & set(allowed):
+        return " A number that means 'off' is written 0, or 1e999 (infinity)."
+    return _fix_list(hint, value)
+
+
+def _fix_reference(hint: Any, value: Any) -> str:
+    shown = literal(value)
+    if value.evaluate and any(_reference_fits(o, type(value)(value.scoped_selector, False)) for o in options(hint)):
+        return f" Write it without (): {shown.removesuffix('()')}."
+    if not value.evaluate and mismatch(hint, type(value)(value.scoped_selector, True)) is None:
+        return f" Did you forget '()'? Write {shown}()."
+    return _fix_list(hint, value)
+
+
+def _fix_string(hint: Any, value: str) -> str:
+    if any(o in (int, float, bool) or _is_array(o) for o in options(hint)):
+        try:
+            return f" Write it without quotes: {literal(float(value)) if '.' in value or 'e' in value else literal(int(value))}."
+        except ValueError:
+            return " Write it without quotes." if value in ("True", "False") else ""
+    constants = [name for name in tables.constants() if name.split(".")[-1] == value.split(".")[-1]]
+    if constants and any(_origin(o) is collections.abc.Callable for o in options(hint)):
+        return f" Write %{constants[0]}."
+    named = [choice for choice in choices(hint) if choice == f"@{value.removesuffix('()')}()"]
+    literals = [str(a) for o in options(hint) if _origin(o) is typing.Literal for a in typing.get_args(o)]
+    return f" Write {named[0]}." if named else did_you_mean(value, literals) or _fix_list(hint, value)
+
+
+def _fix_list(hint: Any, value: Any) -> str:
+    lists = [o for o in options(hint) if _origin(o) in _LISTS]
+    if any(_fits(o, [value]) for o in lists):
+        return f" Write it in brackets: [{_shown(value)}]."
+    if lists and value is None:
+        return " Write [] for none."
+    known = choices(hint)
+    return f" It takes {' or '.join(known)}." if 0 < len(known) <= 12 else ""
+
+
+def _shown(value: Any) -> str:
+    try:
+        return literal(value)
+    except ConfigError:
+        return repr(value)

@@ -1,0 +1,50 @@
+"""What was read, and where every binding was made."""
+
+import dataclasses
+from typing import Any
+
+from gorl.config.tables import Key
+
+COMMAND_LINE = "command line"
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a binding was made. `line` is 0 for the command line, whose `text` is the binding itself."""
+
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else f"{COMMAND_LINE} `{self.text}`"
+
+    @property
+    def quoted(self) -> str:
+        """With the text of the line."""
+        return f"{self.file}:{self.line}: `{self.text}`" if self.line and self.text else str(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A binding, and what held before: its own `old` value (at `before`), or that of a less specific scope, `inherited`."""
+
+    key: Key
+    new: Any
+    origin: Origin
+    old: Any = None
+    before: Origin | None = None
+    inherited: Key | None = None
+
+
+@dataclasses.dataclass
+class Source:
+    """`origins`: of the bindings that hold. `texts`: of every file, by path. `named`: the files as they were asked for.
+    `includes`: what each file includes."""
+
+    origins: dict[Key, Origin] = dataclasses.field(default_factory=dict)
+    texts: dict[str, str] = dataclasses.field(default_factory=dict)
+    changes: list[Change] = dataclasses.field(default_factory=list)
+    named: list[str] = dataclasses.field(default_factory=list)
+    includes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    plugins: tuple[str, ...] = ()

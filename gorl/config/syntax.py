@@ -1,0 +1,144 @@
+"""What is wrong with text that gin cannot read.
+
+Judged by the text more than by gin's message, which names tokens, and differs between Python's tokenizers.
+"""
+
+import re
+
+from gorl.config import tables
+
+_LITERALS = {"true": "True", "yes": "True", "false": "False", "no": "False", "none": "None", "null": "None", "nil": "None",
+             "inf": "1e999", "-inf": "-1e999", "infinity": "1e999"}  # fmt: skip
+_CLOSES = {")": "(", "]": "[", "}": "{"}
+_STATEMENT = "A line reads `Thing.parameter = value`, `MACRO = value`, `Thing:` (and indented lines `parameter = value`), or `include 'file.gin'`."
+_VALUES = "A value is a number, a 'string', True, False, None, a [list], a {dict}, @Thing() or %MACRO."
+
+
+def explain(text: str, line: int, message: str) -> tuple[int, str]:
+    """(the line to look at, what is wrong with it and how it is written)."""
+    if found := _unbalanced(text):
+        return found
+    lines = text.splitlines()
+    content = lines[line - 1].split(" #")[0].strip() if 0 < line <= len(lines) else ""
+    for pattern, answer in _BY_TEXT:
+        if match := re.search(pattern, content):
+            return line, answer(match)
+    for pattern, answer in _BY_MESSAGE:
+        if match := re.search(pattern, message):
+            return line, answer(match, content)
+    return line, f"this line cannot be read. {_STATEMENT}"
+
+
+def _unbalanced(text: str) -> tuple[int, str] | None:
+    """The first quote or bracket that is opened and not closed, or closed and not opened."""
+    opened: list[tuple[str, int]] = []
+    line, i = 1, 0
+    while i < len(text):
+        c = text[i]
+        if c == "\n":
+            line += 1
+        elif c == "#":
+            end = text.find("\n", i)
+            i = (end if end >= 0 else len(text)) - 1
+        elif c in "'\"":
+            quote = c * 3 if text.startswith(c * 3, i) else c
+            end = _end_of_string(text, i, quote)
+            if end is None:
+                return line, f"a string begins with {quote} and never ends. Close it with {quote}."
+            line += text.count("\n", i, end)
+            i = end - 1
+        elif c in "([{":
+            opened.append((c, line))
+        elif c in _CLOSES:
+            if not opened:
+                return line, f"{c!r} closes nothing: remove it, or open the list with {_CLOSES[c]!r}."
+            bracket, where = opened.pop()
+            if bracket != _CLOSES[c]:
+                return where, f"{bracket!r} is never closed: {c!r} comes first. Close it with {_closing(bracket)!r}."
+        i += 1
+    return (opened[-1][1], f"{opened[-1][0]!r} is opened and never closed. Close it with {_closing(opened[-1][0])!r}.") if opened else None
+
+
+def _closing(bracket: str) -> str:
+    return next(close for close, opening in _CLOSES.items() if opening == bracket)
+
+
+def _end_of_string(text: str, start: int, quote: str) -> int | None:
+    """The index behind the string's closing quote."""
+    i = start + len(quote)
+    while i < len(text):
+        if text[i] == "\\":
+            i += 1
+        elif text.startswith(quote, i):
+            return i + len(quote)
+        elif text[i] == "\n" and len(quote) == 1:
+            return None
+        i += 1
+    return None
+
+
+def _word(token: str, content: str) -> str:
+    """gin stops at the first token of jax.nn.silu, Finger-Spin or MLP(): the whole of it."""
+    match = re.search(rf"(?<![\w'\"@%.]){re.escape(token)}[\w.\-]*(\(\))?", content.partition("=")[2] or content)
+    return match[0] if match else token
+
+
+def bad_value(token: str, content: str) -> str:
+    """Something bare where a value belongs."""
+    word = _word(token, content)
+    name = word.removesuffix("()")
+    if word.lower() in _LITERALS:
+        return f"{word} is not a value. Write {_LITERALS[word.lower()]}."
+    if word.lower() == "nan":
+        return "nan is not a value: a file cannot write one."
+    if name in tables.constants():
+        return f"{word} is a constant. Write %{name}."
+    if any(known.split(".")[-1] == name.split(".")[-1] for known in tables.configurables()):
+        return f"{word} is not a value. A class or function needs @ in front. Write @{word}."
+    if re.fullmatch(r"[A-Z][A-Z0-9_]+", name) and tables.value_of((name, tables.MACRO, "value")) is not None:
+        return f"{word} is not a value. A macro needs % in front. Write %{word}."
+    return f"{word} is not a value. A string needs quotes ('{word}'), a class or function @ in front (@{word}), a macro % (%{word})."
+
+
+def _typographic(match: re.Match) -> str:
+    return f"{match[0]} is a typographic quote. Write a straight one: '."
+
+
+def _number(match: re.Match) -> str:
+    digits = re.sub(r"[^\d]", "", match[1])
+    hint = f" Write {int(digits):_}, with nothing but _ between the digits." if re.fullmatch(r"-?\d{1,3}(,\d{3})+", match[1]) else ""
+    return f"{match[1]} is not a number.{hint or ' Numbers are written 1000, 1_000, 0.5 or 1e-3.'}"
+
+
+def _trailing(match: re.Match, content: str) -> str:
+    del match
+    if re.search(r"[\w)\]'\"]\s*(\*|\+|-|/)", content.partition("=")[2]):
+        return "gin has no arithmetic and cannot repeat lists. Write the number itself, or the whole list."
+    return "something follows the value. Write one binding a line, and several values as a list: [a, b]."
+
+
+def _block(match: re.Match, content: str) -> str:
+    del match, content
+    return "below `Thing:`, indent every line alike and write `parameter = value`; do not indent what begins something new."
+
+
+_BY_TEXT = (
+    (r"[‘’“”]", _typographic),
+    (r"^[\w./]+\s*==", lambda m: "a binding is written with one =, not two."),
+    (r"^[@%][^=]*=", lambda m: "remove the @ or % before the name: they belong to values, on the right of the =."),
+    (r"^[^=]*=$", lambda m: "there is no value after the =."),
+    (r"=\s*(-?\d[\w.]*(?:,\d{3})+|-?[\d.]+(?![eE][-+]?\d)[A-Za-z%]\w*)\s*$", _number),
+    (r"=\s*(-?0\d+)\s*$", _number),
+    (r"^[\w./]+\s*:\s*[^\s#]", lambda m: "a binding is written with =, not with a colon."),
+    (r"^include\s+[^'\"\s]", lambda m: "the file's name needs quotes: include 'file.gin'."),
+)  # fmt: skip
+_BY_MESSAGE = (
+    (r"Failed to parse token '(.+)'", lambda m, text: bad_value(m[1], text)),
+    (r"Unable to parse value", lambda m, text: f"{text.partition('=')[2].strip() or text} is not a value. {_VALUES}"),
+    (r"Expected '\)'", lambda m, text: "arguments are not written in parentheses. Write @Thing(), and bind Thing.parameter in a line of its own."),
+    (r"Expected ':'\.", lambda m, text: "a dict is written {'name': value, 'other': value}."),
+    (r"Expected ',' or", lambda m, text: "a comma is missing between two entries."),
+    (r"Malformatted scope or selector", lambda m, text: "a name has no spaces and no empty parts. Write scope/Thing.parameter."),
+    (r"Invalid identifier name|indent|Expected '='", _block),
+    (r"Expected newline", _trailing),
+)  # fmt: skip

@@ -1,0 +1,413 @@
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gorl.algorithms import OnPolicy
+from gorl.algorithms.on_policy import Batch, Critic
+from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation
+from gorl.environments.wrappers import SquashedEnvironment
+from gorl.errors import ConfigError
+from gorl.fields import structural
+from gorl.networks import MLP, RunningNormalizer, trainable
+from gorl.objectives.regularizers import EntropyBonus, LatentKL
+from gorl.objectives.trust_region import Clip
+from gorl.optimizers import OptaxCall
+from gorl.policies import GaussianPolicy
+from gorl.state import Spaces, Transition
+
+EPISODE_LENGTH = 4
+EPSILON = 1e-6  # of the normalisers
+QUICK = {"xla_backend_optimization_level": 0}  # the programs here take longer to compile than to run
+
+
+class Walk(AbstractToy):
+    """x <- x + a / 2 within 1 of `center`, beyond which it terminates. The reward is x - center."""
+
+    center: float = structural()
+
+    def first(self, key):
+        return self.center + jax.random.uniform(key, (1,), minval=-0.5, maxval=0.5)
+
+    def move(self, obs, clock, action):
+        new = obs + 0.5 * action
+        place = new[0] - self.center
+        return new, place, jnp.abs(place) > 1.0
+
+
+def on_policy(**changes):
+    """PPO with small networks: 2 x 8 x 3 = 48 steps an iteration, 12 in each lane."""
+    network = functools.partial(MLP, width=3, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
+    normalizer = functools.partial(RunningNormalizer, epsilon=EPSILON, clip=10.0)
+    settings = {
+        "policy": functools.partial(GaussianPolicy, body=network, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=1.0),
+        "critic": functools.partial(Critic, body=network, normalizer=normalizer),
+        "trust_region": Clip(0.2),
+        "regularizers": [EntropyBonus(0.01), LatentKL(0.003)],
+        "optimizer": OptaxCall(function=optax.sgd, numbers={}, options=()),
+        "learning_rate": 0.5,
+        "max_grad_norm": np.inf,
+        "value_cost": 0.25,
+        "discount": 0.9,
+        "gae_lambda": 0.8,
+        "reward_scale": 2.0,
+        "num_envs": 4,
+        "unroll_length": 3,
+        "batch_size": 8,
+        "num_minibatches": 2,
+        "num_epochs": 2,
+    }
+    return OnPolicy(**{**settings, **changes})
+
+
+def squashed(env):
+    return SquashedEnvironment(env, np.asarray(3.0, np.float32))
+
+
+@functools.partial(eqx.filter_jit, compiler_options=QUICK)
+def iterate(algorithm, env, state, key):
+    return algorithm.iterate(env, state, EPISODE_LENGTH, key=key)
+
+
+@functools.partial(eqx.filter_jit, compiler_options=QUICK)
+def update(algorithm, learner, batch, key):
+    return algorithm._update(learner, batch, key)
+
+
+def begin(algorithm, env, key):
+    make_key, start_key = jax.random.split(key)
+    return algorithm.start(env, algorithm.create(env.inner.spaces(), key=make_key), EPISODE_LENGTH, key=start_key)
+
+
+def weights(learner):
+    """[policy W0, b0, W1, b1, critic W0, b0, W1, b1] in float64."""
+    modules = (learner.policy, learner.critic)
+    return [np.asarray(x, np.float64) for x in jax.tree.leaves(eqx.filter(modules, trainable(modules)))]
+
+
+# ---- PPO once more, in NumPy ----
+
+
+def network(w0, b0, w1, b1, x):
+    return np.tanh(x @ w0.T + b0) @ w1.T + b1
+
+
+def normalize(normalizer, x):
+    return (x - np.asarray(normalizer.mean, np.float64)) / np.sqrt(np.asarray(normalizer.variance, np.float64) + EPSILON)
+
+
+def ppo(leaves, learner, rows):
+    """Every term of the loss of arXiv 1707.06347 on rows (dict of [N, ...] arrays), for the settings of `on_policy`."""
+    out = network(*leaves[:4], normalize(learner.policy.normalizer, rows["obs"]))
+    mean, raw = np.split(out, 2, axis=1)
+    std = np.log1p(np.exp(raw + np.log(np.expm1(1.0 - 1e-3)))) + 1e-3
+    log_prob = np.sum(-0.5 * ((rows["action"] - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi), axis=1)
+    log_ratio = (log_prob - rows["old_log_prob"])[rows["valid"]]
+    ratio = np.exp(log_ratio)
+    advantage = rows["advantage"][rows["valid"]]
+    advantage = (advantage - np.mean(advantage)) / np.std(advantage)
+    surrogate = np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage)
+    value = network(*leaves[4:], normalize(learner.critic.normalizer, rows["critic_obs"]))[:, 0]
+    entropy = np.sum(np.log(std) + 0.5 * np.log(2 * np.pi * np.e), axis=1)[rows["valid"]]
+    kl = np.sum(0.5 * (std**2 + mean**2 - 1) - np.log(std), axis=1)[rows["valid"]]
+    return {
+        "loss/policy": -np.mean(surrogate),
+        "loss/value": np.mean((value - rows["target"])[rows["valid"]] ** 2),
+        "cost/EntropyBonus": -np.mean(entropy),
+        "cost/LatentKL": np.mean(kl),
+        "clip_fraction": np.mean(np.abs(ratio - 1) > 0.2),
+        "kl": np.mean(ratio - 1 - log_ratio),
+        "log_ratio_max": np.max(np.abs(log_ratio)),
+    }
+
+
+def total(terms):
+    return terms["loss/policy"] + 0.25 * terms["loss/value"] + 0.01 * terms["cost/EntropyBonus"] + 0.003 * terms["cost/LatentKL"]
+
+
+def gradient(leaves, learner, rows, h=1e-6):
+    """By central differences."""
+    result = [np.zeros_like(x) for x in leaves]
+    for leaf, slope in zip(leaves, result):
+        for i in np.ndindex(leaf.shape):
+            kept, sides = leaf[i], []
+            for leaf[i] in (kept + h, kept - h):
+                sides.append(total(ppo(leaves, learner, rows)))
+            leaf[i] = kept
+            slope[i] = (sides[0] - sides[1]) / (2 * h)
+    return result
+
+
+def check_sgd_step(before, after, rows, metrics, atol):
+    """`after` is `before` minus 0.5 times the loss' gradient, and the metrics are the loss' terms."""
+    leaves = weights(before)
+    for name, value in ppo(leaves, before, rows).items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=atol, err_msg=name)
+    slopes = gradient(leaves, before, rows)
+    assert all(np.max(np.abs(slope)) > 1e-3 for slope in slopes)
+    for new, old, slope in zip(weights(after), leaves, slopes):
+        np.testing.assert_allclose(old - new, 0.5 * slope, rtol=1e-3, atol=atol)
+
+
+def advantages(rollout, learner, discount, gae_lambda, reward_scale):
+    """[T, B] advantages and targets, lane by lane and step by step."""
+    leaves = weights(learner)
+    value = lambda obs: network(*leaves[4:], normalize(learner.critic.normalizer, np.asarray(obs, np.float64)))[..., 0]
+    now, then = value(rollout.for_critic), value(rollout.next_critic_obs)
+    advantage = np.zeros(now.shape)
+    for lane in range(now.shape[1]):
+        later = 0.0
+        for t in reversed(range(now.shape[0])):
+            terminated, truncated = bool(rollout.terminated[t, lane]), bool(rollout.truncated[t, lane])
+            delta = reward_scale * float(rollout.reward[t, lane]) + (0.0 if terminated else discount * then[t, lane]) - now[t, lane]
+            later = delta + (0.0 if terminated or truncated else discount * gae_lambda * later)
+            advantage[t, lane] = later
+    return advantage, advantage + now
+
+
+# ---- one update ----
+
+
+@pytest.fixture(scope="module")
+def crafted():
+    """(learner, batch, rows): 16 sequences of 3 steps with old log-probabilities that are off by up to 0.5, some rows invalid."""
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
+    obs, critic_obs = 1.0 + 2.0 * normal(16, 3, 2), 0.5 * normal(16, 3, 3)
+    learner_key, sample_key = jax.random.split(jax.random.key(7))
+
+    @functools.partial(eqx.filter_jit, compiler_options=QUICK)
+    def acted():
+        learner = on_policy().create(Spaces(2, 3, 2), key=learner_key)
+        observed = (learner.policy.observe(obs.reshape(-1, 2), jnp.ones(48)), learner.critic.observe(critic_obs.reshape(-1, 3), jnp.ones(48)))
+        learner = eqx.tree_at(lambda m: (m.policy, m.critic), learner, observed)
+        sample = jax.vmap(jax.vmap(lambda o, k: learner.policy.sample(o, key=k)))
+        return learner, *sample(obs, jax.random.split(sample_key, (16, 3)))
+
+    learner, action, log_prob = acted()
+    old = log_prob + jnp.asarray(rng.uniform(-0.5, 0.5, (16, 3)), jnp.float32)
+    valid = jnp.ones((16, 3), bool).at[::2, 1].set(False)  # 8 of 48 are not
+    advantage, target = 3.0 + normal(16, 3), normal(16, 3)
+    no, zero = jnp.zeros((16, 3), bool), jnp.zeros((16, 3))
+    batch = Batch(Transition(obs, critic_obs, action, old, zero, critic_obs, no, no, valid, no, zero), advantage, target)
+    rows = {"obs": obs, "critic_obs": critic_obs, "action": action, "old_log_prob": old, "advantage": advantage, "target": target}
+    flat = lambda x: np.asarray(x, np.float64).reshape(48, *x.shape[2:])
+    return learner, batch, {**{k: flat(x) for k, x in rows.items()}, "valid": np.asarray(valid).reshape(48)}
+
+
+def with_targets(batch, target):
+    return Batch(batch.transition, batch.advantage, target)
+
+
+def test_an_update_is_a_step_down_the_ppo_loss(crafted, getkey):
+    learner, batch, rows = crafted
+    absurd = lambda x: jnp.where(batch.transition.valid, x, 1e6)  # what is invalid counts for nothing
+    batch = Batch(batch.transition, absurd(batch.advantage), absurd(batch.target))
+    after, metrics = update(on_policy(num_minibatches=1, batch_size=16, num_epochs=1), learner, batch, getkey())
+    check_sgd_step(learner, after, rows, metrics, atol=2e-5)
+    assert 0.1 < metrics["clip_fraction"] < 0.9
+    assert metrics["updates_skipped"] == 0.0
+
+
+def test_the_gradient_is_clipped(crafted, getkey):
+    learner, batch, _ = crafted
+    algorithm = on_policy(num_minibatches=1, batch_size=16, num_epochs=1, learning_rate=1.0, max_grad_norm=0.01)
+    after, _ = update(algorithm, learner, batch, getkey())
+    moved = np.sqrt(sum(np.sum((new - old) ** 2) for new, old in zip(weights(after), weights(learner))))
+    np.testing.assert_allclose(moved, 0.01, rtol=1e-3)
+
+
+def test_every_epoch_visits_every_sequence_once(crafted, getkey):
+    """At learning rate 0 the mean over minibatches of equal size is the mean over the batch."""
+    learner, batch, rows = crafted
+    every = eqx.tree_at(lambda b: b.transition.valid, batch, jnp.ones((16, 3), bool))
+    after, metrics = update(on_policy(learning_rate=0.0), learner, every, getkey())
+    expected = ppo(weights(learner), learner, {**rows, "valid": np.ones(48, bool)})
+    for name in ("loss/value", "cost/EntropyBonus", "kl", "clip_fraction"):
+        np.testing.assert_allclose(metrics[name], expected[name], rtol=1e-4, err_msg=name)
+    for new, old in zip(weights(after), weights(learner)):
+        np.testing.assert_array_equal(new, old)
+
+
+def test_a_poisoned_minibatch_is_skipped_and_counted(crafted, getkey):
+    learner, batch, _ = crafted
+    after, metrics = update(on_policy(), learner, with_targets(batch, batch.target.at[5, 0].set(jnp.nan)), getkey())
+    assert metrics["updates_skipped"] == 2.0  # one of two minibatches in each of two epochs
+    assert all(np.all(np.isfinite(x)) for x in weights(after))
+    assert all(np.any(new != old) for new, old in zip(weights(after), weights(learner)))  # the others count
+
+
+def test_metrics_are_means_over_the_updates_that_count(crafted, getkey):
+    learner, batch, _ = crafted
+    nowhere = jax.tree.map(jnp.zeros_like, learner.critic.body)  # V = 0: the value loss is 2² wherever it is finite
+    learner = eqx.tree_at(lambda m: m.critic.body, learner, nowhere)
+    target = jnp.full((16, 3), 2.0).at[5, 0].set(jnp.nan)
+    _, metrics = update(on_policy(learning_rate=0.0), learner, with_targets(batch, target), getkey())
+    assert metrics["updates_skipped"] == 2.0
+    np.testing.assert_allclose(metrics["loss/value"], 4.0, rtol=1e-5)
+
+
+# ---- one iteration ----
+
+
+def observations(rollout):
+    return np.asarray(rollout.obs, np.float64).reshape(48, 1)
+
+
+def test_an_iteration_is_a_rollout_its_advantages_and_one_step(getkey):
+    algorithm, env = on_policy(num_minibatches=1, batch_size=16, num_epochs=1), squashed(Walk(center=0.2))
+    lanes = algorithm._lanes(env, EPISODE_LENGTH)
+    rollout_of = eqx.filter_jit(lambda state, key: algorithm._rollout(lanes, state.learner.policy, state.lanes, key)[1], compiler_options=QUICK)
+    keys, states, rollouts = [getkey(), getkey()], [begin(algorithm, env, getkey())], []
+    for key in keys:  # the second one is compared: before it, the normalisers have learned something
+        rollouts.append(rollout_of(states[-1], jax.random.split(key)[0]))
+        state, metrics = iterate(algorithm, env, states[-1], key)
+        states.append(state)
+    learner, rollout = states[1].learner, rollouts[1]
+
+    assert rollout.obs.shape == (12, 4, 1) and jnp.all(rollout.valid)
+    assert jnp.any(rollout.terminated) and jnp.any(rollout.truncated) and not jnp.any(rollout.terminated & rollout.truncated)
+    moved = np.asarray(rollout.obs + 0.5 * jnp.tanh(jnp.clip(rollout.action, -3.0, 3.0)))
+    np.testing.assert_allclose(rollout.next_critic_obs, moved, atol=1e-6)  # what came before any reset
+    np.testing.assert_allclose(rollout.reward, moved[..., 0] - 0.2, atol=1e-6)
+    stays = ~np.asarray(rollout.terminated | rollout.truncated)[:-1]
+    np.testing.assert_array_equal(rollout.obs[1:][stays], rollout.next_critic_obs[:-1][stays])
+
+    advantage, target = advantages(rollout, learner, 0.9, 0.8, 2.0)
+    obs, flat = observations(rollout), lambda x: np.asarray(x, np.float64).reshape(48)
+    rows = {"obs": obs, "critic_obs": obs, "action": flat(rollout.action)[:, None], "old_log_prob": flat(rollout.extras)}
+    rows |= {"advantage": flat(advantage), "target": flat(target), "valid": np.ones(48, bool)}
+    check_sgd_step(learner, states[2].learner, rows, metrics, atol=5e-5)
+    assert metrics["episodes"] == jnp.sum(rollout.finished) > 0
+    np.testing.assert_allclose(metrics["return"], np.mean(rollout.episode_return[rollout.finished]), rtol=1e-5)
+
+    seen = np.concatenate([observations(r) for r in rollouts])
+    for normalizer in (states[2].learner.policy.normalizer, states[2].learner.critic.normalizer):
+        np.testing.assert_allclose([normalizer.count, normalizer.mean[0], normalizer.variance[0]], [96.0, np.mean(seen), np.var(seen)], rtol=1e-4)
+
+
+ADAM = OptaxCall(function=optax.adam, numbers={}, options=())
+
+
+def test_the_ratio_is_1_before_any_update_of_an_iteration(getkey):
+    """Even where the normalisers' statistics move a lot from one iteration to the next."""
+    algorithm, env = on_policy(optimizer=ADAM, learning_rate=0.01), squashed(Walk(center=5.0))
+    state = begin(algorithm, env, getkey())
+    acting = state.learner.policy
+    for _ in range(5):
+        state, metrics = iterate(algorithm, env, state, getkey())
+        assert metrics["log_ratio_first"] < 1e-5
+        assert metrics["log_ratio_max"] > 1e-3  # later minibatches do move
+    # What this guards against: statistics that change between acting and the first update.
+    obs = jnp.array([5.3])
+    sample, extras = acting.sample(obs, key=getkey())
+    observed = eqx.tree_at(lambda p: p.normalizer, acting, state.learner.policy.normalizer)
+    assert abs(acting.log_ratio(obs, sample, extras, key=getkey())[0]) < 1e-5
+    assert abs(observed.log_ratio(obs, sample, extras, key=getkey())[0]) > 0.01
+
+
+def test_an_iteration_of_infinite_returns_changes_no_weight(getkey):
+    algorithm, env = on_policy(optimizer=ADAM, reward_scale=np.inf), squashed(Walk(center=5.0))
+    state = begin(algorithm, env, getkey())
+    after, metrics = iterate(algorithm, env, state, getkey())
+    assert metrics["updates_skipped"] == 4.0
+    assert np.isnan(metrics["loss/policy"])  # a mean over no update at all
+    for new, old in zip(weights(after.learner), weights(state.learner)):
+        np.testing.assert_array_equal(new, old)
+    for new, old in zip(jax.tree.leaves(after.learner.optimizer), jax.tree.leaves(state.learner.optimizer)):
+        np.testing.assert_array_equal(new, old)
+    assert after.learner.policy.normalizer.count == 48.0
+
+
+# ---- settings ----
+
+
+def test_sizes_that_fit_pass():
+    algorithm = on_policy(num_envs=8, num_minibatches=3, batch_size=16, unroll_length=5)
+    algorithm.check(EPISODE_LENGTH)
+    assert algorithm.env_steps_per_iteration == 3 * 16 * 5
+
+
+def test_sequences_must_be_shared_evenly():
+    message = (
+        r"num_minibatches x batch_size = 3 x 8 = 24 sequences cannot be shared evenly by num_envs = 16\."
+        r" Make num_envs a divisor of 24, or batch_size a multiple of num_envs\."
+    )
+    with pytest.raises(ConfigError, match=message):
+        on_policy(num_envs=16, num_minibatches=3, batch_size=8).check(EPISODE_LENGTH)
+
+
+@pytest.mark.parametrize("name", ["num_envs", "unroll_length", "batch_size", "num_minibatches", "num_epochs"])
+def test_sizes_must_be_positive(name):
+    with pytest.raises(ConfigError, match=rf"OnPolicy\.{name} = 0: it must be >= 1\."):
+        on_policy(**{name: 0}).check(EPISODE_LENGTH)
+
+
+@pytest.mark.parametrize("name, value", [("discount", 1.5), ("gae_lambda", -0.5), ("discount", np.nan)])
+def test_fractions_must_be_fractions(name, value):
+    with pytest.raises(ConfigError, match=rf"OnPolicy\.{name} = {value}: it must be in \[0, 1\]\."):
+        on_policy(**{name: value}).check(EPISODE_LENGTH)
+
+
+# ---- the five probes: each says which part is broken ----
+
+
+def train(env, key):
+    """PPO as one would use it, on 40 iterations of 512 steps."""
+    network = functools.partial(MLP, width=16, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.1)
+    normalizer = functools.partial(RunningNormalizer, epsilon=EPSILON, clip=10.0)
+    start, end = np.asarray(5e-3, np.float32), np.asarray(0.0, np.float32)
+    algorithm = on_policy(
+        policy=functools.partial(GaussianPolicy, body=network, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=0.5),
+        critic=functools.partial(Critic, body=network, normalizer=normalizer),
+        regularizers=[EntropyBonus(0.03)],
+        optimizer=ADAM,
+        learning_rate=OptaxCall(optax.linear_schedule, {"init_value": start, "end_value": end}, (("transition_steps", 40 * 16),)),
+        max_grad_norm=1.0,
+        reward_scale=1.0,
+        num_envs=16,
+        unroll_length=4,
+        batch_size=32,
+        num_minibatches=4,
+        num_epochs=4,
+    )
+    algorithm.check(EPISODE_LENGTH)
+    env = squashed(env)
+    state, skipped = begin(algorithm, env, key), []
+    for i in range(40):
+        state, metrics = iterate(algorithm, env, state, jax.random.fold_in(key, i))
+        skipped.append(metrics["updates_skipped"])
+    assert not np.any(skipped)
+    return state.learner
+
+
+def values(learner, *obs):
+    return [float(learner.critic(jnp.array([x]))) for x in obs]
+
+
+def actions(learner, *obs):
+    return [float(jnp.tanh(learner.policy.mode(jnp.array([x]), key=jax.random.key(0)))[0]) for x in obs]
+
+
+def test_probe_constant_reward(getkey):
+    np.testing.assert_allclose(values(train(ConstantReward(), getkey()), 0.0), [1.0], atol=0.01)
+
+
+def test_probe_reward_from_observation(getkey):
+    np.testing.assert_allclose(values(train(RewardFromObservation(), getkey()), -1.0, 1.0), [-1.0, 1.0], atol=0.02)
+
+
+def test_probe_delayed_reward(getkey):
+    np.testing.assert_allclose(values(train(DelayedReward(), getkey()), 0.0, 1.0), [0.9, 1.0], atol=0.02)
+
+
+def test_probe_reward_from_action(getkey):
+    np.testing.assert_allclose(actions(train(RewardFromAction(), getkey()), 0.0), [0.5], atol=0.02)
+
+
+def test_probe_reward_from_both(getkey):
+    np.testing.assert_allclose(actions(train(RewardFromBoth(), getkey()), -1.0, 1.0), [-0.5, 0.5], atol=0.02)

@@ -1,0 +1,246 @@
+"""Every shipped configuration builds, shrinks, and is saved so that it can be run again; and says what the papers say."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import equinox as eqx
+import gin
+import jax
+import numpy as np
+import pytest
+
+from gorl import config
+from gorl.config.files import shipped
+from gorl.decoders import FlowMatchingDecoder, IdentityDecoder
+from gorl.decoders.samplers import Euler
+from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.optimizers import OptaxCall
+from gorl.phases import CollectRollouts, Evaluate, FitDecoder, ImprovePolicy
+from gorl.policies import GaussianPolicy
+from gorl.state import Spaces
+
+EXPERIMENTS = shipped().parent / "experiments"
+RUNNABLE = config.runnable_files(shipped()) + [str(EXPERIMENTS / name) for name in config.runnable_files(EXPERIMENTS)]
+STAGES = ("stage0", "stage1", "stage2", "stage3")
+SIZES = Spaces(3, 3, 2)
+
+
+def plugins(name):
+    """An experiment with code of its own has it beside it."""
+    folder = pathlib.Path(name).parent
+    return [str(p) for p in sorted(folder.glob("*.py")) if pathlib.Path(name).is_absolute() and "@gin.register" in p.read_text()]
+
+
+def build(*files, bindings=()):
+    with jax.numpy_rank_promotion("allow"):  # MuJoCo's own code needs it
+        return config.build(list(files), list(bindings), [p for f in files for p in plugins(f)])
+
+
+def modules(experiment):
+    """(decoders, learner): what the phases of the first two stages make of made-up sizes, with real numbers in it."""
+    key = jax.random.key(experiment.seed)
+    decoders, learner = [experiment.decoder(3, 2, key=key)], None
+    for step in (s for s in experiment.steps() if s.stage < 2):
+        if isinstance(step.declaration, ImprovePolicy):
+            learner = learner or step.declaration.algorithm.create(SIZES, key=key)
+        else:
+            decoders.append(step.declaration.create(SIZES, decoders[-1], key=key))
+    return decoders, learner
+
+
+def settings(declaration):
+    """A declaration for a comparison. An optimiser's arguments may be bound, or be optax's defaults: only its name is kept."""
+    is_call = lambda x: isinstance(x, OptaxCall)  # noqa: E731
+    return jax.tree.map(lambda x: x.function.__name__ if is_call(x) else x, declaration, is_leaf=is_call)
+
+
+@pytest.fixture(autouse=True)
+def forget_plugins(own_registry):
+    """Experiments may bring code of their own."""
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_every_file_builds_and_shrinks(name):
+    full = build(name).experiment
+    assert full.env_steps() > 0 and full.stages
+    small = build(name, "parts/debug.gin").experiment
+    assert [s.name for s in small.steps()] == [s.name for s in full.steps()]
+    assert 0 < small.env_steps() < 10_000, "parts/debug.gin does not reach every budget of this file"
+
+
+@pytest.mark.parametrize("which", ["config.gin", "operative_config.gin"])
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_a_saved_configuration_is_the_same_experiment(name, which, tmp_path):
+    before = build(name, bindings=["SEED = 3"])
+    before.save(tmp_path)
+    with jax.numpy_rank_promotion("allow"):
+        after = config.build([str(tmp_path / which)], plugins=plugins(name))
+    assert after.operative == before.operative
+    assert after.experiment.seed == before.experiment.seed == 3
+    assert after.parameters()["gin"] == before.parameters()["gin"]
+    steps = [list(x.experiment.steps()) for x in (before, after)]
+    assert steps[0] and len(steps[0]) == len(steps[1])
+    for a, b in zip(*steps):
+        assert (a.stage, a.phase) == (b.stage, b.phase) and eqx.tree_equal(settings(a.declaration), settings(b.declaration))
+        assert which == "operative_config.gin" or eqx.tree_equal(a.declaration, b.declaration)
+    assert eqx.tree_equal(before.experiment.task, after.experiment.task)
+
+
+@pytest.mark.parametrize("name", ["gorl_fm.gin", "ppo.gin"])
+def test_a_saved_configuration_builds_the_same_modules(name, tmp_path):
+    widths = ["critic/MLP.width = 4", "policy/MLP.width = 4", *(["decoder/MLP.width = 4"] if "gorl" in name else [])]  # few shapes to compile
+    bindings = [*widths, "critic/MLP.depth = 1", "Clip.epsilon = 0.125"]
+    before = build(name, bindings=bindings)
+    before.save(tmp_path)
+    expected = modules(before.experiment)
+    assert any(np.any(x != 0) for x in jax.tree.leaves(eqx.filter(expected, eqx.is_inexact_array)))
+    for which in ("config.gin", "operative_config.gin"):
+        assert eqx.tree_equal(modules(config.build([str(tmp_path / which)]).experiment), expected)
+    other = build(name, bindings=[*widths, "critic/MLP.depth = 2"])
+    assert not eqx.tree_equal(modules(other.experiment), expected)
+
+
+def test_a_run_keeps_the_files_as_read(tmp_path):
+    built = build("quickstart.gin")
+    built.save(tmp_path)
+    kept = {p.name.partition("-")[2]: p.read_text() for p in (tmp_path / "sources").iterdir()}
+    assert {"quickstart.gin", "gorl_fm.gin", "gorl.gin", "base.gin"} <= set(kept)
+    assert kept["base.gin"] == (shipped() / "parts/base.gin").read_text()
+    assert (tmp_path / "config.gin").read_text().startswith("# gorl-format: 1\n# What was asked")
+
+
+def test_the_stages_of_gorl():
+    experiment = build("gorl_fm.gin").experiment
+    improve = [stage.phases[-2] for stage in experiment.stages]
+    assert [p.env_steps for p in improve] == [60_000_000, 60_000_000, 30_000_000, 30_000_000]
+    later = [CollectRollouts, FitDecoder, ImprovePolicy, Evaluate]
+    assert [[type(p) for p in s.phases] for s in experiment.stages] == [[ImprovePolicy, Evaluate], later, later, later]
+    iteration = 32 * 1024 * 30
+    per_stage = [62 * iteration, 62 * iteration + 512_000, 31 * iteration + 512_000, 31 * iteration + 512_000]
+    assert experiment.env_steps() == sum(per_stage) == 184_381_440
+
+
+# What the tables of GoRL's paper and of its released code agree on (ImprovePolicy, rollouts and the fit), and where each
+# number is: binding -> value. A `*` stands for every stage that has it.
+PUBLISHED = {
+    "*/OnPolicy.num_envs": 2048,
+    "Task.episode_length": 1000,
+    "*/OnPolicy.unroll_length": 30,
+    "*/OnPolicy.num_minibatches": 32,
+    "*/OnPolicy.batch_size": 1024,
+    "*/OnPolicy.num_epochs": 16,
+    "*/OnPolicy.discount": 0.995,
+    "*/OnPolicy.gae_lambda": 0.95,
+    "*/OnPolicy.reward_scale": 10.0,
+    "*/OnPolicy.value_cost": 0.25,
+    "*/OnPolicy.learning_rate": 1e-3,
+    "policy/MLP.depth": 4,
+    "policy/MLP.width": 32,
+    "critic/MLP.depth": 5,
+    "critic/MLP.width": 256,
+    "decoder/MLP.depth": 4,
+    "GaussianPolicy.min_std": 1e-3,
+    "GaussianPolicy.max_std": 10.0,
+    "*/FitDecoder.epochs": 50,
+    "*/FitDecoder.batch_size": 8192,
+    "*/FitDecoder.learning_rate": 3e-4,
+    "*/FitDecoder.draws": 8,
+    "*/FitDecoder.validation_fraction": 0.1,
+    "*/Evaluator.num_envs": 128,
+    "*/Evaluator.deterministic": True,
+    "*/ImprovePolicy.evaluation_interval": 6_000_000,
+    "Euler.steps": 10,
+    "FourierTime.frequencies": 4,
+}
+# Where they differ, the number is a choice, but it is listed.
+LISTED = ("*/Clip.epsilon", "*/OnPolicy.max_grad_norm", "*/EntropyBonus.coefficient", "decoder/MLP.width", "*/CollectRollouts.env_steps",
+          "GaussianPolicy.initial_std", "Task.action_bound", "RunningNormalizer.epsilon", "Experiment.seed")  # fmt: skip
+
+
+def values(parameters, binding):
+    """The values of a binding, in every stage that has it."""
+    name, parameter = binding.rsplit(".", 1)
+    names = [n for n in (name.replace("*", s) for s in STAGES) if n in parameters] if "*" in name else [name]
+    return [parameters[n][parameter] for n in names]
+
+
+def test_the_operative_configuration_lists_what_papers_list():
+    built = build("gorl_fm.gin")
+    parameters = built.parameters()["gin"]
+    for binding, expected in PUBLISHED.items():
+        found = values(parameters, binding)
+        assert len(found) == (1 if "*" not in binding else 3 if "FitDecoder" in binding else 4), binding
+        assert set(found) == {expected}, binding
+        assert binding.rsplit(".")[-1] in built.operative
+    for binding in LISTED:
+        assert all(isinstance(v, (int, float)) for v in values(parameters, binding)) and values(parameters, binding), binding
+    assert values(parameters, "critic/MLP.activation") == ["%jax.nn.silu"]
+    assert values(parameters, "critic/MLP.initializer") == ["%jax.nn.initializers.lecun_uniform"]
+
+
+def test_modules_are_of_their_own_class_and_as_built_by_hand():
+    """gin must leave no trace: such as a subclass, a wrapper or another structure."""
+    experiment = build("gorl_fm.gin").experiment
+    key = jax.random.key(0)
+    sizes = {"activation": jax.nn.silu, "initializer": jax.nn.initializers.lecun_uniform}
+    normalizer = RunningNormalizer(3, epsilon=1e-6, clip=10.0)
+
+    (first, *_, fitted), learner = modules(experiment)
+    assert type(first) is IdentityDecoder and type(fitted) is FlowMatchingDecoder
+    assert type(learner.policy) is GaussianPolicy and type(learner.policy.body) is MLP
+    assert type(learner.critic.body) is MLP and type(learner.critic.normalizer) is RunningNormalizer
+
+    body = lambda i, o, *, key: MLP(i, o, width=256, depth=5, output_scale=1.0, key=key, **sizes)  # noqa: E731
+    assert jax.tree.structure(learner.critic.body) == jax.tree.structure(body(3, 1, key=key))
+    assert jax.tree.structure(learner.critic.normalizer) == jax.tree.structure(normalizer)
+    width = fitted.body.layers[0].weight.shape[0]
+    by_hand = FlowMatchingDecoder(
+        3, 2,
+        body=lambda i, o, *, key: MLP(i, o, width=width, depth=4, output_scale=1.0, key=key, **sizes),
+        normalizer=lambda size: RunningNormalizer(size, epsilon=1e-6, clip=10.0),
+        time_embedding=FourierTime(frequencies=4), sampler=Euler(steps=10), key=jax.random.key(experiment.seed),
+    )  # fmt: skip
+    assert jax.tree.structure(fitted) == jax.tree.structure(by_hand)
+    assert eqx.tree_equal(fitted, by_hand)
+
+
+def test_an_experiment_does_not_change_when_another_is_read():
+    """gin's state is global; an experiment keeps the bindings it was built with."""
+    one = build("gorl_fm.gin", bindings=["policy/MLP.width = 7"])
+    parameters, macros = one.parameters(), one.macros()
+    two = build("ppo.gin", bindings=["policy/MLP.width = 9", "DISCOUNT = 0.5"])
+    gin.clear_config()
+    for built, width in ((one, 7), (two, 9), (one, 7)):
+        algorithm = next(s.declaration.algorithm for s in built.experiment.steps() if isinstance(s.declaration, ImprovePolicy))
+        learner = jax.eval_shape(lambda a=algorithm: a.create(SIZES, key=jax.random.key(0)).policy.body.layers[0].weight)
+        assert learner.shape == (width, 3)
+    assert one.parameters() == parameters and one.macros() == macros and macros["DISCOUNT"] == 0.995
+
+
+CHECK = """
+import json, sys, time
+start = time.monotonic()
+sys.argv = ["gorl", "check", "gorl_fm.gin"]
+from gorl.cli.main import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code, stop.code
+import jax._src.xla_bridge
+heavy = ("mujoco_playground", "mujoco", "brax", "aim", "orbax", "warp", "matplotlib")
+print(json.dumps({"backends": list(jax._src.xla_bridge._backends), "seconds": time.monotonic() - start,
+                  "imported": [m for m in heavy if m in sys.modules]}))
+"""
+
+
+def test_a_check_starts_no_device_and_no_simulator(tmp_path):
+    env = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
+    done = subprocess.run([sys.executable, "-c", CHECK], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "184,381,440" in done.stdout
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["backends"] == [] and facts["imported"] == []
+    assert facts["seconds"] < 20  # 2 on an idle core

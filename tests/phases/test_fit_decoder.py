@@ -1,0 +1,296 @@
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gorl import trees
+from gorl.decoders import AbstractDecoder, FlowMatchingDecoder, IdentityDecoder
+from gorl.decoders.samplers import Euler
+from gorl.environments.task import Task
+from gorl.environments.toy import RewardFromObservation
+from gorl.errors import ConfigError
+from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.optimizers import OptaxCall
+from gorl.phases import FitDecoder, PhaseContext
+from gorl.phases.base import Plan
+from gorl.phases.fit_decoder import PriorLatents
+from gorl.state import Dataset, Episodes, RunState
+
+EPISODES, LENGTH = 40, 25  # 4 episodes validate, 900 rows train
+TASK = Task(RewardFromObservation(), LENGTH, 3.0)
+CONTEXT = PhaseContext(TASK, seed=0, stage=1, phase=1)
+MODE, SPREAD = 1.5, 0.1  # of the two-mode data: u ~ ± MODE + SPREAD n
+
+
+class Constant(AbstractDecoder):
+    """u = level, fitted by least squares: every number of a fit has a closed form."""
+
+    level: jax.Array
+
+    def __init__(self, obs_size, action_size, *, key):
+        del obs_size, key
+        self.level = jnp.zeros((action_size,))
+
+    @property
+    def latent_size(self):
+        return 3
+
+    def __call__(self, obs, latent):
+        return self.level
+
+    def loss(self, obs, action, latent, *, key):
+        return jnp.mean((action - self.level) ** 2)
+
+    def observe(self, obs, weight):
+        return self
+
+
+def flow_decoder(obs_size, action_size, *, key):
+    network = functools.partial(MLP, width=32, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
+    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
+    return FlowMatchingDecoder(
+        obs_size, action_size, body=network, normalizer=normalizer, time_embedding=FourierTime(4), sampler=Euler(40), key=key
+    )
+
+
+def fit_decoder(**changes):
+    settings = {
+        "decoder": flow_decoder,
+        "latents": PriorLatents(),
+        "optimizer": OptaxCall(function=optax.adam, numbers={}, options=()),
+        "learning_rate": 1e-2,
+        "max_grad_norm": np.inf,
+        "epochs": 30,
+        "batch_size": 100,
+        "draws": 4,
+        "validation_fraction": 0.1,
+    }
+    return FitDecoder(**{**settings, **changes})
+
+
+def least_squares(**changes):
+    """SGD with a rate of 0.25: level <- level + (mean of the batch - level) / 2."""
+    settings = {"decoder": Constant, "optimizer": OptaxCall(function=optax.sgd, numbers={}, options=()), "learning_rate": 0.25, "draws": 1}
+    return fit_decoder(**{**settings, **changes})
+
+
+def dataset(action, valid=True):
+    """The observation is the number of the episode."""
+    obs = jnp.broadcast_to(jnp.arange(EPISODES, dtype=jnp.float32)[:, None, None], (EPISODES, LENGTH, 1))
+    action = jnp.broadcast_to(jnp.asarray(action, jnp.float32), (EPISODES, LENGTH))[..., None]
+    return Dataset(Episodes(obs, action, jnp.zeros((EPISODES, LENGTH)), jnp.broadcast_to(jnp.asarray(valid), (EPISODES, LENGTH))))
+
+
+def two_modes(key):
+    sign_key, noise_key = jax.random.split(key)
+    signs = jax.random.rademacher(sign_key, (EPISODES, LENGTH), jnp.float32)
+    return MODE * signs + SPREAD * jax.random.normal(noise_key, (EPISODES, LENGTH))
+
+
+def start(phase, data):
+    run = RunState(IdentityDecoder(1, 1, key=jax.random.key(0)), policy=jnp.ones(2), learner=jnp.ones(3), dataset=data)
+    return phase.start(CONTEXT, run)
+
+
+def fit(phase, data, epochs=None):
+    """(the state after each epoch, the metrics of each epoch)."""
+    state, states, metrics = start(phase, data), [], []
+    for index, unit in enumerate(phase.units(TASK)[:epochs]):
+        state, values = unit.run(CONTEXT, trees.own(state), index)  # `own`: the states of earlier epochs stay ours
+        states.append(state)
+        metrics.append({name: float(value) for name, value in values.items()})
+    return states, metrics
+
+
+def held_out(phase, data):
+    return np.asarray(start(phase, data).order)[:4]
+
+
+# ---- a flow that has a known optimum ----
+
+
+def least_loss(samples=100_000):
+    """The loss of the exact velocity E[z - a | x_t] on the two-mode law: no fit can go below it."""
+    rng = np.random.default_rng(0)
+    a = MODE * rng.choice([-1.0, 1.0], samples) + SPREAD * rng.standard_normal(samples)
+    z, t = rng.standard_normal(samples), rng.random(samples)
+    x, variance = t * z + (1 - t) * a, t**2 + (1 - t) ** 2 * SPREAD**2
+    means = np.array([[MODE], [-MODE]])
+    off = x - (1 - t) * means
+    weight = np.exp(-(off**2) / (2 * variance))
+    velocity = np.sum(weight * (-means + (t - (1 - t) * SPREAD**2) / variance * off), axis=0) / np.sum(weight, axis=0)
+    return np.mean((z - a - velocity) ** 2)
+
+
+@pytest.fixture(scope="module")
+def flow():
+    """A fit of a flow to two modes: (phase, data, states, metrics)."""
+    phase, data = fit_decoder(), dataset(two_modes(jax.random.key(3)))
+    return phase, data, *fit(phase, data)
+
+
+def test_fitting_lowers_the_validation_loss(flow):
+    *_, metrics = flow
+    losses = [m["loss/decoder_validation"] for m in metrics]
+    assert min(losses) == metrics[-1]["loss/decoder_best"] < 0.75 * losses[0]
+    assert all(m["updates_skipped"] == 0.0 for m in metrics)
+
+
+def test_the_fitted_flow_is_near_the_known_optimum(flow):
+    phase, _, states, _ = flow
+    decoder = phase.finish(CONTEXT, states[-1]).decoder
+    actions = two_modes(jax.random.key(4)).reshape(-1, 1)
+    keys = jax.random.split(jax.random.key(5), (20, len(actions)))
+    loss = jax.jit(jax.vmap(jax.vmap(lambda u, k: phase.loss(decoder, None, jnp.array([7.0]), u, key=k)), (None, 0)))
+    fresh, least = float(jnp.mean(loss(actions, keys))), least_loss()
+    assert 0.97 * least < fresh < 1.1 * least
+
+
+def test_the_fitted_flow_has_both_modes(flow):
+    phase, _, states, _ = flow
+    decoder = phase.finish(CONTEXT, states[-1]).decoder
+    u = jax.jit(jax.vmap(lambda z: decoder(jnp.array([7.0]), z)))(jax.random.normal(jax.random.key(1), (2_000, 1)))[:, 0]
+    np.testing.assert_allclose(jnp.mean(u > 0), 0.5, atol=0.1)
+    np.testing.assert_allclose([jnp.mean(u[u > 0]), jnp.mean(u[u < 0])], [MODE, -MODE], atol=0.15)
+    assert jnp.mean(jnp.abs(u) < 0.75) < 0.1
+
+
+def test_the_input_statistics_are_those_of_the_training_episodes(flow):
+    phase, data, states, _ = flow
+    training = np.setdiff1d(np.arange(EPISODES), held_out(phase, data))
+    normalizer = states[-1].decoder.normalizer
+    np.testing.assert_allclose([normalizer.count, normalizer.mean[0], normalizer.variance[0]], [900.0, training.mean(), training.var()], rtol=1e-5)
+
+
+def test_what_is_held_out_does_not_touch_the_fit(flow):
+    """Other actions in the held-out episodes: the same weights, another validation loss. In others: other weights."""
+    phase, data, states, metrics = flow
+    held = held_out(phase, data)
+    changed = lambda episodes: eqx.tree_at(lambda d: d.episodes.action, data, data.episodes.action.at[episodes].add(0.5))
+    same_states, same_metrics = fit(phase, changed(held), epochs=2)
+    for a, b in zip(jax.tree.leaves(same_states[1].decoder), jax.tree.leaves(states[1].decoder)):
+        np.testing.assert_array_equal(a, b)
+    assert same_metrics[1]["loss/decoder"] == metrics[1]["loss/decoder"]
+    assert abs(same_metrics[1]["loss/decoder_validation"] - metrics[1]["loss/decoder_validation"]) > 0.01
+    for episode in (np.setdiff1d(np.arange(EPISODES), held)[i] for i in (0, -1)):
+        _, other = fit(phase, changed(episode), epochs=1)
+        assert other[0]["loss/decoder"] != metrics[0]["loss/decoder"]
+
+
+def test_validation_noise_is_the_same_at_every_epoch(flow):
+    _, data, *_ = flow
+    _, metrics = fit(fit_decoder(learning_rate=0.0), data, epochs=3)
+    assert len({m["loss/decoder_validation"] for m in metrics}) == 1
+    assert len({m["loss/decoder"] for m in metrics}) == 3  # training noise is not
+
+
+def test_the_weights_of_the_best_validation_loss_are_kept(flow):
+    _, data, *_ = flow
+    phase = fit_decoder(learning_rate=0.1)  # too fast: the loss goes up and down
+    states, metrics = fit(phase, data, epochs=8)
+    losses = [m["loss/decoder_validation"] for m in metrics]
+    best = int(np.argmin(losses))
+    assert best not in (0, 7)
+    np.testing.assert_array_equal([m["loss/decoder_best"] for m in metrics], np.minimum.accumulate(losses))
+    handed_on = phase.finish(CONTEXT, states[-1]).decoder
+    for kept, then, last in zip(*(jax.tree.leaves(d.body) for d in (handed_on, states[best].decoder, states[-1].decoder))):
+        np.testing.assert_array_equal(kept, then)
+        assert np.any(kept != last)
+
+
+# ---- numbers in closed form ----
+
+
+def test_split_is_by_episode_at_random():
+    data = dataset(0.0)
+    order = np.asarray(start(least_squares(), data).order)
+    np.testing.assert_array_equal(np.sort(order), np.arange(EPISODES))
+    assert np.any(order != np.arange(EPISODES))
+
+
+def test_losses_are_means_over_the_two_parts():
+    """At rate 0 the level is 0: the losses are mean squares of u over 36 and over 4 whole episodes."""
+    u = np.random.default_rng(0).standard_normal((EPISODES, LENGTH))
+    phase, data = least_squares(learning_rate=0.0), dataset(u)
+    held = held_out(phase, data)
+    _, metrics = fit(phase, data, epochs=2)
+    for m in metrics:
+        np.testing.assert_allclose(m["loss/decoder"], np.mean(np.delete(u, held, axis=0) ** 2), rtol=1e-5)
+        np.testing.assert_allclose(m["loss/decoder_validation"], np.mean(u[held] ** 2), rtol=1e-5)
+
+
+def test_steps_after_an_episodes_end_do_not_count():
+    rng = np.random.default_rng(0)
+    u, valid = rng.standard_normal((EPISODES, LENGTH)), np.arange(LENGTH)[None] < rng.integers(1, LENGTH, EPISODES)[:, None]
+    u = np.where(valid, u, 100.0)
+    phase, data = least_squares(learning_rate=0.0, batch_size=20), dataset(u, valid)  # batches smaller than an episode
+    held = held_out(phase, data)
+    _, metrics = fit(phase, data, epochs=1)
+    np.testing.assert_allclose(metrics[0]["loss/decoder_validation"], np.mean(u[held][valid[held]] ** 2), rtol=1e-5)
+    training = np.setdiff1d(np.arange(EPISODES), held)
+    np.testing.assert_allclose(metrics[0]["loss/decoder"], np.mean(u[training][valid[training]] ** 2), rtol=1e-5)
+
+
+def test_a_batch_is_one_step():
+    """Nine batches of u = 1, each halving the distance from level to 1. Validation comes after the last."""
+    states, metrics = fit(least_squares(), dataset(1.0), epochs=1)
+    np.testing.assert_allclose(states[0].decoder.level, [1.0 - 0.5**9], rtol=1e-6)
+    np.testing.assert_allclose(metrics[0]["loss/decoder"], np.mean(0.25 ** np.arange(9)), rtol=1e-5)
+    np.testing.assert_allclose(metrics[0]["loss/decoder_validation"], 0.25**9, rtol=1e-3)
+
+
+def test_a_poisoned_batch_is_skipped_and_counted():
+    phase = least_squares(learning_rate=0.0, batch_size=450)
+    training = np.setdiff1d(np.arange(EPISODES), held_out(phase, dataset(2.0)))
+    u = np.full((EPISODES, LENGTH), 2.0)
+    u[training[5], 3] = np.nan
+    _, metrics = fit(phase, dataset(u), epochs=2)
+    assert [m["updates_skipped"] for m in metrics] == [1.0, 1.0]
+    np.testing.assert_allclose([m["loss/decoder"] for m in metrics], [4.0, 4.0], rtol=1e-5)  # of the batch that counts
+
+
+def test_an_epoch_without_a_sound_update_is_never_the_best():
+    phase = least_squares(validation_fraction=0.0)  # the training loss decides
+    states, metrics = fit(phase, dataset(np.nan), epochs=1)
+    assert metrics[0]["updates_skipped"] == 10.0
+    assert np.isnan(metrics[0]["loss/decoder"]) and metrics[0]["loss/decoder_best"] == np.inf
+    np.testing.assert_array_equal(phase.finish(CONTEXT, states[0]).decoder.level, [0.0])
+
+
+def test_what_goes_on():
+    phase = least_squares()
+    state = start(phase, dataset(1.0))
+    run = phase.finish(CONTEXT, state)
+    assert run.policy is state.run.policy and run.learner is state.run.learner and run.dataset is None
+    assert isinstance(run.decoder, Constant)
+
+
+# ---- settings ----
+
+
+def test_each_epoch_is_a_unit():
+    units = fit_decoder(epochs=7).units(TASK)
+    assert [(u.name, u.subset, u.env_steps) for u in units] == [("epoch", "fit", 0)] * 7
+
+
+@pytest.mark.parametrize(
+    "changes, episodes, message",
+    [
+        ({}, 0, r"FitDecoder has no data: put a CollectRollouts phase before it"),
+        ({"epochs": 0}, 40, r"FitDecoder\.epochs = 0: it must be >= 1"),
+        ({"validation_fraction": 1.0}, 40, r"FitDecoder\.validation_fraction = 1\.0: it must be in \[0, 1\)"),
+        ({"batch_size": 901}, 40, r"FitDecoder\.batch_size = 901, .* 40 episodes of 25 steps, of which 900 steps are for training"),
+        ({"batch_size": 1}, 1, r"of which 0 steps are for training"),
+    ],
+)
+def test_settings_are_checked(changes, episodes, message):
+    with pytest.raises(ConfigError, match=message):
+        fit_decoder(**changes).check(TASK, Plan(has_policy=True, episodes=episodes))
+
+
+def test_settings_that_fit_pass():
+    assert fit_decoder(batch_size=900).check(TASK, Plan(has_policy=True, episodes=40)) == Plan(has_policy=True)

@@ -1,0 +1,71 @@
+"""The command line, as a person uses it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+TOY = ["gorl_fm.gin", "parts/debug.gin", "--set", "Task.environment = @Slider()", "--set", "Experiment.stages = [@stage0/Stage()]"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def gorl(*arguments, cwd, cache, code=0):
+    """Runs `gorl` in a folder and returns what it printed."""
+    env = {**os.environ, "GORL_CACHE": str(cache), "COLUMNS": "120"}
+    done = subprocess.run([sys.executable, "-m", "gorl.cli.main", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_train_evaluate_and_where_things_are(tmp_path, cache):
+    output = gorl("train", *TOY, "--no-aim", cwd=tmp_path, cache=cache)
+    (run,) = (tmp_path / "runs").iterdir()
+    name = f"runs/{run.name}"
+    assert f"finished: {name}" in output and f"gorl evaluate {name}" in output
+    assert "untrained" in output and "stage 0, best" in output
+    assert {p.name for p in run.iterdir()} >= {"config.gin", "operative_config.gin", "sources", "run.json", "metrics.jsonl", "status.json", "checkpoints"}
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["environment"]["impl"] == "jax" and facts["precision"] == "highest" and facts["seed"] == 0
+    assert facts["versions"]["jax"] and facts["versions"]["gin-config"] == "0.5.0"
+    status = json.loads((run / "status.json").read_text())
+    assert status["status"] == "finished" and status["env_steps"] == 480
+    assert status["start_up"]["first_training_step_s"] > 0
+    output = gorl("evaluate", name, "--episodes", "4", cwd=tmp_path, cache=cache)
+    assert "4 fresh episodes" in output and "best" in output and "last" in output
+
+
+def test_saved_configurations_run_again_to_the_same_end(tmp_path, cache):
+    gorl("train", *TOY, "--no-aim", "--run-dir", "a", cwd=tmp_path, cache=cache)
+    ends = []
+    for source in ("a/config.gin", "a/operative_config.gin"):
+        target = source.split("/")[1].removesuffix(".gin")
+        gorl("train", source, "--no-aim", "--run-dir", target, cwd=tmp_path, cache=cache)
+        ends.append((tmp_path / target / "metrics.jsonl").read_text().splitlines())
+    first = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+    metrics = lambda lines: [json.loads(line)["metrics"] for line in lines]
+    assert metrics(first) == metrics(ends[0]) == metrics(ends[1])
+
+
+def test_ends_with_one_clear_line(tmp_path, cache):
+    output = gorl("train", "quikstart.gin", cwd=tmp_path, cache=cache, code=2)
+    assert output.startswith("gorl: ") and "quickstart.gin" in output
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    assert "is not empty" in gorl("train", *TOY, "--no-aim", "--run-dir", "full", cwd=tmp_path, cache=cache, code=2)
+    assert "not a gorl run folder" in gorl("train", "--resume", "nowhere", cwd=tmp_path, cache=cache, code=2)
+    assert "takes no files" in gorl("train", "x.gin", "--resume", "full", cwd=tmp_path, cache=cache, code=2)
+    assert "not a gorl run folder" in gorl("evaluate", "full", cwd=tmp_path, cache=cache, code=2)
+    assert "no Aim repository" in gorl("browse", cwd=tmp_path, cache=cache, code=2) or sys.version_info >= (3, 13)
+
+
+def test_version(tmp_path, cache):
+    import gorl as package
+
+    assert gorl("--version", cwd=tmp_path, cache=cache).strip() == f"gorl {package.__version__}"

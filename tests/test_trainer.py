@@ -1,0 +1,100 @@
+"""The generic trainer: what is compiled how often, what is recorded, and in which order."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from gorl import config, programs, runs
+from gorl.errors import ConfigError
+from gorl.trainer import Trainer
+
+SLIDER = ["Task.environment = @Slider()"]
+
+
+def run(folder, files=("gorl_fm.gin", "parts/debug.gin"), bindings=()):
+    """Trains in this process; returns the experiment and the record's lines."""
+    configuration = config.build(list(files), [*SLIDER, *bindings])
+    run_folder = runs.begin(configuration, folder, study="test")
+    entries = []
+    Trainer(configuration.experiment, run_folder, [entries.append], lambda **_: None).run()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [e.unit for e in entries] == [line["unit"] for line in lines]
+    return configuration.experiment, lines
+
+
+def test_each_program_compiles_once_for_a_decoder_structure(tmp_path):
+    """Four stages: everything that involves the decoder compiles for the identity and for flow matching, the fit once."""
+    programs.TRACES.clear()
+    run(tmp_path / "a")
+    assert dict(programs.TRACES) == {
+        "improve_policy.iterate": 2,
+        "evaluator.evaluate": 2,
+        "improve_policy.keep_best": 1,
+        "collect_rollouts.collect": 2,
+        "fit_decoder.prepare": 1,
+        "fit_decoder.epoch": 1,
+    }
+    # Other values of hyperparameters are inputs of the same programs, also when the configuration is built anew.
+    programs.TRACES.clear()
+    run(tmp_path / "b", bindings=["SEED = 1", "Clip.epsilon = 0.3", "OnPolicy.learning_rate = 1e-4", "stage2/OnPolicy.max_grad_norm = 2.0", "DISCOUNT = 0.9"])
+    assert dict(programs.TRACES) == {}
+
+
+def test_the_record_counts_every_step_and_follows_the_declared_order(tmp_path):
+    experiment, lines = run(tmp_path / "a")
+    declared = [(s.stage, s.name, u.name) for s in experiment.steps() for u in experiment.units(s)]
+    assert [(line["stage"], line["phase"], line["kind"]) for line in lines] == declared
+    assert lines[-1]["env_steps"] == experiment.env_steps() == 4 * 480 + 3 * 200
+    collected = [line for line in lines if line["kind"] == "collect"]
+    assert [line["env_steps"] for line in collected] == [480 + 200, 480 + 200 + 480 + 200, 3 * 480 + 3 * 200]
+
+
+def test_best_is_the_maximum_and_final_episodes_are_others(tmp_path):
+    _, lines = run(tmp_path / "a", files=("ppo.gin", "parts/debug.gin"))
+    evaluations = [line["metrics"] for line in lines if line["kind"] == "evaluate"]
+    assert evaluations[-1]["return_best"] == max(m["return"] for m in evaluations)
+    finals = {line["subset"]: line["metrics"]["return"] for line in lines if line["phase"] == "Evaluate"}
+    assert set(finals) == {"final_best", "final_last"}
+    assert finals["final_best"] not in [m["return"] for m in evaluations]
+
+
+def test_hand_on_last_and_no_reinitialisation(tmp_path):
+    """With one stage after another on the same learner, the policy goes on where it was: the optimiser has counted on."""
+    bindings = [
+        "Experiment.stages = [@stage0/Stage(), @stage4/Stage()]",
+        "stage4/Stage.phases = [@ImprovePolicy(), @Evaluate()]",
+        "ImprovePolicy.reinitialize = False",
+        "ImprovePolicy.hand_on = 'last'",
+    ]
+    run(tmp_path / "a", bindings=bindings)
+    _, state = runs.restore(tmp_path / "a")
+    assert np.array_equal(state.policy.normalizer.mean, state.learner.policy.normalizer.mean)
+    assert float(state.learner.policy.normalizer.count) == 2 * 480
+    counts = [np.asarray(x) for x in jax.tree.leaves(state.learner.optimizer) if x.dtype == np.int32]
+    assert counts and all(c == 2 * 2 * 2 * 3 for c in counts)  # 2 stages x 2 iterations x 2 epochs x 3 minibatches
+
+
+@pytest.mark.parametrize(
+    "bindings, message",
+    [
+        (["Stage.phases = [@FitDecoder(), @ImprovePolicy()]"], "FitDecoder has no data"),
+        (["stage0/Stage.phases = [@CollectRollouts()]"], "CollectRollouts has no policy"),
+        (["stage0/Stage.phases = [@Evaluate()]"], "Evaluate has no policy"),
+        (["NUM_ENVS = 7"], "cannot be shared evenly by num_envs = 7"),
+        (["FIT_BATCH_SIZE = 100_000"], "Lower FitDecoder.batch_size"),
+        (["stage1/ImprovePolicy.env_steps = 0"], "must be >= 1"),
+        (["EPISODE_LENGTH = 0"], "must be >= 1"),
+        (["DISCOUNT = 1.5"], "must be in [0, 1]"),
+        (["Evaluator.num_envs = 0"], "must be >= 1"),
+        (["Experiment.stages = []"], "nothing to run"),
+        (["SEED = -1"], "must be in [0, 2^31)"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_compiled(bindings, message):
+    programs.TRACES.clear()
+    with pytest.raises(ConfigError) as err:
+        config.build(["gorl_fm.gin", "parts/debug.gin"], [*SLIDER, *bindings])
+    assert message in str(err.value)
+    assert not programs.TRACES
