@@ -142,7 +142,9 @@ def _fits(option: Any, value: Any) -> bool:
     if origin is typing.Literal:
         return value in typing.get_args(option)
     known = origin in (*_LISTS, *_DICTS, collections.abc.Callable) or option is Factory or _is_component(option)
-    return not known and not (_is_array(option) and isinstance(value, (str, type(None))))
+    if _is_array(option):
+        return isinstance(value, (list, tuple)) or (isinstance(value, bool) and option.__name__.startswith(("Bool", "Shaped")))
+    return not known
 
 
 def _reference_fits(option: Any, value: Any) -> bool:

@@ -58,7 +58,8 @@ def _no_parameter(name: str, wrong: str) -> str:
     known = tables.parameters(selector)
     text = f"{tables.show_name(selector)} has no parameter {wrong!r}.{guess(wrong, known) or _has(selector)}"
     if wrong == "learning_rate" and selector.startswith("optax."):
-        return f"{text} The phase or algorithm that uses the optimiser has it: OnPolicy.learning_rate or FitDecoder.learning_rate."
+        owners = [tables.show_name(s) for s in sorted(tables.registered()) if s.startswith("gorl.") and wrong in tables.parameters(s)]
+        return f"{text} What uses the optimiser has it: {' or '.join(f'{owner}.{wrong}' for owner in owners)}."
     return text
 
 
@@ -96,7 +97,9 @@ def _lacking(message: str) -> tuple[str, str] | None:
     if match := _MISSING.search(message):
         frame = next((m for m in map(_FRAME.search, message.splitlines()) if m), None)
         selector = _selector_called(match[1] or match[2] or (frame[1] if frame else ""))
-        return (selector, (frame[2] if frame else "") or "") if selector else None
+        named = re.findall(r"'(\w+)'", message[match.end() :].partition("\n")[0])
+        if selector and set(named) <= {*tables.parameters(selector), *tables.runtime_parameters(selector)}:
+            return selector, (frame[2] if frame else "") or ""
     return None
 
 
@@ -205,8 +208,8 @@ def explain_circle(source: Source) -> str:
             if ref.evaluate:
                 edges.setdefault(key[1], []).append((key, ref.configurable.selector))
 
-    def circle(start: str, at: str, path: tuple[Key, ...]) -> tuple[Key, ...]:
-        for key, to in edges.get(at, []):
+    def circle(start: str, here: str, path: tuple[Key, ...]) -> tuple[Key, ...]:
+        for key, to in edges.get(here, []):
             if to == start:
                 return (*path, key)
             if key not in path and (found := circle(start, to, (*path, key))):

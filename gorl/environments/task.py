@@ -23,6 +23,13 @@ class Task(eqx.Module):
     def __check_init__(self):
         if not isinstance(self.environment, AbstractEnvironment):
             raise ConfigError(f"Task.environment is {self.environment!r}, not an environment; did you forget '()' after its name?")
+        try:
+            hash(self.environment)
+        except TypeError as err:
+            raise ConfigError(
+                f"Task.environment: the fields of {type(self.environment).__name__} must be plain settings, or equal environments would"
+                f" not share compiled programs, but there is an {err}. Declare them with gorl.fields.structural()."
+            ) from err
         require(self.episode_length >= 1, f"Task.episode_length = {self.episode_length}: it must be >= 1.")
         require(bool(self.action_bound > 0), f"Task.action_bound = {self.action_bound}: it must be > 0.")
 

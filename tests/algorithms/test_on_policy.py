@@ -290,6 +290,19 @@ def test_an_iteration_is_a_rollout_its_advantages_and_one_step(getkey):
         np.testing.assert_allclose([normalizer.count, normalizer.mean[0], normalizer.variance[0]], [96.0, np.mean(seen), np.var(seen)], rtol=1e-4)
 
 
+def test_a_sequence_is_consecutive_steps_of_one_lane(getkey):
+    """The observation of step t in lane b is 100 b + t, which is also the reward; V = 0 and lambda = 0."""
+    algorithm = on_policy(gae_lambda=0.0, reward_scale=1.0)
+    place = jnp.arange(12.0)[:, None] + 100.0 * jnp.arange(4.0)[None]  # [T, B]
+    no, obs = jnp.zeros((12, 4), bool), place[..., None]
+    rollout = Transition(obs, None, obs, place, place, obs, no, no, ~no, no, place)
+    critic = jax.tree.map(jnp.zeros_like, algorithm.create(Spaces(1, 1, 1), key=getkey()).critic)
+    batch = eqx.filter_jit(algorithm._sequences)(rollout, critic)
+    expected = [[100.0 * lane + start + t for t in range(3)] for lane in range(4) for start in (0, 3, 6, 9)]
+    for x in (batch.transition.obs[..., 0], batch.transition.extras, batch.advantage, batch.target):
+        np.testing.assert_array_equal(x, expected)
+
+
 ADAM = OptaxCall(function=optax.adam, numbers={}, options=())
 
 

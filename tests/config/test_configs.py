@@ -71,6 +71,16 @@ def test_every_file_builds_and_shrinks(name):
     assert 0 < small.env_steps() < 10_000, "parts/debug.gin does not reach every budget of this file"
 
 
+TASKS = sorted(p.stem for p in (shipped() / "parts/tasks").glob("*.gin"))
+
+
+@pytest.mark.parametrize("name", config.runnable_files(shipped()))
+def test_every_file_takes_the_parts_that_are_said_to_fit_any_run(name):
+    assert 0 < build(name, "parts/small.gin").experiment.env_steps() < 20_000_000
+    for task in TASKS:
+        assert build(name, f"parts/tasks/{task}.gin").experiment.task.environment.name == task
+
+
 @pytest.mark.parametrize("which", ["config.gin", "operative_config.gin"])
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_a_saved_configuration_is_the_same_experiment(name, which, tmp_path):
@@ -175,6 +185,8 @@ def test_the_operative_configuration_lists_what_papers_list():
         assert len(found) == (1 if "*" not in binding else 3 if "FitDecoder" in binding else 4), binding
         assert set(found) == {expected}, binding
         assert binding.rsplit(".")[-1] in built.operative
+    assert "\npolicy/optax.adam:\n  b1 = 0.9\n" in built.operative and "b1" not in built.config  # a default of optax's
+    assert "\nClip:\n" in built.config and "\nstage3/Clip:\n" in built.operative
     for binding in LISTED:
         assert all(isinstance(v, (int, float)) for v in values(parameters, binding)) and values(parameters, binding), binding
     assert values(parameters, "critic/MLP.activation") == ["%jax.nn.silu"]
@@ -183,7 +195,7 @@ def test_the_operative_configuration_lists_what_papers_list():
 
 def test_modules_are_of_their_own_class_and_as_built_by_hand():
     """gin must leave no trace: such as a subclass, a wrapper or another structure."""
-    experiment = build("gorl_fm.gin").experiment
+    experiment = build("gorl_fm.gin", bindings=["critic/MLP.width = 4", "policy/MLP.width = 4", "decoder/MLP.width = 4"]).experiment
     key = jax.random.key(0)
     sizes = {"activation": jax.nn.silu, "initializer": jax.nn.initializers.lecun_uniform}
     normalizer = RunningNormalizer(3, epsilon=1e-6, clip=10.0)
@@ -193,13 +205,12 @@ def test_modules_are_of_their_own_class_and_as_built_by_hand():
     assert type(learner.policy) is GaussianPolicy and type(learner.policy.body) is MLP
     assert type(learner.critic.body) is MLP and type(learner.critic.normalizer) is RunningNormalizer
 
-    body = lambda i, o, *, key: MLP(i, o, width=256, depth=5, output_scale=1.0, key=key, **sizes)  # noqa: E731
+    body = lambda i, o, *, key: MLP(i, o, width=4, depth=5, output_scale=1.0, key=key, **sizes)  # noqa: E731
     assert jax.tree.structure(learner.critic.body) == jax.tree.structure(body(3, 1, key=key))
     assert jax.tree.structure(learner.critic.normalizer) == jax.tree.structure(normalizer)
-    width = fitted.body.layers[0].weight.shape[0]
     by_hand = FlowMatchingDecoder(
         3, 2,
-        body=lambda i, o, *, key: MLP(i, o, width=width, depth=4, output_scale=1.0, key=key, **sizes),
+        body=lambda i, o, *, key: MLP(i, o, width=4, depth=4, output_scale=1.0, key=key, **sizes),
         normalizer=lambda size: RunningNormalizer(size, epsilon=1e-6, clip=10.0),
         time_embedding=FourierTime(frequencies=4), sampler=Euler(steps=10), key=jax.random.key(experiment.seed),
     )  # fmt: skip

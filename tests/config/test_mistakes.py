@@ -46,7 +46,7 @@ MISTAKES = {
     "setting a constant": ("jax.nn.silu = 3", "jax.nn.silu is a constant, which no file can set. Choose another name."),
     "macro of itself": ("SEED = %SEED", "SEED stands for itself (%SEED -> %SEED). Give it a value."),
     "runtime argument": ("MLP.key = 0", "MLP.key cannot be bound: the code passes it itself. It has width, depth,", "Remove this binding."),
-    "learning rate of the optimiser": ("optax.adam.learning_rate = 1e-3", "OnPolicy.learning_rate or FitDecoder.learning_rate"),
+    "learning rate of the optimiser": ("optax.adam.learning_rate = 1e-3", "FitDecoder.learning_rate or ", "OnPolicy.learning_rate"),
     # scopes
     "typo in a scope": ("stge0/Clip.epsilon = 0.2", "stge0/Clip.epsilon has no effect: nothing is built in scope 'stge0'. Did you mean stage0?"),
     "scope that is not there": ("stage7/Clip.epsilon = 0.2", "nothing is built in scope 'stage7'. This run has the scopes critic, decoder, policy, stage0,"),
@@ -126,6 +126,7 @@ MISTAKES = {
     "unknown environment": ("ENV = 'CheetaRun'", "the DM Control suite has no such task. Did you mean CheetahRun?"),
     "number out of range": ("Clip.epsilon = 0", "Clip.epsilon = 0.0: it must be > 0."),
     "number out of range, seen late": ("OnPolicy.discount = 1.5", "OnPolicy.discount = 1.5: it must be in [0, 1]."),
+    "number out of range in one stage": ("stage1/OnPolicy.discount = 1.5", "OnPolicy.discount = 1.5: it must be in [0, 1]."),
     "numbers that do not fit": ("OnPolicy.num_envs = 3000", "Make num_envs a divisor of", "OnPolicy.batch_size is set at parts/base.gin:"),
     "built of itself": ("Experiment.decoder = @Experiment()", "builds something out of itself", "Experiment.decoder = @Experiment()", "Change one"),
     # files
@@ -198,7 +199,8 @@ def test_mistakes_are_answered(mistake, how, folder):
     text, *parts = MISTAKES[mistake]
     line = 4 + (parts.pop(0) if isinstance(parts[0], int) else 0)
     message = answer(how, text, folder)
-    assert (f"main.gin:{line}" if how == "file" else f"command line `{text}`") in message
+    where = f"main.gin:{line}" if how == "file" else f"command line `{text}`"
+    assert message.startswith(f"{where}: ") or (where in message and ("is set at" in message or "builds something" in message)), message
     assert all(part in message for part in parts), message
 
 

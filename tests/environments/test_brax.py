@@ -11,7 +11,6 @@ from gorl.environments.lanes import LaneEnvironment
 from gorl.environments.names import brax_names
 from gorl.errors import ConfigError
 
-
 pytestmark = pytest.mark.usefixtures("third_party")
 
 

@@ -18,7 +18,7 @@ from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import as_float32
 
-CHEAP = {"CartpoleBalance": (5, 1), "PendulumSwingup": (3, 1), "PointMass": (4, 2)}  # sizes of observation and action
+SIZES = {"CartpoleBalance": (5, 1), "PendulumSwingup": (3, 1), "PointMass": (4, 2)}  # of observation and action
 
 
 pytestmark = pytest.mark.usefixtures("third_party")
@@ -143,6 +143,9 @@ def rollout(name, keys, actions):
     for action in actions:
         states.append(task.step(states[-1], action))
     assert not any(np.asarray(s.terminated | s.invalid).any() for s in states)
+    for s in states:  # what is shown is what the library returned
+        np.testing.assert_array_equal(s.obs, s.sim.obs)
+        np.testing.assert_array_equal(s.reward, s.sim.reward)
     return np.stack([s.obs for s in states]), np.stack([s.reward for s in states])
 
 
@@ -166,9 +169,9 @@ def moves(name):
     return jax.random.uniform(jax.random.key(8), (5, 3, compiled(name).env.action_size), minval=-1.0)
 
 
-@pytest.mark.parametrize("name", CHEAP)
+@pytest.mark.parametrize("name", [pytest.param("CartpoleBalance", marks=pytest.mark.slow), "PendulumSwingup", "PointMass"])
 def test_steps_are_finite_and_compile_once(name):
-    obs_size, action_size = CHEAP[name]
+    obs_size, action_size = SIZES[name]
     task = compiled(name)
     spaces = task.env.spaces()
     assert (spaces.observation, spaces.critic_observation, spaces.action) == (obs_size, obs_size, action_size)
@@ -188,9 +191,8 @@ def assert_equals_the_library(name):
     np.testing.assert_allclose(reward, expected_reward, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["PendulumSwingup", "PointMass"])
-def test_observations_and_rewards_are_the_librarys(name):
-    assert_equals_the_library(name)
+def test_observations_and_rewards_are_the_librarys():
+    assert_equals_the_library("PendulumSwingup")
 
 
 def test_the_librarys_done_is_not_a_termination():
@@ -205,6 +207,7 @@ def test_the_librarys_done_is_not_a_termination():
     assert float(after.reward[1]) == 0.0 and np.isfinite(np.asarray(after.obs)).all()
 
 
+@pytest.mark.slow
 def test_lanes_give_a_diverged_task_a_fresh_state():
     lane = LaneEnvironment(SquashedEnvironment(playground("PendulumSwingup"), as_float32(3.0)), 3, 50)
     break_one = lambda lanes, broken: eqx.tree_at(

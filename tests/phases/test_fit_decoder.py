@@ -188,20 +188,6 @@ def test_validation_noise_is_the_same_at_every_epoch(flow):
     assert len({m["loss/decoder"] for m in metrics}) == 3  # training noise is not
 
 
-def test_the_weights_of_the_best_validation_loss_are_kept(flow):
-    _, data, *_ = flow
-    phase = fit_decoder(learning_rate=0.1)  # too fast: the loss goes up and down
-    states, metrics = fit(phase, data, epochs=8)
-    losses = [m["loss/decoder_validation"] for m in metrics]
-    best = int(np.argmin(losses))
-    assert best not in (0, 7)
-    np.testing.assert_array_equal([m["loss/decoder_best"] for m in metrics], np.minimum.accumulate(losses))
-    handed_on = phase.finish(CONTEXT, states[-1]).decoder
-    for kept, then, last in zip(*(jax.tree.leaves(d.body) for d in (handed_on, states[best].decoder, states[-1].decoder))):
-        np.testing.assert_array_equal(kept, then)
-        assert np.any(kept != last)
-
-
 # ---- numbers in closed form ----
 
 
@@ -241,6 +227,19 @@ def test_a_batch_is_one_step():
     np.testing.assert_allclose(states[0].decoder.level, [1.0 - 0.5**9], rtol=1e-6)
     np.testing.assert_allclose(metrics[0]["loss/decoder"], np.mean(0.25 ** np.arange(9)), rtol=1e-5)
     np.testing.assert_allclose(metrics[0]["loss/decoder_validation"], 0.25**9, rtol=1e-3)
+
+
+def test_the_weights_of_the_best_validation_loss_are_kept():
+    """level = 1 - 0.96^(9 k) after k epochs; the held-out episodes want 0.75, which it comes closest to in the fourth."""
+    phase, u = least_squares(learning_rate=0.02), np.ones((EPISODES, LENGTH))
+    u[held_out(phase, dataset(u))] = 0.75
+    states, metrics = fit(phase, dataset(u), epochs=6)
+    levels = 1.0 - 0.96 ** (9 * np.arange(1, 7))
+    losses = (levels - 0.75) ** 2
+    np.testing.assert_allclose([s.decoder.level[0] for s in states], levels, rtol=1e-5)
+    np.testing.assert_allclose([m["loss/decoder_validation"] for m in metrics], losses, rtol=1e-3)
+    np.testing.assert_allclose([m["loss/decoder_best"] for m in metrics], np.minimum.accumulate(losses), rtol=1e-3)
+    np.testing.assert_array_equal(phase.finish(CONTEXT, states[-1]).decoder.level, states[3].decoder.level)
 
 
 def test_a_poisoned_batch_is_skipped_and_counted():

@@ -1,0 +1,49 @@
+"""The results of finished runs as one small JSON file with their provenance, and as a table.
+
+    python experiments/summarize.py RUN [RUN ...] --out experiments/results/NAME.json
+
+Each run contributes its command, seed, environment steps, seconds, final returns and evaluation curve; what the runs share (versions,
+device, commit) is stated once, and named where they differ. Prints a Markdown table of means over seeds.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+
+from gorl.tracking.record import read
+
+SHARED = ("gorl", "python", "versions", "git", "device", "environment", "precision", "xla_flags")
+
+
+def result(run: pathlib.Path) -> dict:
+    facts = json.loads((run / "run.json").read_text())
+    status = json.loads((run / "status.json").read_text())
+    curve = [[e.env_steps, round(e.metrics["return"], 2)] for e in read(run / "metrics.jsonl") if e.subset == "eval"]
+    command = ["gorl", *facts["command"][1:]]
+    return {"facts": facts, "study": facts["study"], "seed": facts["seed"], "command": command, **status, "evaluations": curve}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    args = parser.parse_args()
+    results = [result(run) for run in args.runs]
+    shared = {k: results[0]["facts"][k] for k in SHARED if all(r["facts"][k] == results[0]["facts"][k] for r in results)}
+    for r in results:
+        differing = {k: r["facts"][k] for k in SHARED if k not in shared}
+        del r["facts"]
+        r.update({"facts": differing} if differing else {})
+    args.out.write_text(json.dumps({"shared": shared, "runs": results}, indent=1) + "\n")
+    print("| configuration | seeds | env steps | untrained | final, best policy (mean over seeds) | each seed |\n|---|---|---|---|---|---|")
+    for study in dict.fromkeys(r["study"] for r in results):
+        runs = [r for r in results if r["study"] == study]
+        finals = [r["return_final_best"] for r in runs]
+        untrained = statistics.mean(r["return_untrained"] for r in runs)
+        each = ", ".join(f"{x:.0f}" for x in finals)
+        print(f"| {study} | {len(runs)} | {runs[0]['env_steps']:,} | {untrained:.0f} | {statistics.mean(finals):.1f} | {each} |")
+
+
+if __name__ == "__main__":
+    main()
