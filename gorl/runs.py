@@ -111,7 +111,7 @@ def facts(**more: Any) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "gorl": gorl.__version__,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},

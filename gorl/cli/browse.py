@@ -4,7 +4,7 @@ import pathlib
 import signal
 import subprocess
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from gorl.errors import ConfigError
 
 
 def command(
-    repo: Annotated[Optional[pathlib.Path], typer.Option("--repo", help="The folder that holds .aim (default: $GORL_AIM_REPO, else here).")] = None,
+    repo: Annotated[pathlib.Path | None, typer.Option("--repo", help="The folder that holds .aim (default: $GORL_AIM_REPO, else here).")] = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 43800,
     debug: options.Debug = False,
 ) -> None:

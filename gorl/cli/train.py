@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -22,8 +22,8 @@ def command(
     bindings: options.Bindings = None,
     gin_files: options.GinFiles = None,
     plugins: options.Plugins = None,
-    run_dir: Annotated[Optional[pathlib.Path], typer.Option("--run-dir", help="The run's folder (default: runs/NAME-TIME).")] = None,
-    resume: Annotated[Optional[pathlib.Path], typer.Option("--resume", metavar="RUN", help="Go on with this run.")] = None,
+    run_dir: Annotated[pathlib.Path | None, typer.Option("--run-dir", help="The run's folder (default: runs/NAME-TIME).")] = None,
+    resume: Annotated[pathlib.Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")] = None,
     aim: Annotated[bool, typer.Option("--aim/--no-aim", help="Track in Aim, or only in the run's own record.")] = True,
     debug: options.Debug = False,
 ) -> None:
@@ -113,7 +113,7 @@ def _say_hello(console: Any, experiment: Any, folder: Any, facts: dict[str, Any]
         f" {experiment.env_steps():,} env steps · seed {experiment.seed} · {device['platform']} {device['kind']}",
         highlight=False,
     )
-    console.print(f"{'resuming' if resumed else 'run'}: {folder.path}   (the first step of each program compiles; later starts find it cached)", highlight=False)
+    console.print(f"{'resuming' if resumed else 'run'}: {folder.path}   (each program's first step compiles; later starts find it cached)", highlight=False)
 
 
 def _say_goodbye(console: Any, folder: Any, status: str, tracked: bool) -> None:

@@ -91,7 +91,13 @@ def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[
     now = tables.Snapshot.take()
     for factory in _factories(experiment):
         factory.function = _pinned(factory.function, now)
-    return Configuration(experiment, source, render(now.bound), render(now.taken), notes, now)
+    return Configuration(experiment, source, render(_effective(now.bound, checks.used(source))), render(now.taken), notes, now)
+
+
+def _effective(bound: dict, used: set[tables.Key]) -> dict:
+    """The bindings that some call took. In one flat file the others could not be told from mistakes."""
+    kept = {where: {n: v for n, v in values.items() if (*where, n) in used} for where, values in bound.items()}
+    return {where: values for where, values in kept.items() if values}
 
 
 def _build_modules(experiment: Any) -> None:

@@ -100,6 +100,11 @@ def check_effects(source: Source) -> list[str]:
     return [f"{file}:{', '.join(lines)}: {what}." for (file, what), lines in notes.items()]
 
 
+def used(source: Source) -> set[Key]:
+    """The bindings that some call took. Call after building."""
+    return _Run(source).used
+
+
 class _Run:
     """What the calls took: bindings, scopes that were entered, and by class or function the scopes it was called in."""
 

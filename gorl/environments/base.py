@@ -2,7 +2,7 @@
 
 import abc
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -47,7 +47,22 @@ class AbstractEnvironment(eqx.Module):
         return _spaces(self)
 
 
-@functools.lru_cache(maxsize=64)
+def by_settings(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Calls `function(environment)` once for environments of equal settings; each time for one that has arrays for fields."""
+    cached = functools.lru_cache(maxsize=64)(function)
+
+    @functools.wraps(function)
+    def call(environment: Any) -> Any:
+        try:
+            hash(environment)
+        except TypeError:
+            return function(environment)
+        return cached(environment)
+
+    return call
+
+
+@by_settings
 def _spaces(env: AbstractEnvironment) -> Spaces:
     obs, critic_obs = jax.eval_shape(lambda key: (lambda s: (s.obs, s.for_critic))(env.reset(key)), jax.random.key(0))
     return Spaces(obs.shape[-1], critic_obs.shape[-1], env.action_size)

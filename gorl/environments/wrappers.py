@@ -1,6 +1,5 @@
 """Environments around environments: where a pre-squash action, or a latent, is the action."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,23 +8,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
-from gorl.environments.base import AbstractEnvironment
+from gorl.environments.base import AbstractEnvironment, by_settings
 from gorl.fields import Scalar
 from gorl.policies.agent import bounded
 from gorl.state import EnvState
 
 
-@functools.lru_cache(maxsize=64)
+@by_settings
 def _traced_once(env: AbstractEnvironment) -> tuple[Callable, Callable]:
     """A task's reset and step, jitted: physics is slow to trace, and every program that contains it shares one trace."""
     return jax.jit(lambda key: env.reset(key)), jax.jit(lambda state, action: env.step(state, action))
 
 
 class SquashedEnvironment(AbstractEnvironment):
-    """Its action is u, of any size: clipped to [-action_bound, action_bound], then tanh.
-
-    The environment inside has only settings for fields, so it can be looked up (a class with array fields cannot).
-    """
+    """Its action is u, of any size: clipped to [-action_bound, action_bound], then tanh."""
 
     inner: AbstractEnvironment
     action_bound: Scalar

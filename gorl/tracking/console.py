@@ -65,7 +65,8 @@ class ConsoleDisplay:
             self._last = value
             self._best = value if math.isnan(self._best) else max(self._best, value)
             if self._live is None:
-                self._say(f"stage {entry.stage + 1}/{self._stages} · {entry.phase} · {entry.env_steps:,} steps · return {value:.1f} (best {self._best:.1f}){self._tail()}")
+                where = f"stage {entry.stage + 1}/{self._stages} · {entry.phase} · {entry.env_steps:,} steps"
+                self._say(f"{where} · return {value:.1f} (best {self._best:.1f}){self._tail()}")
 
     def _estimate(self, now: float, done: float) -> float:
         if self._first is None or done <= self._first[1]:
