@@ -4,6 +4,7 @@ The policy brings a (surrogate) likelihood ratio and the trust region says how t
 in a clipped region. Schulman et al., arXiv 1707.06347.
 """
 
+import abc
 from typing import Any
 
 import equinox as eqx
@@ -26,8 +27,19 @@ from gorl.policies.base import AbstractPolicy
 from gorl.state import Lanes, Spaces, Transition
 
 
+class AbstractCritic(eqx.Module):
+    """A state-value function, constructed as `Critic(obs_size, key=key)`. Unbatched."""
+
+    @abc.abstractmethod
+    def __call__(self, obs: Float[Array, " D"]) -> Float[Array, ""]: ...
+
+    @abc.abstractmethod
+    def observe(self, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> "AbstractCritic":
+        """The same critic with its normaliser's statistics updated."""
+
+
 @gin.register(module="gorl", denylist=["obs_size", "key"])
-class Critic(eqx.Module):
+class Critic(AbstractCritic):
     """V(s): a network on normalised observations. Unbatched."""
 
     body: eqx.Module
@@ -45,7 +57,7 @@ class Critic(eqx.Module):
 
 class OnPolicyLearner(AbstractLearner):
     policy: AbstractPolicy
-    critic: eqx.Module
+    critic: AbstractCritic
     optimizer: Any
 
 
@@ -115,6 +127,9 @@ class OnPolicy(AbstractAlgorithm):
         policy_key, critic_key = jax.random.split(key)
         policy = self.policy(spaces.observation, spaces.action, key=policy_key)
         critic = self.critic(spaces.critic_observation, key=critic_key)
+        for name, module, kind in (("policy", policy, AbstractPolicy), ("critic", critic, AbstractCritic)):
+            what = f"OnPolicy.{name} builds {type(module).__name__}, which is not a {kind.__name__}."
+            require(isinstance(module, kind), f"{what} A network goes inside one, as its body.")
         params = eqx.filter((policy, critic), trainable((policy, critic)))
         return trees.strong(OnPolicyLearner(policy, critic, self._optimizer().init(params)))
 

@@ -255,3 +255,10 @@ def test_a_check_starts_no_device_and_no_simulator(tmp_path):
     facts = json.loads(done.stdout.splitlines()[-1])
     assert facts["backends"] == [] and facts["imported"] == []
     assert facts["seconds"] < 20  # 2 on an idle core
+
+
+@pytest.mark.parametrize("role", ["policy", "critic"])
+def test_a_network_is_no_policy_or_critic(role):
+    """The mistake of naming the network where the class around it belongs is answered before anything runs."""
+    with pytest.raises(ConfigError, match=f"OnPolicy.{role} builds MLP, which is not a .* as its body"):
+        build(["ppo.gin"], [f"OnPolicy.{role} = @{role}/MLP"])

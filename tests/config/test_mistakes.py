@@ -226,6 +226,10 @@ def test_an_ablation_may_leave_out_stages_and_what_only_they_use(folder):
     built = config.build(["gorl_fm.gin"], ["Experiment.stages = [@stage0/Stage()]"])
     assert len(built.experiment.stages) == 1
     assert any("nothing is built in scope 'decoder'" in note for note in built.notes)
+    built.save(folder)  # in one flat file, what the ablation left out could not be told from a mistake
+    for saved in ("config.gin", "operative_config.gin"):
+        again = config.build([saved])
+        assert again.operative == built.operative and not again.notes
 
 
 def test_a_file_cannot_include_itself(folder):

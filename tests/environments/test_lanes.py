@@ -335,8 +335,7 @@ class Fated(AbstractEnvironment):
         return self._state(kind, life, steps + 1, jnp.where(steps + 1 > life, 100.0, 1.0) + 0.0 * action[0])
 
     def _state(self, kind, life, steps, reward):
-        over = steps >= life
-        obs = jnp.stack([kind, life, jnp.where(over & (kind == 1), jnp.nan, steps)])
+        obs = jnp.stack([kind, life, jnp.where((steps == life) & (kind == 1), jnp.nan, steps)])
         reward = jnp.where(kind == 2, jnp.minimum(reward, 1.0), reward)
         return make_state((kind, life, steps), obs, reward, (steps == life) & (kind == 0), obs_key=None, critic_obs_key=None)
 

@@ -18,6 +18,8 @@ from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import as_float32
 
+# Playground 0.2.0 draws nothing at their resets: every episode begins in the same state, whatever the key.
+ALWAYS_THE_SAME = ("BallInCup", "HumanoidStand", "HumanoidWalk", "HumanoidRun")
 SIZES = {"CartpoleBalance": (5, 1), "PendulumSwingup": (3, 1), "PointMass": (4, 2)}  # of observation and action
 
 
@@ -235,7 +237,7 @@ def test_every_task_steps_as_in_the_library(name):
     obs, reward = rollout(name, KEYS(), moves(name))
     assert len(task.traces) == task.step._cache_size() == 1
     assert np.isfinite(obs).all() and np.isfinite(reward).all()
-    assert len(np.unique(obs[0], axis=0)) == 3
+    assert len(np.unique(obs[0], axis=0)) == (1 if name in ALWAYS_THE_SAME else 3)
     assert not np.array_equal(obs[0], obs[-1])
     compiled.cache_clear()
 
