@@ -140,8 +140,12 @@ def _missing(selector: str, scope: str, source: Source) -> str:
     called = literal(users[0][1]) if users else f"@{shown}()"
     needed = [n for n, p in tables.parameters(selector).items() if p.default is p.empty or repr(p.default) == "%gin.REQUIRED"]
     names = [n for n in needed if tables.in_effect(selector, n, scope) is None]
+    later = ", ".join(tables.runtime_parameters(selector))
+    if not names and users and not any(ref.evaluate for _, ref in users):
+        role = " and ".join(dict.fromkeys(tables.show_key(key) for key, _ in users[:3]))
+        what = f"{prefix}{called} does not fit everywhere it is used ({role}): it has to be called with {later}."
+        return f"{what} A network goes inside a policy, critic or decoder, as its body."
     if not names:
-        later = ", ".join(tables.runtime_parameters(selector))
         return f"{prefix}{called} is built too early: the code calls it later, with {later}. Write it without (): {called.removesuffix('()')}."
     elsewhere = sorted({s for s, sel in tables.bound() if sel == selector and s and all(tables.in_effect(selector, n, s) for n in names)})
     others = [f"@{s}/{shown}" for s in elsewhere]

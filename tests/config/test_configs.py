@@ -16,6 +16,7 @@ from gorl import config
 from gorl.config.files import shipped
 from gorl.decoders import FlowMatchingDecoder, IdentityDecoder
 from gorl.decoders.samplers import Euler
+from gorl.errors import ConfigError
 from gorl.networks import MLP, FourierTime, RunningNormalizer
 from gorl.optimizers import OptaxCall
 from gorl.phases import CollectRollouts, Evaluate, FitDecoder, ImprovePolicy
@@ -257,8 +258,9 @@ def test_a_check_starts_no_device_and_no_simulator(tmp_path):
     assert facts["seconds"] < 20  # 2 on an idle core
 
 
-@pytest.mark.parametrize("role", ["policy", "critic"])
-def test_a_network_is_no_policy_or_critic(role):
+@pytest.mark.parametrize("role, answer", [("policy", "OnPolicy.policy builds MLP"), ("critic", "@critic/MLP does not fit everywhere it is used")])
+def test_a_network_is_no_policy_or_critic(role, answer):
     """The mistake of naming the network where the class around it belongs is answered before anything runs."""
-    with pytest.raises(ConfigError, match=f"OnPolicy.{role} builds MLP, which is not a .* as its body"):
-        build(["ppo.gin"], [f"OnPolicy.{role} = @{role}/MLP"])
+    with pytest.raises(ConfigError) as err:
+        config.build(["ppo.gin"], [f"OnPolicy.{role} = @{role}/MLP"])
+    assert answer in str(err.value) and "A network goes inside" in str(err.value)
