@@ -115,7 +115,7 @@ def test_values_are_written_as_they_are_read(value):
     assert read == value and type(read) is type(value)
 
 
-@pytest.mark.parametrize("value", [math.nan, object(), {1, 2}, [math.nan], {"a": object()}], ids=repr)
+@pytest.mark.parametrize("value", [math.nan, object(), {1, 2}, [math.nan], {"a": object()}], ids=["nan", "object", "set", "nan in a list", "object in a dict"])
 def test_what_no_file_can_say_is_not_written(value):
     with pytest.raises(ConfigError, match="cannot be written in a configuration file"):
         literal(value)
