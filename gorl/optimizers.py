@@ -75,8 +75,11 @@ def _deferred(function: Callable, *, without: tuple[str, ...] = ()) -> Callable:
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = [p.replace(kind=p.KEYWORD_ONLY, annotation=p.empty) for p in signature.parameters.values() if p.name not in without and p.kind not in kinds]
 
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+
     @functools.wraps(function)
     def call(**arguments: Any) -> OptaxCall:
+        arguments = {**defaults, **arguments}  # so that a default that is bound explicitly is the same program
         numbers = {k: as_float32(v) for k, v in arguments.items() if isinstance(v, float) and k not in BRANCHED_ON}
         options = tuple((k, v) for k, v in arguments.items() if k not in numbers)
         return OptaxCall(function=function, numbers=numbers, options=options)

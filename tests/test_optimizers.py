@@ -71,7 +71,7 @@ def test_sgd_by_hand():
 def test_arguments_reach_the_function():
     expected = optax.adam(0.1, b1=0.5, b2=0.7, eps=0.3, nesterov=True).update({"x": jnp.ones(2)}, optax.adam(0.1).init({"x": jnp.ones(2)}))[0]
     made = configured("adam", b1=0.5, b2=0.7, eps=0.3, nesterov=True)
-    assert set(made.numbers) == {"b1", "b2", "eps"} and dict(made.options) == {"nesterov": True}
+    assert set(made.numbers) == {"b1", "b2", "eps", "eps_root"} and dict(made.options) == {"nesterov": True, "mu_dtype": None}  # defaults too
     transformation = build(made, np.asarray(0.1, np.float32), OFF)
     updates, _ = transformation.update({"x": jnp.ones(2)}, transformation.init({"x": jnp.ones(2)}))
     np.testing.assert_allclose(updates["x"], expected["x"], rtol=1e-6)

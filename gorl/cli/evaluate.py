@@ -29,7 +29,8 @@ def command(
     if state.policy is None:
         raise RunError(f"{run} has no policy yet: its first phase has not finished.")
     evaluator = Evaluator(num_envs=episodes, deterministic=not stochastic)
-    table = Table("policy", "return", "std", "min", "max", title=f"{run}: {episodes} fresh episodes")
+    typer.echo(f"{run}: {episodes} fresh episodes, the policy's {'samples' if stochastic else 'mode'}")
+    table = Table("policy", "return", "std", "min", "max")
     with jax.default_matmul_precision(experiment.precision):
         for name, policy in (("best", state.best), ("last", state.learner.policy)):
             m = evaluator.returns(experiment.task, policy, state.decoder, key=jax.random.key(seed))

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import gin
@@ -51,11 +53,22 @@ class BraxEnvironment(AbstractEnvironment):
         return self.library.action_size
 
     def reset(self, key: PRNGKeyArray) -> EnvState:
-        return self._state(self.library.reset(jax.random.key_data(key)))
+        return self._state(self._brax(lambda env: env.reset(jax.random.key_data(key))))
 
     def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
-        after = self.library.step(state.sim, action)
+        after = self._brax(lambda env: env.step(state.sim, action))
         return self._state(like(after, state.sim))
+
+    def _brax(self, call: Callable[[Any], Any]) -> Any:
+        """Brax is no longer maintained: some of it (swimmer, in 0.14.2) does not run with today's JAX."""
+        env = self.library
+        try:
+            return call(env)
+        except (TypeError, AttributeError) as err:
+            raise ConfigError(
+                f"BraxEnvironment.name = {self.name!r}, backend = {self.backend!r}: Brax {metadata.version('brax')}'s own code fails"
+                f" with JAX {jax.__version__}: {err}. Choose another backend or environment."
+            ) from err
 
     def _state(self, sim: Any) -> EnvState:
         physics = () if sim.pipeline_state is None else (sim.pipeline_state.q, sim.pipeline_state.qd)

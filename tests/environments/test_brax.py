@@ -105,8 +105,15 @@ def test_done_is_a_termination_and_the_lane_begins_anew():
     assert not finished[:, 1][: np.flatnonzero(terminated[:, 1])[0] + 1].any()
 
 
+def test_an_environment_that_brax_broke_is_one_message():
+    """Brax 0.14.2 calls jnp.clip(a_min=...), which JAX has removed."""
+    env = brax("swimmer")
+    with pytest.raises(ConfigError, match="'swimmer', backend = 'generalized': Brax .* own code fails with JAX .*a_min"):
+        jax.eval_shape(lambda key: env.step(env.reset(key), jnp.zeros(2)), jax.random.key(0))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", brax_names())
+@pytest.mark.parametrize("name", [n for n in brax_names() if n != "swimmer"])
 def test_every_environment_resets_and_steps(name):
     env = brax(name)
     keys = jax.random.split(jax.random.key(1), 2)
