@@ -82,8 +82,6 @@ def _execute(configuration: Any, folder: Any, facts: dict[str, Any], aim: bool, 
         str(folder.path.absolute()), facts["name"], facts["study"], experiment.seed, configuration.parameters(), configuration.operative, facts, resumed
     )
     _say_hello(console, experiment, folder, facts, resumed)
-    if configuration.notes:
-        console.print(f"{len(configuration.notes)} bindings of the files are not used here: `gorl check` shows them.", highlight=False)
     for tracker in trackers:
         tracker.start(info)
     status, code = "failed", 1
