@@ -114,6 +114,7 @@ class AimTracker(AbstractTracker):
         run.set("gin", info.parameters.get("gin", {}), strict=False)
         run.set("sys", info.facts, strict=False)
         run.set("dir", info.folder, strict=False)
+        run.set("study", info.study, strict=False)
         if reopen is None:
             from aim import Text
 

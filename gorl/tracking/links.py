@@ -13,7 +13,7 @@ def encode(value: Any) -> str:
 
 
 def returns(base: str) -> str:
-    """Evaluation returns of all runs against environment steps, coloured by experiment."""
+    """Evaluation returns of all runs against environment steps, coloured by configuration."""
     query = "metric.name == 'return' and metric.context.subset == 'eval'"
     select = {"options": [], "query": "", "advancedMode": True, "advancedQuery": query}
-    return f"{base}/metrics?select={encode(select)}&grouping={encode({'color': ['run.experiment'], 'stroke': [], 'chart': []})}"
+    return f"{base}/metrics?select={encode(select)}&grouping={encode({'color': ['run.params.study'], 'stroke': [], 'chart': []})}"
