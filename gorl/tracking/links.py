@@ -13,7 +13,9 @@ def encode(value: Any) -> str:
 
 
 def returns(base: str) -> str:
-    """Evaluation returns of all runs against environment steps, coloured by configuration."""
+    """Evaluation returns of all runs against environment steps: mean and band of each configuration."""
     query = "metric.name == 'return' and metric.context.subset == 'eval'"
     select = {"options": [], "query": "", "advancedMode": True, "advancedQuery": query}
-    return f"{base}/metrics?select={encode(select)}&grouping={encode({'color': ['run.params.study'], 'stroke': [], 'chart': []})}"
+    grouping = {"color": ["run.params.study"], "stroke": [], "chart": []}
+    chart = {"aggregationConfig": {"methods": {"area": 2, "line": 0}, "isApplied": True, "isEnabled": True}}  # standard deviation, mean
+    return f"{base}/metrics?select={encode(select)}&grouping={encode(grouping)}&chart={encode(chart)}"
