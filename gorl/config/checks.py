@@ -110,8 +110,8 @@ class _Run:
 
     def __init__(self, source: Source):
         self.source = source
-        references = [r for change in source.changes for r in tables.references(change.new)]
-        self.written = {s for r in references for s in tables.outward("/".join(r.scopes))}  # even in bindings since replaced
+        self.references = [r for change in source.changes for r in tables.references(change.new)]  # even in bindings since replaced
+        self.written = {s for r in self.references for s in tables.outward("/".join(r.scopes))}
         self.used: set[Key] = set()
         self.scopes = {""}
         self.called: dict[str, set[str]] = {}
@@ -155,6 +155,8 @@ class _Run:
         short = show_name(selector)
         refs = [r for _, value in tables.bindings() for r in tables.references(value) if r.configurable.selector == selector]
         what = f"{short} is not built in scope {scope!r}"
+        if any(r.configurable.selector == selector and scope in tables.outward("/".join(r.scopes)) for r in self.references):
+            return False, what, f" The reference @{scope}/{short} was replaced."
         if any(r.evaluate and not r.scopes for r in refs):
             return False, what, f" Nothing in {scope} refers to it."
         written = " and ".join(sorted({literal(r) for r in refs})[:4])

@@ -98,6 +98,8 @@ def _import(plugin: str) -> None:
         return
     path = pathlib.Path(plugin).expanduser().resolve()
     if str(path) not in _loaded_plugins:
+        if str(path.parent) not in sys.path:  # for what it imports from beside it
+            sys.path.append(str(path.parent))
         spec = importlib.util.spec_from_file_location(f"gorl_plugin_{path.stem}", path)
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

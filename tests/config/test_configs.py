@@ -264,3 +264,27 @@ def test_a_network_is_no_policy_or_critic(role, answer):
     with pytest.raises(ConfigError) as err:
         config.build(["ppo.gin"], [f"OnPolicy.{role} = @{role}/MLP"])
     assert answer in str(err.value) and "A network goes inside" in str(err.value)
+
+
+NETWORK = """
+import equinox as eqx, gin
+
+@gin.register(module="mine", denylist=["in_size", "out_size", "key"])
+class OneLayer(eqx.Module):
+    layer: eqx.nn.Linear
+
+    def __init__(self, in_size, out_size, *, key):
+        self.layer = eqx.nn.Linear(in_size, out_size, key=key)
+
+    def __call__(self, x):
+        return self.layer(x)
+"""
+
+
+@pytest.mark.parametrize("role", ["GaussianPolicy", "FlowMatchingDecoder", "Critic"])
+def test_any_roles_network_can_be_a_users_module(role, tmp_path):
+    """The shipped network's settings in the files are then unused, which is no mistake."""
+    plugin = tmp_path / f"one_layer_{role.lower()}.py"
+    plugin.write_text(NETWORK.replace("OneLayer", f"OneLayer{role}"))
+    built = config.build(["quickstart.gin"], [f"{role}.body = @OneLayer{role}"], plugins=[str(plugin)])
+    assert f"body = @OneLayer{role}" in built.config
