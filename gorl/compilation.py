@@ -45,7 +45,7 @@ def use_persistent_cache() -> None:
 class StartUp:
     """Called with every entry of the record; keeps how long this process took to its first training step.
 
-    `first_training_step_s` counts from this object's creation (imports are done by then), and of it `trace_s`, `lower_s` and
+    `first_training_step_s` counts from this object's creation (imports are done by then, the simulator's too), and of it `trace_s`, `lower_s` and
     `compile_or_load_s` went into the programs needed so far; `load_s` is the part of the latter that read the cache.
     """
 

@@ -41,6 +41,7 @@ def _start(names: list[str], bindings: list[str], plugins: list[str], run_dir: p
 
     configuration = config.build(names, bindings, plugins)
     stem = pathlib.Path(names[0]).stem
+    _ = configuration.experiment.task.environment.action_size  # imports the simulator and builds its model, before a folder is made
     imports = round(time.monotonic() - _STARTED, 3)
     folder = runs.begin(configuration, run_dir or runs.new_path(pathlib.Path("runs"), stem), study=stem, imports_s=imports)
     return _execute(configuration, folder, folder.facts(), aim, resumed=False)
