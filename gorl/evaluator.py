@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import gin
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key
 
 from gorl.environments.lanes import run_episodes
 from gorl.environments.task import Task
@@ -27,15 +27,15 @@ class Evaluator(eqx.Module):
     def env_steps(self, task: Task) -> int:
         return self.num_envs * task.episode_length
 
-    def returns(self, task: Task, policy: Any, decoder: Any, *, key: PRNGKeyArray) -> dict[str, Any]:
-        """Metrics of one evaluation: mean, spread and extremes of the episodes' returns. Compiled once for all phases."""
-        return evaluate((self, task, policy, decoder, key), ())
+    def returns(self, task: Task, policy: Any, decoder: Any, *, key: Key[Array, " S"]) -> dict[str, Any]:
+        """Metrics of one evaluation, by seed: mean, spread and extremes of the episodes' returns. Compiled once for all phases."""
+        return evaluate((self, task), (policy, decoder, key), ())
 
 
 @program
-def evaluate(fixed: tuple, state: tuple) -> dict[str, Any]:
+def evaluate(shared: tuple, each: tuple, state: tuple) -> dict[str, Any]:
     del state
-    evaluator, task, policy, decoder, key = fixed
+    (evaluator, task), (policy, decoder, key) = shared, each
     agent = Agent(policy, decoder, task.action_bound, evaluator.deterministic)
     returns, lengths, diverged, _ = run_episodes(
         task.squashed, agent, key, num_envs=evaluator.num_envs, length=task.episode_length, record=False

@@ -8,7 +8,7 @@ import pytest
 
 from gorl import config, programs, runs
 from gorl.errors import ConfigError
-from gorl.trainer import Trainer
+from gorl.trainer import Member, Trainer
 
 SLIDER = ["Task.environment = @Slider()"]
 
@@ -18,7 +18,7 @@ def run(folder, files=("gorl_fm.gin", "parts/debug.gin"), bindings=()):
     configuration = config.build(list(files), [*SLIDER, *bindings])
     run_folder = runs.begin(configuration, folder, study="test")
     entries = []
-    Trainer(configuration.experiment, run_folder, [entries.append], lambda **_: None).run()
+    Trainer(configuration.experiment, [Member(configuration.experiment.seed, run_folder)], lambda **_: None, [entries.append]).run()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [e.unit for e in entries] == [line["unit"] for line in lines]
     return configuration.experiment, lines
@@ -33,7 +33,6 @@ def test_each_program_compiles_once_for_a_decoder_structure(tmp_path):
         "evaluator.evaluate": 2,
         "improve_policy.keep_best": 1,
         "collect_rollouts.collect": 2,
-        "fit_decoder.prepare": 1,
         "fit_decoder.epoch": 1,
     }
     # Other values of hyperparameters are inputs of the same programs, also when the configuration is built anew.

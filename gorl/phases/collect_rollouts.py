@@ -60,8 +60,7 @@ class CollectRollouts(AbstractPhase):
     def collect(self, context: PhaseContext, state: CollectState, index: int) -> tuple[CollectState, dict[str, Any]]:
         run = state.run
         first = jnp.asarray(index * self.num_envs, jnp.int32)
-        fixed = (self, context.task, run.policy, run.decoder, context.key("collect", index), first)
-        buffer, metrics = collect(fixed, state.buffer)
+        buffer, metrics = collect((self, context.task, first), (run.policy, run.decoder, context.key("collect", index)), state.buffer)
         return CollectState(run, buffer), metrics
 
     def finish(self, context: PhaseContext, state: CollectState) -> RunState:
@@ -71,8 +70,8 @@ class CollectRollouts(AbstractPhase):
 
 
 @program
-def collect(fixed: tuple, buffer: Episodes) -> tuple[Episodes, dict[str, Float[Array, ""]]]:
-    phase, task, policy, decoder, key, first = fixed
+def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dict[str, Float[Array, ""]]]:
+    (phase, task, first), (policy, decoder, key) = shared, each
     agent = Agent(policy, decoder, task.action_bound, phase.deterministic)
     returns, _, diverged, episodes = run_episodes(
         task.squashed, agent, key, num_envs=phase.num_envs, length=task.episode_length, record=True

@@ -41,8 +41,8 @@ class FitState(eqx.Module):
     decoder: AbstractDecoder
     optimizer: Any
     best: AbstractDecoder
-    best_loss: Float[Array, ""]
-    order: Int[Array, " E"]  # episodes, shuffled: the first ones validate
+    best_loss: Float[Array, "*S"]
+    order: Int[Array, "*S E"]  # episodes, shuffled: the first ones validate
 
 
 @gin.register(module="gorl")
@@ -93,7 +93,7 @@ class FitDecoder(AbstractPhase):
         spaces = context.task.environment.spaces()
         decoder = self.create(spaces, run.decoder, key=context.key("init"))
         order = jax.random.permutation(context.key("split"), count).astype(jnp.int32)
-        decoder = prepare((self, decoder, run.dataset, order), ())
+        decoder = _prepared(self, decoder, run.dataset, order)
         optimizer = self._optimizer().init(eqx.filter(decoder, trainable(decoder)))
         infinite = jnp.asarray(jnp.inf, jnp.float32)
         return FitState(RunState(run.decoder, run.policy, run.best, run.learner, run.dataset), decoder, optimizer, decoder, infinite, order)
@@ -103,9 +103,9 @@ class FitDecoder(AbstractPhase):
 
     def epoch(self, context: PhaseContext, state: FitState, index: int) -> tuple[FitState, dict[str, Any]]:
         # The dataset and the modules of other roles are only read: they stay out of what is donated.
-        fixed = (self, state.run.policy, state.run.dataset, state.order, context.key("epoch", index), context.key("validation"))
+        each = (state.run.policy, state.run.dataset, state.order, context.key("epoch", index), context.key("validation"))
         moving = (state.decoder, state.optimizer, state.best, state.best_loss)
-        (decoder, optimizer, best, best_loss), metrics = epoch(fixed, moving)
+        (decoder, optimizer, best, best_loss), metrics = epoch(self, each, moving)
         return FitState(state.run, decoder, optimizer, best, best_loss, state.order), metrics
 
     def finish(self, context: PhaseContext, state: FitState) -> RunState:
@@ -138,11 +138,9 @@ def _flat(dataset: Dataset) -> tuple[Float[Array, "N D_o"], Float[Array, "N D_a"
     return flat(e.obs), flat(e.action), e.valid.reshape(-1).astype(jnp.float32)
 
 
-@program
-def prepare(fixed: tuple, state: tuple) -> AbstractDecoder:
-    """The decoder's input statistics, from the training rows."""
-    del state
-    phase, decoder, dataset, order = fixed
+@eqx.filter_jit
+def _prepared(phase: FitDecoder, decoder: AbstractDecoder, dataset: Dataset, order: Int[Array, " E"]) -> AbstractDecoder:
+    """The decoder with its input statistics, from the training rows."""
     obs, _, valid = _flat(dataset)
     training, _ = _split(phase, dataset, order)
     weight = jnp.zeros_like(valid).at[training].set(valid[training])
@@ -150,9 +148,9 @@ def prepare(fixed: tuple, state: tuple) -> AbstractDecoder:
 
 
 @program
-def epoch(fixed: tuple, state: tuple) -> tuple[tuple, dict[str, Float[Array, ""]]]:
+def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str, Float[Array, ""]]]:
     """One pass over the permuted training rows (what does not fill a batch waits for another epoch), then validation."""
-    phase, policy, dataset, order, key, validation_key = fixed
+    policy, dataset, order, key, validation_key = each
     decoder, optimizer, best, best_loss = state
     obs, action, valid = _flat(dataset)
     training, validation = _split(phase, dataset, order)

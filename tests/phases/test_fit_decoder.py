@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from gorl import trees
+from gorl import seeds, trees
 from gorl.decoders import AbstractDecoder, FlowMatchingDecoder, IdentityDecoder
 from gorl.decoders.samplers import Euler
 from gorl.environments.task import Task
@@ -23,6 +23,7 @@ from gorl.state import Dataset, Episodes, RunState
 EPISODES, LENGTH = 40, 25  # 4 episodes validate, 900 rows train
 TASK = Task(RewardFromObservation(), LENGTH, 3.0)
 CONTEXT = PhaseContext(TASK, seed=0, stage=1, phase=1)
+ALL_SEEDS = PhaseContext(TASK, seed=np.zeros(1, np.int32), stage=1, phase=1)
 MODE, SPREAD = 1.5, 0.1  # of the two-mode data: u ~ ± MODE + SPREAD n
 
 
@@ -100,9 +101,10 @@ def fit(phase, data, epochs=None):
     """(the state after each epoch, the metrics of each epoch)."""
     state, states, metrics = start(phase, data), [], []
     for index, unit in enumerate(phase.units(TASK)[:epochs]):
-        state, values = unit.run(CONTEXT, trees.own(state), index)  # `own`: the states of earlier epochs stay ours
+        state, values = unit.run(ALL_SEEDS, trees.own(seeds.expand(state)), index)  # `own`: the states of earlier epochs stay ours
+        state = seeds.one(state)
         states.append(state)
-        metrics.append({name: float(value) for name, value in values.items()})
+        metrics.append({name: float(value[0]) for name, value in values.items()})
     return states, metrics
 
 
