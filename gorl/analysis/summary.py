@@ -37,7 +37,8 @@ def final_table(records: Sequence[pathlib.Path]) -> Any:
     if not seeds[0]:
         return None
     alone = len(seeds) == 1
-    table = Table("policy", "env steps", "return on fresh episodes", "min", "max", title="results" if alone else f"results: mean ± standard deviation over {len(seeds)} seeds")
+    title = "results" if alone else f"results: mean ± standard deviation over {len(seeds)} seeds"
+    table = Table("policy", "env steps", "return on fresh episodes", "min", "max", title=title)
     for name, entry in seeds[0].items():
         entries = [s[name] for s in seeds if name in s]  # a seed that was given up has no more
         means = [e.metrics["return"] for e in entries]
