@@ -178,19 +178,21 @@ class TrainedPolicy:
         import equinox as eqx
         import jax
 
+        from gorl.policies.agent import RULES
+
         self._obs_size = obs_size
-        self._agents = {d: agent_of(d) for d in (True, False)}
+        self._agents = {rule: agent_of(rule) for rule in RULES}
         self._act = eqx.filter_jit(lambda agent, obs, keys: jax.vmap(lambda o, k: agent.act(o, key=k))(obs, keys))
 
-    def act(self, obs: Any, *, key: Any, deterministic: bool = True) -> np.ndarray:
-        """Actions in (-1, 1), [..., D_a]: of the policy's mode, or sampled with `deterministic=False`."""
+    def act(self, obs: Any, *, key: Any, rule: str = "mode") -> np.ndarray:
+        """Actions in (-1, 1), [..., D_a]: of the policy's mode, or by another rule: 'zero_noise', 'stochastic'."""
         import jax
 
         obs = np.asarray(obs, np.float32)
         if obs.shape[-1:] != (self._obs_size,):
             raise ValueError(f"the policy observes {self._obs_size} numbers, got an observation of shape {obs.shape}.")
         flat = obs.reshape(-1, self._obs_size)
-        actions = self._act(self._agents[deterministic], flat, jax.random.split(key, flat.shape[0]))
+        actions = self._act(self._agents[rule], flat, jax.random.split(key, flat.shape[0]))
         return np.asarray(actions).reshape(*obs.shape[:-1], -1)
 
 
@@ -235,4 +237,4 @@ def load(path: Any, *, which: str = "selected") -> TrainedPolicy:
     if policy is None:
         raise RunError(f"{path} has no policy yet: its first phase has not finished.")
     bound = experiment.task.action_bound
-    return TrainedPolicy(lambda deterministic: Agent(policy, state.decoder, bound, deterministic), experiment.task.environment.spaces().observation)
+    return TrainedPolicy(lambda rule: Agent(policy, state.decoder, bound, rule), experiment.task.environment.spaces().observation)

@@ -60,6 +60,10 @@ class OnPolicyLearner(AbstractLearner):
     critic: AbstractCritic
     optimizer: Any
 
+    def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
+        del obs
+        return self.critic(critic_obs)
+
 
 class OnPolicyState(eqx.Module):
     learner: OnPolicyLearner

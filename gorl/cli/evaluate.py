@@ -13,7 +13,7 @@ def command(
     run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Fresh episodes for each policy.")] = 128,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the episodes; not the run's.")] = 1_000_003,
-    stochastic: Annotated[bool, typer.Option("--stochastic", help="Sample the policy instead of taking its mode.")] = False,
+    rule: Annotated[str, typer.Option("--rule", help="How the policy acts: mode, zero_noise or stochastic.")] = "mode",
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -27,8 +27,8 @@ def command(
 
     compilation.use_persistent_cache()
     folder = runs.RunFolder.open(run)
-    evaluator = Evaluator(num_envs=episodes, deterministic=not stochastic)
-    typer.echo(f"{run}: {episodes} fresh episodes, the policy's {'samples' if stochastic else 'mode'}")
+    evaluator = Evaluator(num_envs=episodes, rule=rule)
+    typer.echo(f"{run}: {episodes} fresh episodes, rule {rule}")
     table = Table("seed", "policy", "return", "std", "min", "max")
     means: dict[str, list[float]] = {}
     for member in folder.members:

@@ -81,7 +81,7 @@ def check_effects(source: Source) -> list[str]:
     """Raises ConfigError for bindings that no call took; returns notes on harmless ones. Call after building.
 
     What is typed on the command line must matter. Files may also speak of parts that this run does not use, and of
-    values that a more specific scope overrides everywhere.
+    values that a more specific scope overrides everywhere; of shipped files, which do, there are no notes.
     """
     run = _Run(source)
     errors: list[str] = []
@@ -94,7 +94,7 @@ def check_effects(source: Source) -> list[str]:
         if grave or origin.file == COMMAND_LINE:
             shown = "" if key[1] == tables.MACRO else f"{show_key(key)} has no effect: "
             errors.append(f"{origin}: {shown}{what}.{fix}")
-        else:
+        elif origin.file not in source.shipped:
             notes.setdefault((origin.file, what), []).append(str(origin.line))
     _raise(errors, "bindings have no effect")
     return [f"{file}:{', '.join(lines)}: {what}." for (file, what), lines in notes.items()]

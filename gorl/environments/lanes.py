@@ -5,6 +5,8 @@ states are made a pool at a time and each is used once; the simulator's state is
 one. `while_loop` rather than `cond`: under a second vmap (seeds) a cond runs both branches at every step.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -94,11 +96,12 @@ class LaneEnvironment(eqx.Module):
         return eqx.tree_at(fields, lanes, (after, ended | ~valid, clock, total)), result
 
 
-def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, num_envs: int, length: int, record: bool) -> tuple:
+def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, num_envs: int, length: int, value: Callable | None) -> tuple:
     """One whole episode in each of `num_envs` environments, from fresh resets.
 
     `env` takes pre-squash actions (a SquashedEnvironment). What comes after an episode's end counts for nothing; an
-    episode whose physics diverges ends there. Returns (returns [E], lengths [E], diverged [E], Episodes or None).
+    episode whose physics diverges ends there. `value`: (critic's observation, observation) -> V, recorded with the steps.
+    Returns (returns [E], lengths [E], diverged [E], Episodes, or None without `value`).
     """
     reset_key, act_key = jax.random.split(key)
     state = trees.strong(jax.vmap(lambda k: env.reset(k))(jax.random.split(reset_key, num_envs)))
@@ -111,11 +114,11 @@ def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, n
         after = trees.strong(jax.vmap(lambda s, a: env.step(s, a))(state, u))
         counts = alive & ~after.invalid
         reward = jnp.where(counts, after.reward, 0.0)
-        row = (state.obs, u, reward, counts) if record else None
+        row = None if value is None else (state.obs, u, reward, jax.vmap(value)(state.for_critic, state.obs), counts)
         carry = (after, counts & ~after.terminated, total + reward, steps + counts, diverged | (alive & after.invalid))
         return carry, row
 
     first = (state, alive, zero, zero.astype(jnp.int32), ~alive)
     (_, _, total, steps, diverged), rows = jax.lax.scan(step, first, jax.random.split(act_key, length))
-    episodes = Episodes(*(jnp.swapaxes(x, 0, 1) for x in rows)) if record else None
+    episodes = Episodes(*(jnp.swapaxes(x, 0, 1) for x in rows)) if value is not None else None
     return total, steps, diverged, episodes

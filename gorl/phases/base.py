@@ -46,6 +46,7 @@ class Plan:
 
     has_policy: bool = False
     episodes: int = 0  # in the dataset
+    episode_length: int = 0  # of each of them, at most
 
 
 @dataclasses.dataclass(frozen=True)

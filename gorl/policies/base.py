@@ -23,7 +23,12 @@ class AbstractPolicy(eqx.Module):
 
     @abc.abstractmethod
     def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
-        """The action for evaluation: deterministic wherever the policy has such a rule."""
+        """The most likely action, or the policy's deterministic stand-in for it. A generative policy has no closed form of its
+        mode: there it is the zero-noise action."""
+
+    def zero_noise(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
+        """The action when every noise that sampling would draw is at its mean, 0. Where the mode is that, it need not be redefined."""
+        return self.mode(obs, key=key)
 
     @abc.abstractmethod
     def log_ratio(self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray) -> Float[Array, " K"]:

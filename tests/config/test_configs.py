@@ -161,7 +161,7 @@ PUBLISHED = {
     "*/FitDecoder.draws": 8,
     "*/FitDecoder.validation_fraction": 0.1,
     "*/Evaluator.num_envs": 128,
-    "*/Evaluator.deterministic": True,
+    "*/Evaluator.rule": "mode",
     "*/ImprovePolicy.evaluation_interval": 6_000_000,
     "Euler.steps": 10,
     "FourierTime.frequencies": 4,

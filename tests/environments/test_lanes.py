@@ -360,14 +360,20 @@ class Constant(AbstractPolicy):
         raise NotImplementedError
 
 
-def constant_agent(*, deterministic=True, bound=3.0):
+def constant_agent(*, rule="mode", bound=3.0):
     policy = Constant(RunningNormalizer(3, epsilon=1e-6, clip=10.0))
-    return Agent(policy, IdentityDecoder(3, 1, key=jax.random.key(0)), as_float32(bound), deterministic)
+    return Agent(policy, IdentityDecoder(3, 1, key=jax.random.key(0)), as_float32(bound), rule)
+
+
+def clock_value(critic_obs, obs):
+    """As a learner's: of what it sees."""
+    return 10.0 * critic_obs[2] + obs[0]
 
 
 def episodes_of(env, agent, *, num_envs, length, seed=0, record=True):
     run = eqx.filter_jit(run_episodes)
-    return host(run(env, agent, jax.random.key(seed), num_envs=num_envs, length=length, record=record))
+    value = clock_value if record else None
+    return host(run(env, agent, jax.random.key(seed), num_envs=num_envs, length=length, value=value))
 
 
 def test_an_episodes_return_stops_at_its_end():
@@ -382,6 +388,7 @@ def test_an_episodes_return_stops_at_its_end():
     np.testing.assert_array_equal(episodes.valid, np.arange(length)[None] < expected[:, None])
     np.testing.assert_allclose(episodes.reward, episodes.valid.astype(np.float32))
     np.testing.assert_array_equal(episodes.obs[..., 2][episodes.valid], np.broadcast_to(np.arange(length), (num_envs, length))[episodes.valid])
+    np.testing.assert_allclose(episodes.value, 10.0 * episodes.obs[..., 2] + episodes.obs[..., 0])
     assert np.isfinite(episodes.obs).all()
     np.testing.assert_allclose(episodes.action, 3.0)  # the latent 9, clipped to the action bound
 
@@ -396,7 +403,7 @@ def test_episodes_need_not_be_recorded():
 
 
 def test_each_episode_has_its_own_reset_and_noise():
-    agent = constant_agent(deterministic=False, bound=1e9)
+    agent = constant_agent(rule="stochastic", bound=1e9)
     *_, episodes = episodes_of(Obedient(), agent, num_envs=8, length=5)
     assert len(set(names(episodes.obs)[:, 0].tolist())) == 8
     assert len(set(episodes.action.reshape(-1).tolist())) == 40
@@ -410,7 +417,7 @@ def test_an_episode_that_begins_with_numbers_that_are_not_finite_has_diverged():
 
 
 def test_episodes_under_vmap_over_seeds_are_the_same():
-    run = lambda key: run_episodes(Fated(), constant_agent(), key, num_envs=8, length=10, record=True)
+    run = lambda key: run_episodes(Fated(), constant_agent(), key, num_envs=8, length=10, value=clock_value)
     keys = jax.random.split(jax.random.key(9), 3)
     together, alone = jax.jit(jax.vmap(run))(keys), jax.jit(run)
     for i in range(3):
