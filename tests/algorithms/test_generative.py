@@ -14,7 +14,6 @@ from gorl.decoders.samplers import Euler
 from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
-from gorl.fields import hyperparameter
 from gorl.networks import MLP, FourierTime, RunningNormalizer, ShrinkingNormalizer
 from gorl.objectives.flow import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 from gorl.objectives.gae import GeneralizedAdvantage
@@ -33,7 +32,7 @@ PROBES = (ConstantReward(), RewardFromObservation(), DelayedReward(), RewardFrom
 class Probe(AbstractToy):
     """One of the five, by number: an array, so that one program trains on all of them."""
 
-    number: jax.Array = hyperparameter()
+    number: jax.Array
 
     def first(self, key):
         return jax.lax.switch(self.number.astype(jnp.int32), [p.first for p in PROBES], key)
@@ -46,17 +45,17 @@ network = functools.partial(MLP, width=16, depth=1, activation=jnp.tanh, initial
 normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
 common = {"body": network, "normalizer": normalizer, "time_embedding": FourierTime(frequencies=2), "velocity_scale": 0.25}
 flow = functools.partial(FlowPolicy, **common, sampler=Euler(steps=5), draws=4)
-METHODS = {
-    "FPO": (functools.partial(flow, target=NoiseTarget(), times=DiscreteTimes(steps=5), ratio=AveragedRatio()), Clip(0.05)),
-    "FPO per draw": (functools.partial(flow, target=NoiseTarget(), times=DiscreteTimes(steps=5), ratio=PerDrawRatio(clip=3.0)), Clip(0.05)),
-    "FPO++": (functools.partial(flow, target=VelocityTarget(), times=UniformTimes(), ratio=PerDrawRatio(clip=3.0)), ASPO(0.05)),
-    "DPPO": (functools.partial(DenoisingPolicy, **common, sigma=0.1, steps=5, final_steps=5), Clip(0.2)),
+METHODS = {  # policy, trust region, first learning rate
+    "FPO": (functools.partial(flow, target=NoiseTarget(), times=DiscreteTimes(steps=5), ratio=AveragedRatio()), Clip(0.05), 3e-3),
+    "FPO per draw": (functools.partial(flow, target=NoiseTarget(), times=DiscreteTimes(steps=5), ratio=PerDrawRatio(clip=3.0)), Clip(0.05), 3e-3),
+    "FPO++": (functools.partial(flow, target=VelocityTarget(), times=UniformTimes(), ratio=PerDrawRatio(clip=3.0)), ASPO(0.2), 1e-2),
+    "DPPO": (functools.partial(DenoisingPolicy, **common, sigma=0.1, steps=5, final_steps=5), Clip(0.2), 1e-2),
 }
 
 
 def on_policy(method, **changes):
-    policy, region = METHODS[method]
-    start, end = np.asarray(1e-2, np.float32), np.asarray(0.0, np.float32)
+    policy, region, rate = METHODS[method]
+    start, end = np.asarray(rate, np.float32), np.asarray(0.0, np.float32)
     settings = {
         "policy": policy,
         "critic": functools.partial(Critic, body=network, normalizer=normalizer),
@@ -136,7 +135,7 @@ def test_a_cost_that_needs_a_gaussian_is_refused(method, regularizer, getkey):
 
 def test_a_policy_and_a_critic_take_any_normaliser(getkey):
     shrinking = functools.partial(ShrinkingNormalizer, epsilon=1e-6, clip=10.0)
-    policy, _ = METHODS["FPO"]
+    policy, *_ = METHODS["FPO"]
     algorithm = on_policy("FPO", policy=functools.partial(policy, normalizer=shrinking), critic=functools.partial(Critic, body=network, normalizer=shrinking))
     learner = algorithm.create(Spaces(1, 1, 1), key=getkey())
     data = jax.random.normal(getkey(), (100, 1))

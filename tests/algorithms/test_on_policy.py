@@ -269,8 +269,8 @@ def test_how_advantages_are_normalised(crafted, getkey, settings, standardize):
     one = {"num_minibatches": 1, "batch_size": 16, "num_epochs": 1, "learning_rate": 0.0}
     _, metrics = update(on_policy(**one, **settings), learner, batch, getkey())
     expected = ppo(weights(learner), learner, rows, standardize)["loss/policy"]
-    assert abs(expected - ppo(weights(learner), learner, rows)["loss/policy"]) > 0.01
-    np.testing.assert_allclose(metrics["loss/policy"], expected, rtol=1e-4)
+    assert abs(expected - ppo(weights(learner), learner, rows)["loss/policy"]) > 0.003
+    np.testing.assert_allclose(metrics["loss/policy"], expected, rtol=1e-4, atol=1e-6)
 
 
 # ---- where advantages are computed ----
