@@ -13,7 +13,10 @@ import gorl.environments.toy
 import gorl.evaluator
 import gorl.experiment
 import gorl.networks
+import gorl.objectives.flow
+import gorl.objectives.gae
 import gorl.objectives.regularizers
+import gorl.objectives.times
 import gorl.objectives.trust_region
 import gorl.optimizers
 import gorl.phases

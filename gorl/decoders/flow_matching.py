@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.decoders.samplers import AbstractSampler
-from gorl.networks import FourierTime, RunningNormalizer
+from gorl.networks import AbstractNormalizer, FourierTime
 from gorl.objectives.flow import flow_matching_loss, interpolate
 
 
@@ -23,7 +23,7 @@ class FlowMatchingDecoder(AbstractDecoder):
     """
 
     body: eqx.Module
-    normalizer: RunningNormalizer
+    normalizer: AbstractNormalizer
     time_embedding: FourierTime
     sampler: AbstractSampler
     action_size: int = eqx.field(static=True)

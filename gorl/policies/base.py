@@ -6,7 +6,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.networks import RunningNormalizer
+from gorl.networks import AbstractNormalizer
+from gorl.policies.distributions import DiagonalGaussian
 
 
 class AbstractPolicy(eqx.Module):
@@ -15,7 +16,7 @@ class AbstractPolicy(eqx.Module):
     A policy is constructed as `Policy(obs_size, action_size, key=key)` with everything else bound.
     """
 
-    normalizer: eqx.AbstractVar[RunningNormalizer]
+    normalizer: eqx.AbstractVar[AbstractNormalizer]
 
     @abc.abstractmethod
     def sample(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], Any]:
@@ -37,3 +38,10 @@ class AbstractPolicy(eqx.Module):
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractPolicy":
         """The same policy with its normaliser's statistics updated. Never between sampling and `log_ratio`."""
         return eqx.tree_at(lambda p: p.normalizer, self, self.normalizer.update(obs, weight))
+
+
+class AbstractGaussianPolicy(AbstractPolicy):
+    """A policy whose (latent) action is a diagonal Gaussian: it has an entropy, and a divergence from N(0, I)."""
+
+    @abc.abstractmethod
+    def distribution(self, obs: Float[Array, " D_o"]) -> DiagonalGaussian: ...
