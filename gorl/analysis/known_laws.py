@@ -1,7 +1,6 @@
 """Laws whose flows and diffusions are known in closed form: what samplers and decoders are measured against."""
 
 import math
-from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -54,7 +53,7 @@ def levels(count: int) -> Float[np.ndarray, " N"]:
     return (np.arange(count) + 0.5) / count
 
 
-def errors(law: Mixture, samples: Sequence[float]) -> dict[str, float]:
+def errors(law: Mixture, samples: Float[Array | np.ndarray, " N"]) -> dict[str, float]:
     """How samples (decoded from the prior's quantiles at `levels`) differ from a law.
 
     `mean`: difference; `std`: relative difference; `mass`: difference of the probability to be above 0; `w1`: the Wasserstein-1

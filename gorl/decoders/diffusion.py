@@ -64,7 +64,7 @@ class DiffusionDecoder(AbstractDecoder):
     def network_calls(self) -> int:
         return len(self.levels.sampled(self.schedule.steps))
 
-    def _coefficients(self) -> tuple[Float[Array, " T+1"], Float[Array, " T+1"]]:
+    def _coefficients(self) -> tuple[Float[Array, " levels"], Float[Array, " levels"]]:
         """(alpha, sigma) of the levels 0 .. T."""
         alphabar = self.schedule.alphabar()
         return jnp.asarray(np.sqrt(alphabar), jnp.float32), jnp.asarray(np.sqrt(1.0 - alphabar), jnp.float32)

@@ -14,10 +14,10 @@ class AbstractGrid(eqx.Module):
     """A division of [0, 1] into any number of steps. Host numbers: a grid is part of the program."""
 
     @abc.abstractmethod
-    def _times(self, progress: Float[np.ndarray, " N+1"]) -> Float[np.ndarray, " N+1"]:
+    def _times(self, progress: Float[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         """t at i/N, decreasing."""
 
-    def times(self, steps: int) -> Float[np.ndarray, " N+1"]:
+    def times(self, steps: int) -> Float[np.ndarray, " times"]:
         """t_0 = 1 > t_1 > ... > t_N = 0, float32, both ends exact."""
         inner = self._times(np.arange(steps + 1) / steps)[1:-1]
         return np.concatenate([[1.0], inner, [0.0]]).astype(np.float32)
@@ -27,7 +27,7 @@ class AbstractGrid(eqx.Module):
 class UniformGrid(AbstractGrid):
     """Equal steps: t_i = 1 - i/N."""
 
-    def _times(self, progress: Float[np.ndarray, " N+1"]) -> Float[np.ndarray, " N+1"]:
+    def _times(self, progress: Float[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         return 1.0 - progress
 
 
@@ -44,7 +44,7 @@ class PowerGrid(AbstractGrid):
     def __check_init__(self):
         require(self.exponent > 0, f"PowerGrid.exponent = {self.exponent}: it must be > 0 (1: uniform; larger: shorter steps near the action).")
 
-    def _times(self, progress: Float[np.ndarray, " N+1"]) -> Float[np.ndarray, " N+1"]:
+    def _times(self, progress: Float[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         return (1.0 - progress) ** self.exponent
 
 
@@ -55,6 +55,6 @@ class CosineGrid(AbstractGrid):
     Both ends alike, as they are for laws about as wide as the prior, which it suits.
     """
 
-    def _times(self, progress: Float[np.ndarray, " N+1"]) -> Float[np.ndarray, " N+1"]:
+    def _times(self, progress: Float[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         angle = 0.5 * np.pi * (1.0 - progress)
         return np.sin(angle) / (np.sin(angle) + np.cos(angle))

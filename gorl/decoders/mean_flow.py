@@ -50,7 +50,9 @@ class MeanFlowDecoder(AbstractDecoder):
 
     Source: Geng et al., arXiv 2505.13447. The network sees [normalised observation, z, embedding of t, embedding of t - r].
     `times`: of which t and r are the larger and the smaller of two draws; `interval_share`: of the samples with r < t, the others
-    have r = t and teach the velocity itself, as in flow matching; `loss_power` and `loss_constant`: see `adaptive_loss`.
+    have r = t and teach the velocity itself, as in flow matching; `to_action_share`: of the intervals, how many end at r = 0, as the
+    only one that is used to act does (not in the paper, where it is 0: a small network learns the whole step sooner with it);
+    `loss_power` and `loss_constant`: see `adaptive_loss`.
     """
 
     body: eqx.Module
@@ -59,6 +61,7 @@ class MeanFlowDecoder(AbstractDecoder):
     times: AbstractTimes
     tangent: AbstractTangent
     interval_share: float = structural()
+    to_action_share: float = structural()
     loss_power: float = structural()
     loss_constant: float = structural()
     action_size: int = structural()
@@ -74,6 +77,7 @@ class MeanFlowDecoder(AbstractDecoder):
         times: AbstractTimes,
         tangent: AbstractTangent,
         interval_share: float,
+        to_action_share: float,
         loss_power: float,
         loss_constant: float,
         key: PRNGKeyArray,
@@ -82,12 +86,14 @@ class MeanFlowDecoder(AbstractDecoder):
             0 < interval_share <= 1,
             f"MeanFlowDecoder.interval_share = {interval_share}: it must be in (0, 1]; at 0 the step from t = 1 to 0 is never trained.",
         )
+        require(0 <= to_action_share <= 1, f"MeanFlowDecoder.to_action_share = {to_action_share}: it must be in [0, 1].")
         require(loss_power >= 0, f"MeanFlowDecoder.loss_power = {loss_power}: it must be >= 0 (0: least squares).")
         require(loss_constant > 0, f"MeanFlowDecoder.loss_constant = {loss_constant}: it must be > 0.")
         self.body = body(obs_size + action_size + 2 * time_embedding.size, action_size, key=key)
         self.normalizer = normalizer(obs_size)
         self.time_embedding, self.times, self.tangent = time_embedding, times, tangent
-        self.interval_share, self.loss_power, self.loss_constant = float(interval_share), float(loss_power), float(loss_constant)
+        self.interval_share, self.to_action_share = float(interval_share), float(to_action_share)
+        self.loss_power, self.loss_constant = float(loss_power), float(loss_constant)
         self.action_size = action_size
 
     @property
@@ -105,10 +111,11 @@ class MeanFlowDecoder(AbstractDecoder):
 
     def _interval(self, key: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """(r, t)."""
-        one_key, other_key, share_key = jax.random.split(key, 3)
+        one_key, other_key, interval_key, action_key = jax.random.split(key, 4)
         one, other = self.times.sample(key=one_key), self.times.sample(key=other_key)
         t = jnp.maximum(one, other)
-        return jnp.where(jax.random.bernoulli(share_key, self.interval_share), jnp.minimum(one, other), t), t
+        r = jnp.where(jax.random.bernoulli(action_key, self.to_action_share), 0.0, jnp.minimum(one, other))
+        return jnp.where(jax.random.bernoulli(interval_key, self.interval_share), r, t), t
 
     def loss(
         self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray

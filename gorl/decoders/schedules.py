@@ -18,7 +18,7 @@ class AbstractSchedule(eqx.Module):
     steps: eqx.AbstractVar[int]
 
     @abc.abstractmethod
-    def alphabar(self) -> Float[np.ndarray, " T+1"]:
+    def alphabar(self) -> Float[np.ndarray, " levels"]:
         """alphabar_t = the share of the action in the variance of x_t, t = 0 .. T."""
 
 
@@ -49,7 +49,7 @@ class CosineSchedule(AbstractSchedule):
         require(self.floor > 0, f"CosineSchedule.floor = {self.floor}: it must be > 0, or the first step of sampling divides by 0.")
         _check(self, f"Lower CosineSchedule.floor = {self.floor}.")
 
-    def alphabar(self) -> Float[np.ndarray, " T+1"]:
+    def alphabar(self) -> Float[np.ndarray, " levels"]:
         angle = 0.5 * np.pi * (np.arange(self.steps + 1) / self.steps + self.offset) / (1.0 + self.offset)
         return np.maximum((np.cos(angle) / np.cos(angle[0])) ** 2, self.floor)
 
@@ -76,7 +76,7 @@ class LinearSchedule(AbstractSchedule):
         )
         _check(self, f"Raise LinearSchedule.levels = {self.levels} or LinearSchedule.last_beta = {self.last_beta}.")
 
-    def alphabar(self) -> Float[np.ndarray, " T+1"]:
+    def alphabar(self) -> Float[np.ndarray, " levels"]:
         every = np.cumprod(1.0 - np.linspace(self.first_beta, self.last_beta, self.levels))
         used = np.rint(np.arange(1, self.steps + 1) * self.levels / self.steps).astype(int)
         return np.concatenate([[1.0], every[used - 1]])

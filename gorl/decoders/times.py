@@ -5,6 +5,7 @@ import abc
 import equinox as eqx
 import gin
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import require, structural
@@ -23,6 +24,14 @@ class UniformTimes(AbstractTimes):
 
     def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
         return jax.random.uniform(key)
+
+
+@gin.register(module="gorl")
+class ArcsineTimes(AbstractTimes):
+    """t = (1 - cos(pi u)) / 2, u ~ U[0, 1]: both ends more often than the middle, with density 1 / (pi sqrt(t (1 - t)))."""
+
+    def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
+        return 0.5 * (1.0 - jnp.cos(jnp.pi * jax.random.uniform(key)))
 
 
 @gin.register(module="gorl")
