@@ -17,6 +17,11 @@ class AbstractDecoder(eqx.Module):
     def latent_size(self) -> int:
         """D_z."""
 
+    @property
+    def network_calls(self) -> int:
+        """How often one action evaluates the network: once, unless the class says otherwise."""
+        return 1
+
     @abc.abstractmethod
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
         """The pre-squash action u."""

@@ -4,14 +4,15 @@ from collections.abc import Callable
 
 import equinox as eqx
 import gin
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.decoders.samplers import AbstractSampler
+from gorl.fields import structural
 from gorl.networks import AbstractNormalizer, FourierTime
 from gorl.objectives.flow import flow_matching_loss, interpolate
+from gorl.objectives.times import AbstractTimes
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
@@ -19,14 +20,15 @@ class FlowMatchingDecoder(AbstractDecoder):
     """A velocity field v(s, x, t) along straight paths between noise (t = 1) and action (t = 0).
 
     Source: Lipman et al., arXiv 2210.02747; as a GoRL decoder, arXiv 2512.02581. The network sees
-    [normalised observation, x_t, time embedding].
+    [normalised observation, x_t, time embedding]. `times`: the law of t in the loss.
     """
 
     body: eqx.Module
     normalizer: AbstractNormalizer
     time_embedding: FourierTime
+    times: AbstractTimes
     sampler: AbstractSampler
-    action_size: int = eqx.field(static=True)
+    action_size: int = structural()
 
     def __init__(
         self,
@@ -36,17 +38,22 @@ class FlowMatchingDecoder(AbstractDecoder):
         body: Callable,
         normalizer: Callable,
         time_embedding: FourierTime,
+        times: AbstractTimes,
         sampler: AbstractSampler,
         key: PRNGKeyArray,
     ):
         self.body = body(obs_size + action_size + time_embedding.size, action_size, key=key)
         self.normalizer = normalizer(obs_size)
-        self.time_embedding, self.sampler = time_embedding, sampler
+        self.time_embedding, self.times, self.sampler = time_embedding, times, sampler
         self.action_size = action_size
 
     @property
     def latent_size(self) -> int:
         return self.action_size
+
+    @property
+    def network_calls(self) -> int:
+        return self.sampler.network_calls
 
     def velocity(self, obs: Float[Array, " D_o"], x: Float[Array, " D_a"], t: Float[Array, ""]) -> Float[Array, " D_a"]:
         return self.body(jnp.concatenate([self.normalizer(obs), x, self.time_embedding(t)]))
@@ -57,7 +64,7 @@ class FlowMatchingDecoder(AbstractDecoder):
     def loss(
         self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
     ) -> Float[Array, ""]:
-        t = jax.random.uniform(key)
+        t = self.times.sample(key=key)
         return flow_matching_loss(self.velocity(obs, interpolate(action, latent, t), t), action, latent)
 
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "FlowMatchingDecoder":

@@ -22,6 +22,10 @@ class IdentityDecoder(AbstractDecoder):
     def latent_size(self) -> int:
         return self.action_size
 
+    @property
+    def network_calls(self) -> int:
+        return 0
+
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
         del obs
         return latent

@@ -1,4 +1,4 @@
-"""Where on the path between action (t = 0) and noise (t = 1) a flow's loss is taken."""
+"""Where on the path between action (t = 0) and noise (t = 1) a loss is taken."""
 
 import abc
 
@@ -15,14 +15,14 @@ class AbstractTimes(eqx.Module):
     """A distribution of times in [0, 1]."""
 
     @abc.abstractmethod
-    def sample(self, key: PRNGKeyArray) -> Float[Array, ""]: ...
+    def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]: ...
 
 
 @gin.register(module="gorl")
 class UniformTimes(AbstractTimes):
     """t ~ U[0, 1)."""
 
-    def sample(self, key: PRNGKeyArray) -> Float[Array, ""]:
+    def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
         return jax.random.uniform(key)
 
 
@@ -35,5 +35,30 @@ class DiscreteTimes(AbstractTimes):
     def __check_init__(self):
         require(self.steps >= 1, f"DiscreteTimes.steps = {self.steps}: it must be >= 1.")
 
-    def sample(self, key: PRNGKeyArray) -> Float[Array, ""]:
+    def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
         return jax.random.randint(key, (), 1, self.steps + 1).astype(jnp.float32) / self.steps
+
+
+@gin.register(module="gorl")
+class ArcsineTimes(AbstractTimes):
+    """t = (1 - cos(pi u)) / 2, u ~ U[0, 1]: both ends more often than the middle, with density 1 / (pi sqrt(t (1 - t)))."""
+
+    def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
+        return 0.5 * (1.0 - jnp.cos(jnp.pi * jax.random.uniform(key)))
+
+
+@gin.register(module="gorl")
+class LogitNormalTimes(AbstractTimes):
+    """t = sigmoid(n), n ~ N(mean, std²): the middle more often than the ends. A negative mean favours the action's side.
+
+    Source: Esser et al., arXiv 2403.03206, section 3.1; MeanFlow (Geng et al., arXiv 2505.13447) has mean -0.4, std 1.
+    """
+
+    mean: float = structural()
+    std: float = structural()
+
+    def __check_init__(self):
+        require(self.std > 0, f"LogitNormalTimes.std = {self.std}: it must be > 0.")
+
+    def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
+        return jax.nn.sigmoid(self.mean + self.std * jax.random.normal(key))

@@ -1,9 +1,13 @@
 """Distributions with closed forms."""
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.fields import require
 
 _LOG_2PI = 1.8378770664093453
 
@@ -28,3 +32,17 @@ class DiagonalGaussian(eqx.Module):
     def kl_to_standard(self) -> Float[Array, ""]:
         """KL(self || N(0, I)) in nats."""
         return 0.5 * jnp.sum(self.std**2 + self.mean**2 - 1.0 - 2.0 * jnp.log(self.std))
+
+
+def std_shift(owner: str, min_std: float, initial_std: float, max_std: float) -> float:
+    """The shift with which `bounded_std` of 0 is `initial_std`. Raises ConfigError, naming the owner, for numbers that do not fit."""
+    require(
+        0 < min_std < initial_std <= max_std,
+        f"{owner} needs 0 < min_std < initial_std <= max_std, got {min_std}, {initial_std}, {max_std}.",
+    )
+    return math.log(math.expm1(initial_std - min_std))
+
+
+def bounded_std(raw: Float[Array, " D"], *, shift: float, min_std: float, max_std: float) -> Float[Array, " D"]:
+    """clip(softplus(raw + shift) + min_std, min_std, max_std): a network's output as a standard deviation."""
+    return jnp.clip(jax.nn.softplus(raw + shift) + min_std, min_std, max_std)

@@ -90,7 +90,7 @@ class FlowPolicy(AbstractPolicy):
         action_key, noise_key, time_key = jax.random.split(key, 3)
         action = self.transport(obs, jax.random.normal(action_key, (self.action_size,)))
         noise = jax.random.normal(noise_key, (self.draws, self.action_size))
-        t = jax.vmap(self.times.sample)(jax.random.split(time_key, self.draws))
+        t = jax.vmap(lambda k: self.times.sample(key=k))(jax.random.split(time_key, self.draws))
         return action, FlowExtras(noise, t, self.losses(obs, action, noise, t))
 
     def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:

@@ -1,18 +1,16 @@
 """The diagonal Gaussian policy: GoRL's encoder and PPO's policy are this one class."""
 
-import math
 from collections.abc import Callable
 
 import equinox as eqx
 import gin
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.fields import require, structural
+from gorl.fields import structural
 from gorl.networks import AbstractNormalizer
 from gorl.policies.base import AbstractGaussianPolicy
-from gorl.policies.distributions import DiagonalGaussian
+from gorl.policies.distributions import DiagonalGaussian, bounded_std, std_shift
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
@@ -42,19 +40,14 @@ class GaussianPolicy(AbstractGaussianPolicy):
         initial_std: float,
         key: PRNGKeyArray,
     ):
-        require(
-            0 < min_std < initial_std <= max_std,
-            f"GaussianPolicy needs 0 < min_std < initial_std <= max_std, got {min_std}, {initial_std}, {max_std}.",
-        )
+        self.shift = std_shift("GaussianPolicy", min_std, initial_std, max_std)
         self.body = body(obs_size, 2 * action_size, key=key)
         self.normalizer = normalizer(obs_size)
         self.min_std, self.max_std = float(min_std), float(max_std)
-        self.shift = math.log(math.expm1(initial_std - min_std))
 
     def distribution(self, obs: Float[Array, " D_o"]) -> DiagonalGaussian:
         mean, raw = jnp.split(self.body(self.normalizer(obs)), 2)
-        std = jnp.clip(jax.nn.softplus(raw + self.shift) + self.min_std, self.min_std, self.max_std)
-        return DiagonalGaussian(mean, std)
+        return DiagonalGaussian(mean, bounded_std(raw, shift=self.shift, min_std=self.min_std, max_std=self.max_std))
 
     def sample(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], Float[Array, ""]]:
         """The extras are the action's log-probability."""

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from gorl.algorithms import Critic, OnPolicy
+from gorl.decoders.grids import UniformGrid
 from gorl.decoders.samplers import Euler
 from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation
 from gorl.environments.wrappers import SquashedEnvironment
@@ -44,7 +45,7 @@ class Probe(AbstractToy):
 network = functools.partial(MLP, width=16, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
 normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
 common = {"body": network, "normalizer": normalizer, "time_embedding": FourierTime(frequencies=2), "velocity_scale": 0.25}
-flow = functools.partial(FlowPolicy, **common, sampler=Euler(steps=5), draws=4)
+flow = functools.partial(FlowPolicy, **common, sampler=Euler(steps=5, grid=UniformGrid()), draws=4)
 METHODS = {  # policy, trust region, first learning rate
     "FPO": (functools.partial(flow, target=NoiseTarget(), times=DiscreteTimes(steps=5), ratio=AveragedRatio()), Clip(0.05), 3e-3),
     "FPO per draw": (functools.partial(flow, target=NoiseTarget(), times=DiscreteTimes(steps=5), ratio=PerDrawRatio(clip=3.0)), Clip(0.05), 3e-3),

@@ -14,10 +14,12 @@ import pytest
 
 from gorl import config
 from gorl.config.files import shipped
-from gorl.decoders import FlowMatchingDecoder, IdentityDecoder
-from gorl.decoders.samplers import Euler
+from gorl.decoders import DiffusionDecoder, FlowMatchingDecoder, GaussianDecoder, IdentityDecoder, MeanFlowDecoder
+from gorl.decoders.grids import PowerGrid
+from gorl.decoders.samplers import Midpoint
 from gorl.errors import ConfigError
 from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.objectives.times import UniformTimes
 from gorl.optimizers import OptaxCall
 from gorl.phases import CollectRollouts, Evaluate, FitDecoder, ImprovePolicy
 from gorl.policies import GaussianPolicy
@@ -163,7 +165,7 @@ PUBLISHED = {
     "*/Evaluator.num_envs": 128,
     "*/Evaluator.rule": "mode",
     "*/ImprovePolicy.evaluation_interval": 6_000_000,
-    "Euler.steps": 10,
+    "Midpoint.steps": 5,  # ten network calls, as the published Euler
     "FourierTime.frequencies": 4,
 }
 # Where they differ, the number is a choice, but it is listed.
@@ -194,6 +196,39 @@ def test_the_operative_configuration_lists_what_papers_list():
     assert values(parameters, "critic/MLP.initializer") == ["%jax.nn.initializers.lecun_uniform"]
 
 
+@pytest.mark.parametrize(
+    "name, kind, calls", [("gorl_fm.gin", FlowMatchingDecoder, 10), ("gorl_diffusion.gin", DiffusionDecoder, 10), ("gorl_gaussian.gin", GaussianDecoder, 1),
+                          ("gorl_mean_flow.gin", MeanFlowDecoder, 1)]
+)  # fmt: skip
+def test_each_decoder_costs_what_its_file_says(name, kind, calls):
+    built = build(name)
+    fit = next(s.declaration for s in built.experiment.steps() if isinstance(s.declaration, FitDecoder))
+    decoder = eqx.filter_eval_shape(lambda: fit.create(SIZES, IdentityDecoder(3, 2, key=jax.random.key(0)), key=jax.random.key(0)))
+    assert type(decoder) is kind and decoder.network_calls == calls
+    assert values(built.parameters()["gin"], "decoder/MLP.width") == [64] and values(built.parameters()["gin"], "decoder/MLP.depth") == [4]
+
+
+# What a file's comments name as alternatives.
+ALTERNATIVES = {
+    "gorl_fm.gin": ["FlowMatchingDecoder.sampler = @Euler()", "FlowMatchingDecoder.sampler = @Heun()", "Midpoint.grid = @CosineGrid()",
+                    "Midpoint.grid = @UniformGrid()", "FlowMatchingDecoder.times = @LogitNormalTimes()"],
+    "gorl_diffusion.gin": ["DiffusionDecoder.schedule = @LinearSchedule()", "DiffusionDecoder.levels = @OffByOneLevels()",
+                           "DiffusionDecoder.prediction = @VelocityPrediction()", "DiffusionDecoder.prediction = @DataPrediction()"],
+    "gorl_mean_flow.gin": ["MeanFlowDecoder.times = @UniformTimes()", "MeanFlowDecoder.times = @LogitNormalTimes()",
+                           "MeanFlowDecoder.tangent = @PredictedTangent()"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, binding", [(name, b) for name, bindings in ALTERNATIVES.items() for b in bindings])
+def test_alternatives_need_one_binding(name, binding):
+    assert binding.split(" = ")[1] in build(name, bindings=[binding]).config
+
+
+def test_a_schedule_that_leaves_the_action_is_refused_before_anything_runs():
+    with pytest.raises(ConfigError, match=r"LinearSchedule leaves alphabar = 0\.904 .* Raise LinearSchedule\.levels = 10"):
+        build("gorl_diffusion.gin", bindings=["DiffusionDecoder.schedule = @LinearSchedule()", "LinearSchedule.levels = 10"])
+
+
 def test_modules_are_of_their_own_class_and_as_built_by_hand():
     """gin must leave no trace: such as a subclass, a wrapper or another structure."""
     experiment = build("gorl_fm.gin", bindings=["critic/MLP.width = 4", "policy/MLP.width = 4", "decoder/MLP.width = 4"]).experiment
@@ -213,7 +248,8 @@ def test_modules_are_of_their_own_class_and_as_built_by_hand():
         3, 2,
         body=lambda i, o, *, key: MLP(i, o, width=4, depth=4, output_scale=1.0, key=key, **sizes),
         normalizer=lambda size: RunningNormalizer(size, epsilon=1e-6, clip=10.0),
-        time_embedding=FourierTime(frequencies=4), sampler=Euler(steps=10), key=jax.random.key(experiment.seed),
+        time_embedding=FourierTime(frequencies=4), times=UniformTimes(), sampler=Midpoint(steps=5, grid=PowerGrid(exponent=1.5)),
+        key=jax.random.key(experiment.seed),
     )  # fmt: skip
     assert jax.tree.structure(fitted) == jax.tree.structure(by_hand)
     assert eqx.tree_equal(fitted, by_hand)

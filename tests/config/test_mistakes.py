@@ -25,7 +25,7 @@ OTHER_FILES = {
 MISTAKES = {
     # names
     "typo in a parameter": ("OnPolicy.lerning_rate = 1.0", "OnPolicy has no parameter 'lerning_rate'. Did you mean learning_rate?"),
-    "unknown parameter": ("Euler.zzz = 1", "Euler has no parameter 'zzz'. It has steps."),
+    "unknown parameter": ("Euler.zzz = 1", "Euler has no parameter 'zzz'. It has steps, grid."),
     "typo in a class": ("ImprovPolicy.env_steps = 1", "nothing is called 'ImprovPolicy'. Did you mean ImprovePolicy?"),
     "typo in a block": ("OnPolcy:\n  num_epochs = 3", "nothing is called 'OnPolcy'. Did you mean OnPolicy?"),
     "typo in a reference": ("FitDecoder.decoder = @FlowMatchDecoder", "nothing is called 'FlowMatchDecoder'. Did you mean FlowMatchingDecoder?"),

@@ -10,7 +10,7 @@ def test_the_latent_is_the_action(getkey):
     decoder = IdentityDecoder(3, 2, key=getkey())
     latent = jax.random.normal(getkey(), (5, 2))
     np.testing.assert_array_equal(jax.vmap(decoder)(jax.random.normal(getkey(), (5, 3)), latent), latent)
-    assert decoder.latent_size == 2
+    assert decoder.latent_size == 2 and decoder.network_calls == 0
 
 
 def test_there_is_nothing_to_fit(getkey):

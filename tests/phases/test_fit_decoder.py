@@ -9,11 +9,13 @@ import pytest
 
 from gorl import seeds, trees
 from gorl.decoders import AbstractDecoder, FlowMatchingDecoder, IdentityDecoder
+from gorl.decoders.grids import UniformGrid
 from gorl.decoders.samplers import Euler
 from gorl.environments.task import Task
 from gorl.environments.toy import RewardFromObservation
 from gorl.errors import ConfigError
 from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.objectives.times import UniformTimes
 from gorl.optimizers import OptaxCall
 from gorl.phases import FitDecoder, PhaseContext
 from gorl.phases.base import Plan
@@ -55,8 +57,9 @@ def flow_decoder(obs_size, action_size, *, key):
     network = functools.partial(MLP, width=32, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
     normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return FlowMatchingDecoder(
-        obs_size, action_size, body=network, normalizer=normalizer, time_embedding=FourierTime(4), sampler=Euler(40), key=key
-    )
+        obs_size, action_size, body=network, normalizer=normalizer, time_embedding=FourierTime(4), times=UniformTimes(),
+        sampler=Euler(40, UniformGrid()), key=key,
+    )  # fmt: skip
 
 
 def fit_decoder(**changes):

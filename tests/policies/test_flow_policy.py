@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from linear_fields import ACTION_SIZE, OBS_SIZE, acted, common, log_ratios, network, nudged, set_linear
 
+from gorl.decoders.grids import UniformGrid
 from gorl.decoders.samplers import Euler
 from gorl.errors import ConfigError
 from gorl.networks import trainable
@@ -17,7 +18,7 @@ DRAWS = 6
 
 
 def flow_policy(key, *, steps=4, target=None, times=None, ratio=None, **changes):
-    parts = {"sampler": Euler(steps=steps), "target": target or NoiseTarget(), "times": times or DiscreteTimes(steps=4)}
+    parts = {"sampler": Euler(steps=steps, grid=UniformGrid()), "target": target or NoiseTarget(), "times": times or DiscreteTimes(steps=4)}
     return FlowPolicy(OBS_SIZE, ACTION_SIZE, **parts, ratio=ratio or AveragedRatio(), **common(**{"draws": DRAWS, **changes}), key=key)
 
 

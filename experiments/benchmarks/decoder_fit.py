@@ -1,0 +1,115 @@
+"""How well each decoder learns a law of actions: the shipped fit (parts/small.gin, one latent per sample) on data of a known law.
+
+    python experiments/benchmarks/decoder_fit.py --out experiments/results/decoder_fit.json
+
+Every decoder has the same network, data, updates and latents, and is measured on a deterministic grid of quantiles of N(0, 1): errors of
+the mean, the std (relative), the mass of u > 0, and the Wasserstein-1 distance. Writes JSON, prints a Markdown table.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from provenance import provenance
+
+from gorl import config, trees
+from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
+from gorl.decoders import IdentityDecoder
+from gorl.environments.task import Task
+from gorl.environments.toy import RewardFromAction
+from gorl.phases import FitDecoder, PhaseContext
+from gorl.state import Dataset, Episodes, RunState
+
+LAWS = {
+    "N(0.5, 0.3²)": Mixture((1.0,), (0.5,), 0.3),
+    "0.3 N(-0.6, 0.1²) + 0.7 N(0.6, 0.1²)": Mixture((0.3, 0.7), (-0.6, 0.6), 0.1),
+}
+EULER = ["FlowMatchingDecoder.sampler = @Euler()"]
+DECODERS = {
+    "flow matching, Midpoint": ("gorl_fm.gin", []),
+    "flow matching, Euler": ("gorl_fm.gin", EULER),
+    "flow matching, Euler, logit-normal times": ("gorl_fm.gin", [*EULER, "FlowMatchingDecoder.times = @LogitNormalTimes()"]),
+    "flow matching, Euler, 1 step": ("gorl_fm.gin", [*EULER, "Euler.steps = 1"]),
+    "diffusion, noise": ("gorl_diffusion.gin", []),
+    "diffusion, velocity": ("gorl_diffusion.gin", ["DiffusionDecoder.prediction = @VelocityPrediction()"]),
+    "diffusion, data": ("gorl_diffusion.gin", ["DiffusionDecoder.prediction = @DataPrediction()"]),
+    "diffusion, noise, off by one": ("gorl_diffusion.gin", ["DiffusionDecoder.levels = @OffByOneLevels()"]),
+    "Gaussian": ("gorl_gaussian.gin", []),
+    "MeanFlow": ("gorl_mean_flow.gin", []),
+}
+PAPER = ["MeanFlowDecoder.times = @LogitNormalTimes()", "MeanFlowDecoder.interval_share = 0.25", "MeanFlowDecoder.to_action_share = 0.0"]
+MEAN_FLOW = {
+    "the paper's settings": [*PAPER, "MeanFlowDecoder.loss_power = 1.0"],
+    "the paper's, least squares": PAPER,
+    "uniform times": ["MeanFlowDecoder.times = @UniformTimes()"],
+    "predicted tangent": ["MeanFlowDecoder.tangent = @PredictedTangent()"],
+    "interval share 0.25": ["MeanFlowDecoder.interval_share = 0.25"],
+    "to-action share 0": ["MeanFlowDecoder.to_action_share = 0.0"],
+    "loss power 1": ["MeanFlowDecoder.loss_power = 1.0"],
+    "4 frequencies": ["FourierTime.frequencies = 4"],
+}
+EPISODES, LENGTH, LATENTS = 256, 500, 2001
+TASK = Task(RewardFromAction(), LENGTH, 3.0)
+
+
+def dataset(law: Mixture, seed: int) -> Dataset:
+    """Observations say nothing about the actions."""
+    rng = np.random.default_rng(seed)
+    component = rng.choice(len(law.weights), (EPISODES, LENGTH), p=law.weights)
+    action = np.array(law.means)[component] + law.std * rng.standard_normal((EPISODES, LENGTH))
+    as_float = lambda x: jnp.asarray(x, jnp.float32)[..., None]
+    obs = as_float(rng.standard_normal((EPISODES, LENGTH)))
+    return Dataset(Episodes(obs, as_float(action), jnp.zeros((EPISODES, LENGTH)), jnp.ones((EPISODES, LENGTH), bool)))
+
+
+def declared(file: str, bindings: list[str], epochs: int) -> FitDecoder:
+    built = config.build([file, "parts/small.gin"], [*bindings, f"FIT_EPOCHS = {epochs}", "FitDecoder.draws = 1"])
+    return next(s.declaration for s in built.experiment.steps() if isinstance(s.declaration, FitDecoder))
+
+
+def fit(phase: FitDecoder, data: Dataset, seed: int) -> Any:
+    context = PhaseContext(TASK, seed=seed, stage=1, phase=1)
+    state = phase.start(context, RunState(IdentityDecoder(1, 1, key=jax.random.key(0)), dataset=data))
+    for index, unit in enumerate(phase.units(TASK)):
+        state, _ = unit.run(context, trees.own(state), index)
+    return phase.finish(context, state).decoder
+
+
+def measure(phase: FitDecoder, law: Mixture, seed: int) -> dict[str, Any]:
+    decoder = fit(phase, dataset(law, seed), seed)
+    latents = jnp.asarray(STANDARD.quantiles(levels(LATENTS)), jnp.float32)[:, None]
+    samples = np.asarray(jax.jit(jax.vmap(lambda z: decoder(jnp.zeros(1), z)))(latents))[:, 0]
+    return {"network_calls": decoder.network_calls, **{k: float(f"{v:.3g}") for k, v in errors(law, samples).items()}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", default="", help="decoders whose name has this in it")
+    parser.add_argument("--mean-flow", action="store_true", help="MeanFlow's own settings, each changed alone, in place of the decoders")
+    args = parser.parse_args()
+    variants = {f"MeanFlow, {k}": ("gorl_mean_flow.gin", v) for k, v in MEAN_FLOW.items()} if args.mean_flow else DECODERS
+    print("| decoder | calls | " + " | ".join(f"{law}: W1, std, mass" for law in LAWS) + " |\n|---|---" + "|---" * len(LAWS) + "|")
+    rows = []
+    for name, (file, bindings) in ((k, v) for k, v in variants.items() if args.only in k):
+        phase, cells = declared(file, bindings, args.epochs), []
+        for label, law in LAWS.items():
+            found = [{"decoder": name, "bindings": bindings, "law": label, "seed": s, **measure(phase, law, s)} for s in range(args.seeds)]
+            rows += found
+            mean = {k: statistics.mean(abs(f[k]) for f in found) for k in ("w1", "std", "mass")}
+            cells.append(f"{mean['w1']:.4f}, {100 * mean['std']:.1f} %, {mean['mass']:.3f}")
+        print(f"| {name} | {rows[-1]['network_calls']} | {' | '.join(cells)} |", flush=True)
+    head = {**provenance(), "latents": LATENTS, "errors": "mean: difference; std: relative; mass: of u > 0; w1: Wasserstein-1"}
+    body = ",\n  ".join(json.dumps(r, ensure_ascii=False) for r in rows)
+    args.out.write_text(json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n  {body}\n ]\n}}\n')
+
+
+if __name__ == "__main__":
+    main()

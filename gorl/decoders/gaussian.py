@@ -1,0 +1,68 @@
+"""The Gaussian decoder: GoRL's control without a generative model."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import gin
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.decoders.base import AbstractDecoder
+from gorl.fields import structural
+from gorl.networks import AbstractNormalizer
+from gorl.policies.distributions import DiagonalGaussian, bounded_std, std_shift
+
+
+@gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
+class GaussianDecoder(AbstractDecoder):
+    """u = mean(s) + std(s) latent, fitted by maximum likelihood: with latents of N(0, I), the nearest diagonal Gaussian.
+
+    Source: the control of GoRL, arXiv 2512.02581. std is made as that of `GaussianPolicy`; the latent does not enter the loss.
+    """
+
+    body: eqx.Module
+    normalizer: AbstractNormalizer
+    min_std: float = structural()
+    max_std: float = structural()
+    shift: float = structural()
+    action_size: int = structural()
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        *,
+        body: Callable,
+        normalizer: Callable,
+        min_std: float,
+        max_std: float,
+        initial_std: float,
+        key: PRNGKeyArray,
+    ):
+        self.shift = std_shift("GaussianDecoder", min_std, initial_std, max_std)
+        self.body = body(obs_size, 2 * action_size, key=key)
+        self.normalizer = normalizer(obs_size)
+        self.min_std, self.max_std = float(min_std), float(max_std)
+        self.action_size = action_size
+
+    @property
+    def latent_size(self) -> int:
+        return self.action_size
+
+    def distribution(self, obs: Float[Array, " D_o"]) -> DiagonalGaussian:
+        mean, raw = jnp.split(self.body(self.normalizer(obs)), 2)
+        return DiagonalGaussian(mean, bounded_std(raw, shift=self.shift, min_std=self.min_std, max_std=self.max_std))
+
+    def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
+        law = self.distribution(obs)
+        return law.mean + law.std * latent
+
+    def loss(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """-log p(action), in nats."""
+        del latent, key
+        return -self.distribution(obs).log_prob(action)
+
+    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "GaussianDecoder":
+        return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))

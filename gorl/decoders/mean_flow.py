@@ -1,0 +1,131 @@
+"""The one-step decoder."""
+
+import abc
+from collections.abc import Callable
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.decoders.base import AbstractDecoder
+from gorl.fields import require, structural
+from gorl.networks import AbstractNormalizer, FourierTime
+from gorl.objectives.flow import interpolate
+from gorl.objectives.mean_flow import adaptive_loss, mean_flow_residual
+from gorl.objectives.times import AbstractTimes
+
+
+class AbstractTangent(eqx.Module):
+    """The direction dz/dt in which MeanFlow's target differentiates the network."""
+
+    @abc.abstractmethod
+    def __call__(self, path: Float[Array, " D"], predict: Callable[[], Float[Array, " D"]]) -> Float[Array, " D"]:
+        """`path`: the velocity of this sample's path; `predict()`: the network's own estimate of the flow's velocity."""
+
+
+@gin.register(module="gorl")
+class PathTangent(AbstractTangent):
+    """noise - action, the velocity of the sample's own path (Geng et al., arXiv 2505.13447)."""
+
+    def __call__(self, path: Float[Array, " D"], predict: Callable[[], Float[Array, " D"]]) -> Float[Array, " D"]:
+        del predict
+        return path
+
+
+@gin.register(module="gorl")
+class PredictedTangent(AbstractTangent):
+    """u(z, t, t), the network's velocity (improved MeanFlow, Geng et al., arXiv 2512.02012): targets of the same mean that scatter
+    less, for one more forward pass."""
+
+    def __call__(self, path: Float[Array, " D"], predict: Callable[[], Float[Array, " D"]]) -> Float[Array, " D"]:
+        del path
+        return jax.lax.stop_gradient(predict())
+
+
+@gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
+class MeanFlowDecoder(AbstractDecoder):
+    """u(s, z, r, t), the average velocity of the flow from t down to r: the action is z - u(s, z, 0, 1), in one network call.
+
+    Source: Geng et al., arXiv 2505.13447. The network sees [normalised observation, z, embedding of t, embedding of t - r].
+    `times`: of which t and r are the larger and the smaller of two draws; `interval_share`: of the samples with r < t, the others
+    have r = t and teach the velocity itself, as in flow matching; `to_action_share`: of the intervals, how many end at r = 0, as the
+    only one that is used to act does (not in the paper, where it is 0: a small network learns the whole step sooner with it);
+    `loss_power` and `loss_constant`: see `adaptive_loss`.
+    """
+
+    body: eqx.Module
+    normalizer: AbstractNormalizer
+    time_embedding: FourierTime
+    times: AbstractTimes
+    tangent: AbstractTangent
+    interval_share: float = structural()
+    to_action_share: float = structural()
+    loss_power: float = structural()
+    loss_constant: float = structural()
+    action_size: int = structural()
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        *,
+        body: Callable,
+        normalizer: Callable,
+        time_embedding: FourierTime,
+        times: AbstractTimes,
+        tangent: AbstractTangent,
+        interval_share: float,
+        to_action_share: float,
+        loss_power: float,
+        loss_constant: float,
+        key: PRNGKeyArray,
+    ):
+        require(
+            0 < interval_share <= 1,
+            f"MeanFlowDecoder.interval_share = {interval_share}: it must be in (0, 1]; at 0 the step from t = 1 to 0 is never trained.",
+        )
+        require(0 <= to_action_share <= 1, f"MeanFlowDecoder.to_action_share = {to_action_share}: it must be in [0, 1].")
+        require(loss_power >= 0, f"MeanFlowDecoder.loss_power = {loss_power}: it must be >= 0 (0: least squares).")
+        require(loss_constant > 0, f"MeanFlowDecoder.loss_constant = {loss_constant}: it must be > 0.")
+        self.body = body(obs_size + action_size + 2 * time_embedding.size, action_size, key=key)
+        self.normalizer = normalizer(obs_size)
+        self.time_embedding, self.times, self.tangent = time_embedding, times, tangent
+        self.interval_share, self.to_action_share = float(interval_share), float(to_action_share)
+        self.loss_power, self.loss_constant = float(loss_power), float(loss_constant)
+        self.action_size = action_size
+
+    @property
+    def latent_size(self) -> int:
+        return self.action_size
+
+    def average_velocity(
+        self, obs: Float[Array, " D_o"], z: Float[Array, " D_a"], r: Float[Array, ""], t: Float[Array, ""]
+    ) -> Float[Array, " D_a"]:
+        times = (self.time_embedding(t), self.time_embedding(t - r))
+        return self.body(jnp.concatenate([self.normalizer(obs), z, *times]))
+
+    def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
+        return latent - self.average_velocity(obs, latent, jnp.zeros(()), jnp.ones(()))
+
+    def _interval(self, key: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """(r, t)."""
+        one_key, other_key, interval_key, action_key = jax.random.split(key, 4)
+        one, other = self.times.sample(key=one_key), self.times.sample(key=other_key)
+        t = jnp.maximum(one, other)
+        r = jnp.where(jax.random.bernoulli(action_key, self.to_action_share), 0.0, jnp.minimum(one, other))
+        return jnp.where(jax.random.bernoulli(interval_key, self.interval_share), r, t), t
+
+    def loss(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        r, t = self._interval(key)
+        z, path = interpolate(action, latent, t), latent - action
+        average = lambda z, r, t: self.average_velocity(obs, z, r, t)
+        tangent = self.tangent(path, lambda: average(z, t, t))
+        residual = mean_flow_residual(average, z, r, t, path, tangent)
+        return adaptive_loss(residual, power=self.loss_power, constant=self.loss_constant)
+
+    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "MeanFlowDecoder":
+        return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))
