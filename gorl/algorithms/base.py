@@ -4,7 +4,7 @@ import abc
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.environments.base import AbstractEnvironment
 from gorl.policies.base import AbstractPolicy
@@ -15,6 +15,10 @@ class AbstractLearner(eqx.Module):
     """Everything an algorithm trains: its policy, its other networks, its optimiser's state."""
 
     policy: eqx.AbstractVar[AbstractPolicy]
+
+    @abc.abstractmethod
+    def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
+        """V(s) in the units that the algorithm learns in (its scaled rewards). Unbatched; `obs` is what the policy sees."""
 
 
 class AbstractAlgorithm(eqx.Module):

@@ -11,10 +11,11 @@ import equinox as eqx
 import gin
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl import trees
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
+from gorl.algorithms.rollout import act, episode_metrics
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.lanes import LaneEnvironment
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, structural
@@ -59,6 +60,10 @@ class OnPolicyLearner(AbstractLearner):
     policy: AbstractPolicy
     critic: AbstractCritic
     optimizer: Any
+
+    def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
+        del obs
+        return self.critic(critic_obs)
 
 
 class OnPolicyState(eqx.Module):
@@ -151,22 +156,14 @@ class OnPolicy(AbstractAlgorithm):
         batch = self._sequences(rollout, learner.critic)
         learner, update = self._update(learner, batch, update_key)
         learner = self._observe(learner, rollout)
-        return OnPolicyState(learner, lanes), {**_episode_metrics(rollout), **update}
+        return OnPolicyState(learner, lanes), {**episode_metrics(rollout), **update}
 
     def _rollout(self, env: LaneEnvironment, policy: AbstractPolicy, lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
         """[T, B] transitions."""
 
         def step(lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
-            lanes = env.refresh(lanes)
-            before = lanes.env
-            keys = jax.random.split(key, self.num_envs)
-            action, extras = jax.vmap(lambda o, k: policy.sample(o, key=k))(before.obs, keys)
-            lanes, result = env.step(lanes, action)
-            after = result.after
-            return lanes, Transition(
-                before.obs, before.critic_obs, action, extras, after.reward, after.for_critic,
-                after.terminated, result.truncated, result.valid, result.finished, result.episode_return,
-            )  # fmt: skip
+            lanes, transition, _ = act(env, policy, lanes, key)
+            return lanes, transition
 
         return jax.lax.scan(step, lanes, jax.random.split(key, self._rollout_length))
 
@@ -248,15 +245,3 @@ class OnPolicy(AbstractAlgorithm):
 def _standardize(advantage: Float[Array, " N"], mean: Any) -> Float[Array, " N"]:
     center = mean(advantage)
     return (advantage - center) / (jnp.sqrt(mean((advantage - center) ** 2)) + 1e-8)
-
-
-def _episode_metrics(rollout: Transition) -> dict[str, Float[Array, ""]]:
-    """The mean return of the whole episodes that ended in this rollout (NaN if none did), and what went wrong."""
-    finished: Bool[Array, "T B"] = rollout.finished
-    count = jnp.sum(finished)
-    total = jnp.sum(jnp.where(finished, rollout.episode_return, 0.0))
-    return {
-        "return": jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan),
-        "episodes": count.astype(jnp.float32),
-        "invalid_steps": jnp.sum(~rollout.valid).astype(jnp.float32),
-    }
