@@ -2,3 +2,4 @@
 
 from gorl.algorithms.base import AbstractAlgorithm as AbstractAlgorithm
 from gorl.algorithms.on_policy import OnPolicy as OnPolicy
+from gorl.algorithms.sac import SAC as SAC

@@ -28,3 +28,8 @@ class DiagonalGaussian(eqx.Module):
     def kl_to_standard(self) -> Float[Array, ""]:
         """KL(self || N(0, I)) in nats."""
         return 0.5 * jnp.sum(self.std**2 + self.mean**2 - 1.0 - 2.0 * jnp.log(self.std))
+
+
+def log_tanh_slope(u: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+    """log(1 - tanh² u) = log |d tanh u / du|, without the cancellation at large |u|."""
+    return 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))
