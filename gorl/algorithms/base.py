@@ -18,7 +18,7 @@ class AbstractLearner(eqx.Module):
 
     @abc.abstractmethod
     def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
-        """V(s) of the current policy, in the rewards that the algorithm learns from."""
+        """V(s) in the units that the algorithm learns in (its scaled rewards). Unbatched; `obs` is what the policy sees."""
 
 
 class AbstractAlgorithm(eqx.Module):

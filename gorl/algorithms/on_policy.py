@@ -11,11 +11,12 @@ import equinox as eqx
 import gin
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl import trees
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
 from gorl.algorithms.critic import AbstractCritic
+from gorl.algorithms.rollout import act, episode_metrics
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.lanes import LaneEnvironment
 from gorl.errors import ConfigError, did_you_mean
@@ -148,22 +149,14 @@ class OnPolicy(AbstractAlgorithm):
         learner = before(learner, rollout)
         learner, update = self._update(learner, self._sequences(rollout, learner.critic), update_key)
         learner = after(learner, rollout)
-        return OnPolicyState(learner, lanes), {**_episode_metrics(rollout), **update}
+        return OnPolicyState(learner, lanes), {**episode_metrics(rollout), **update}
 
     def _rollout(self, env: LaneEnvironment, policy: AbstractPolicy, lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
         """[T, B] transitions."""
 
         def step(lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
-            lanes = env.refresh(lanes)
-            before = lanes.env
-            keys = jax.random.split(key, self.num_envs)
-            action, extras = jax.vmap(lambda o, k: policy.sample(o, key=k))(before.obs, keys)
-            lanes, result = env.step(lanes, action)
-            after = result.after
-            return lanes, Transition(
-                before.obs, before.critic_obs, action, extras, after.reward, after.for_critic,
-                after.terminated, result.truncated, result.valid, result.finished, result.episode_return,
-            )  # fmt: skip
+            lanes, transition, _ = act(env, policy, lanes, key)
+            return lanes, transition
 
         return jax.lax.scan(step, lanes, jax.random.split(key, self._rollout_length))
 
@@ -201,6 +194,7 @@ class OnPolicy(AbstractAlgorithm):
         skipped = metrics["updates_skipped"]
         summary = {name: jnp.sum(value) / jnp.sum(1.0 - skipped) for name, value in metrics.items()}  # NaN if all were skipped
         summary["updates_skipped"] = jnp.sum(skipped)
+        summary["diverged"] = jnp.all(skipped > 0).astype(jnp.float32)
         summary["log_ratio_first"] = metrics["log_ratio_max"].reshape(-1)[0]
         return learner, summary
 
@@ -264,15 +258,3 @@ ADVANTAGE_UNITS: dict[str, Callable[[OnPolicy, AbstractCritic, Batch], Batch]] =
 def _standardize(advantage: Float[Array, " N"], mean: Callable, epsilon: Scalar) -> Float[Array, " N"]:
     center = mean(advantage)
     return (advantage - center) / (jnp.sqrt(mean((advantage - center) ** 2)) + epsilon)
-
-
-def _episode_metrics(rollout: Transition) -> dict[str, Float[Array, ""]]:
-    """The mean return of the whole episodes that ended in this rollout (NaN if none did), and what went wrong."""
-    finished: Bool[Array, "T B"] = rollout.finished
-    count = jnp.sum(finished)
-    total = jnp.sum(jnp.where(finished, rollout.episode_return, 0.0))
-    return {
-        "return": jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan),
-        "episodes": count.astype(jnp.float32),
-        "invalid_steps": jnp.sum(~rollout.valid).astype(jnp.float32),
-    }

@@ -9,12 +9,12 @@ import abc
 
 import equinox as eqx
 import gin
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import Scalar, hyperparameter, require
 from gorl.policies.base import AbstractGaussianPolicy, AbstractPolicy
+from gorl.policies.distributions import log_tanh_slope
 
 
 class AbstractRegularizer(eqx.Module):
@@ -56,8 +56,7 @@ class SquashedEntropyBonus(AbstractRegularizer):
     def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
         distribution = policy.distribution(obs)
         u = distribution.sample(key=key)
-        log_slope = 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))  # log(1 - tanh² u), stable
-        return -(distribution.entropy() + jnp.sum(log_slope))
+        return -(distribution.entropy() + jnp.sum(log_tanh_slope(u)))
 
 
 @gin.register(module="gorl")
