@@ -18,7 +18,7 @@ from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
 from gorl.algorithms.critic import AbstractCritic
 from gorl.algorithms.rollout import act, episode_metrics
 from gorl.environments.base import AbstractEnvironment
-from gorl.environments.lanes import LaneEnvironment
+from gorl.environments.lanes import EpisodeRules, LaneEnvironment
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, structural
 from gorl.networks import trainable
@@ -133,18 +133,18 @@ class OnPolicy(AbstractAlgorithm):
     def _optimizer(self) -> Any:
         return build(self.optimizer, self.learning_rate, self.max_grad_norm)
 
-    def _lanes(self, env: AbstractEnvironment, episode_length: int) -> LaneEnvironment:
-        return LaneEnvironment(env, self.num_envs, episode_length)
+    def _lanes(self, env: AbstractEnvironment, episodes: EpisodeRules) -> LaneEnvironment:
+        return LaneEnvironment(env, self.num_envs, episodes)
 
-    def start(self, env: AbstractEnvironment, learner: OnPolicyLearner, episode_length: int, *, key: PRNGKeyArray) -> OnPolicyState:
-        return OnPolicyState(learner, self._lanes(env, episode_length).start(key))
+    def start(self, env: AbstractEnvironment, learner: OnPolicyLearner, episodes: EpisodeRules, *, key: PRNGKeyArray) -> OnPolicyState:
+        return OnPolicyState(learner, self._lanes(env, episodes).start(key))
 
     def iterate(
-        self, env: AbstractEnvironment, state: OnPolicyState, episode_length: int, *, key: PRNGKeyArray
+        self, env: AbstractEnvironment, state: OnPolicyState, episodes: EpisodeRules, *, key: PRNGKeyArray
     ) -> tuple[OnPolicyState, dict[str, Any]]:
         act_key, update_key = jax.random.split(key)
         learner = state.learner
-        lanes, rollout = self._rollout(self._lanes(env, episode_length), learner.policy, state.lanes, act_key)
+        lanes, rollout = self._rollout(self._lanes(env, episodes), learner.policy, state.lanes, act_key)
         before, after = STATISTICS[self.statistics]
         learner = before(learner, rollout)
         learner, update = self._update(learner, self._sequences(rollout, learner.critic), update_key)

@@ -14,7 +14,7 @@ from gorl.algorithms.replay import Experience, Replay, experience
 from gorl.algorithms.rollout import act, episode_metrics
 from gorl.algorithms.twin_critic import AbstractActionCritic
 from gorl.environments.base import AbstractEnvironment
-from gorl.environments.lanes import LaneEnvironment
+from gorl.environments.lanes import EpisodeRules, LaneEnvironment
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, structural
 from gorl.networks import trainable
 from gorl.objectives.entropy import AbstractEntropy
@@ -121,15 +121,15 @@ class SAC(AbstractAlgorithm):
         rates = (self.learning_rate, self.learning_rate, self.temperature_learning_rate)
         return tuple(build(self.optimizer, rate, self.max_grad_norm) for rate in rates)
 
-    def _lanes(self, env: AbstractEnvironment, episode_length: int) -> LaneEnvironment:
-        return LaneEnvironment(env, self.num_envs, episode_length)
+    def _lanes(self, env: AbstractEnvironment, episodes: EpisodeRules) -> LaneEnvironment:
+        return LaneEnvironment(env, self.num_envs, episodes)
 
-    def start(self, env: AbstractEnvironment, learner: SACLearner, episode_length: int, *, key: PRNGKeyArray) -> SACState:
+    def start(self, env: AbstractEnvironment, learner: SACLearner, episodes: EpisodeRules, *, key: PRNGKeyArray) -> SACState:
         """With an empty replay buffer: what was stored under another decoder is no longer true."""
-        return SACState(learner, self._lanes(env, episode_length).start(key), self._replay.empty(env))
+        return SACState(learner, self._lanes(env, episodes).start(key), self._replay.empty(env))
 
-    def iterate(self, env: AbstractEnvironment, state: SACState, episode_length: int, *, key: PRNGKeyArray) -> tuple[SACState, dict[str, Any]]:
-        lane_env = self._lanes(env, episode_length)
+    def iterate(self, env: AbstractEnvironment, state: SACState, episodes: EpisodeRules, *, key: PRNGKeyArray) -> tuple[SACState, dict[str, Any]]:
+        lane_env = self._lanes(env, episodes)
 
         def step(state: SACState, key: PRNGKeyArray) -> tuple[SACState, tuple]:
             act_key, learn_key = jax.random.split(key)

@@ -29,15 +29,25 @@ class StepResult(eqx.Module):
     episode_return: Float[Array, " B"]
 
 
+class EpisodeRules(eqx.Module):
+    """`length`: steps until an episode is cut off. `staggered`: the first episodes begin at clocks spread over it, so that
+    a batch does not see one slice of an episode only. `fresh_resets`: every episode begins in a state of its own."""
+
+    length: int = eqx.field(static=True)
+    staggered: bool = eqx.field(static=True)
+    fresh_resets: bool = eqx.field(static=True)
+
+
 class LaneEnvironment(eqx.Module):
     """`num_envs` copies of an environment with a time limit, resetting themselves.
 
-    The first episodes begin at clocks spread over the time limit, so a batch does not see one slice of an episode only.
+    Without fresh resets each lane goes back to the one state it began in, for the whole run: a published defect, for
+    ablations (training then sees as many initial states as there are lanes).
     """
 
     env: AbstractEnvironment
     num_envs: int = eqx.field(static=True)
-    episode_length: int = eqx.field(static=True)
+    episodes: EpisodeRules
 
     def start(self, key: PRNGKeyArray) -> Lanes:
         """Lanes that all wait for their first reset: no environment code runs here."""
@@ -47,7 +57,7 @@ class LaneEnvironment(eqx.Module):
             env=trees.zeros(shapes),
             needs_reset=np.ones((size,), bool),
             clock=np.zeros((size,), np.int32),
-            start_clock=(np.arange(size) * self.episode_length // size).astype(np.int32),
+            start_clock=(np.arange(size) * self.episodes.length // size * self.episodes.staggered).astype(np.int32),
             partial=np.zeros((size,), bool),
             episode_return=np.zeros((size,), np.float32),
             pool=trees.zeros(shapes),
@@ -61,7 +71,10 @@ class LaneEnvironment(eqx.Module):
 
     def _draw(self, lanes: Lanes) -> Lanes:
         lanes = jax.lax.while_loop(lambda s: s.pool_used >= self.num_envs, lambda s: self._fill(s), lanes)
-        rank = lanes.pool_used + jnp.cumsum(lanes.needs_reset.astype(jnp.int32)) - 1
+        if self.episodes.fresh_resets:
+            rank = lanes.pool_used + jnp.cumsum(lanes.needs_reset.astype(jnp.int32)) - 1
+        else:
+            rank = jnp.arange(self.num_envs, dtype=jnp.int32)  # its own state, of the first pool
         take = lanes.needs_reset & (rank < self.num_envs)
         drawn = trees.rows(lanes.pool, jnp.clip(rank, 0, self.num_envs - 1), self.num_envs)
         return Lanes(
@@ -72,7 +85,7 @@ class LaneEnvironment(eqx.Module):
             partial=jnp.where(take, lanes.start_clock > 0, lanes.partial),
             episode_return=jnp.where(take, 0.0, lanes.episode_return),
             pool=lanes.pool,
-            pool_used=lanes.pool_used + jnp.sum(take, dtype=jnp.int32),
+            pool_used=lanes.pool_used + jnp.sum(take, dtype=jnp.int32) * self.episodes.fresh_resets,
             key=lanes.key,
         )
 
@@ -88,7 +101,7 @@ class LaneEnvironment(eqx.Module):
         sound = (after.terminated & valid, jnp.where(valid, after.reward, 0.0), ~valid)
         after = eqx.tree_at(lambda s: (s.terminated, s.reward, s.invalid), after, sound)
         clock = lanes.clock + 1
-        truncated = (clock >= self.episode_length) & ~after.terminated & valid
+        truncated = (clock >= self.episodes.length) & ~after.terminated & valid
         ended = after.terminated | truncated
         total = lanes.episode_return + after.reward
         result = StepResult(after, truncated, valid, ended & ~lanes.partial, total)

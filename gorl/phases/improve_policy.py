@@ -85,7 +85,7 @@ class ImprovePolicy(AbstractPhase):
         fresh = self.reinitialize or run.learner is None
         learner = self._learner(context.task.environment.spaces(), run.decoder, key=context.key("init")) if fresh else run.learner
         env = DecodedEnvironment(context.task.squashed, run.decoder)
-        training = self.algorithm.start(env, learner, context.task.episode_length, key=context.key("environment"))
+        training = self.algorithm.start(env, learner, context.task.episodes, key=context.key("environment"))
         best = Snapshot(learner.policy, jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0, jnp.int32))
         return ImproveState(training, run.decoder, best)
 
@@ -108,7 +108,7 @@ class ImprovePolicy(AbstractPhase):
 def iterate(shared: tuple, each: tuple, state: Any) -> tuple[Any, dict[str, Float[Array, ""]]]:
     (algorithm, task), (decoder, key) = shared, each
     env = DecodedEnvironment(task.squashed, decoder)
-    return algorithm.iterate(env, state, task.episode_length, key=key)
+    return algorithm.iterate(env, state, task.episodes, key=key)
 
 
 @program

@@ -12,6 +12,7 @@ import pytest
 from gorl.algorithms import Critic, OnPolicy
 from gorl.decoders.grids import UniformGrid
 from gorl.decoders.samplers import Euler
+from gorl.environments.lanes import EpisodeRules
 from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
@@ -26,6 +27,7 @@ from gorl.policies import DenoisingPolicy, FlowPolicy
 from gorl.state import Spaces
 
 EPISODE_LENGTH = 4
+EPISODES = EpisodeRules(EPISODE_LENGTH, True, True)
 ITERATIONS = 60
 PROBES = (ConstantReward(), RewardFromObservation(), DelayedReward(), RewardFromAction(), RewardFromBoth())
 
@@ -89,11 +91,11 @@ def train(algorithm, learner, keys):
 
     def one(number, key):
         env = SquashedEnvironment(Probe(number=number), jnp.float32(3.0))
-        state = algorithm.start(env, learner, EPISODE_LENGTH, key=jax.random.fold_in(key, ITERATIONS))
+        state = algorithm.start(env, learner, EPISODES, key=jax.random.fold_in(key, ITERATIONS))
         arrays, rest = eqx.partition(state, eqx.is_array)
 
         def iterate(arrays, i):
-            state, metrics = algorithm.iterate(env, eqx.combine(arrays, rest), EPISODE_LENGTH, key=jax.random.fold_in(key, i))
+            state, metrics = algorithm.iterate(env, eqx.combine(arrays, rest), EPISODES, key=jax.random.fold_in(key, i))
             return eqx.filter(state, eqx.is_array), metrics
 
         arrays, metrics = jax.lax.scan(iterate, arrays, jnp.arange(ITERATIONS))

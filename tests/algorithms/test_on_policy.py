@@ -9,6 +9,7 @@ import pytest
 
 from gorl.algorithms import Critic, OnPolicy
 from gorl.algorithms.on_policy import Batch
+from gorl.environments.lanes import EpisodeRules
 from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
@@ -22,6 +23,7 @@ from gorl.policies import GaussianPolicy
 from gorl.state import Spaces, Transition
 
 EPISODE_LENGTH = 4
+EPISODES = EpisodeRules(EPISODE_LENGTH, True, True)
 EPSILON = 1e-6  # of the normalisers
 QUICK = {"xla_backend_optimization_level": 0}  # the programs here take longer to compile than to run
 
@@ -76,7 +78,7 @@ def squashed(env):
 
 @functools.partial(eqx.filter_jit, compiler_options=QUICK)
 def iterate(algorithm, env, state, key):
-    return algorithm.iterate(env, state, EPISODE_LENGTH, key=key)
+    return algorithm.iterate(env, state, EPISODES, key=key)
 
 
 @functools.partial(eqx.filter_jit, compiler_options=QUICK)
@@ -86,7 +88,7 @@ def update(algorithm, learner, batch, key):
 
 def begin(algorithm, env, key):
     make_key, start_key = jax.random.split(key)
-    return algorithm.start(env, algorithm.create(env.inner.spaces(), key=make_key), EPISODE_LENGTH, key=start_key)
+    return algorithm.start(env, algorithm.create(env.inner.spaces(), key=make_key), EPISODES, key=start_key)
 
 
 def weights(learner):
@@ -335,7 +337,7 @@ def observations(rollout):
 
 def test_an_iteration_is_a_rollout_its_advantages_and_one_step(getkey):
     algorithm, env = on_policy(num_minibatches=1, batch_size=16, num_epochs=1), squashed(Walk(center=0.2))
-    lanes = algorithm._lanes(env, EPISODE_LENGTH)
+    lanes = algorithm._lanes(env, EPISODES)
     rollout_of = eqx.filter_jit(lambda state, key: algorithm._rollout(lanes, state.learner.policy, state.lanes, key)[1], compiler_options=QUICK)
     keys, states, rollouts = [getkey(), getkey()], [begin(algorithm, env, getkey())], []
     for key in keys:  # the second one is compared: before it, the normalisers have learned something

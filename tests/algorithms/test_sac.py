@@ -14,6 +14,7 @@ from gorl.algorithms.replay import Experience
 from gorl.algorithms.twin_critic import TwinCritic
 from gorl.checkpoint import CheckpointStore
 from gorl.decoders import AbstractDecoder
+from gorl.environments.lanes import EpisodeRules
 from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation, Slider
 from gorl.environments.wrappers import DecodedEnvironment, SquashedEnvironment
 from gorl.errors import ConfigError
@@ -25,6 +26,7 @@ from gorl.policies import GaussianPolicy
 from gorl.state import Spaces
 
 EPISODE_LENGTH = 4
+EPISODES = EpisodeRules(EPISODE_LENGTH, True, True)
 QUICK = {"xla_backend_optimization_level": 0}  # the programs here take longer to compile than to run
 ADAM = OptaxCall(function=optax.adam, numbers={}, options=())
 SGD = OptaxCall(function=optax.sgd, numbers={}, options=())
@@ -69,7 +71,7 @@ def squashed(env):
 
 @functools.partial(eqx.filter_jit, compiler_options=QUICK)
 def iterate(algorithm, env, state, key):
-    return algorithm.iterate(env, state, EPISODE_LENGTH, key=key)
+    return algorithm.iterate(env, state, EPISODES, key=key)
 
 
 @functools.partial(eqx.filter_jit, compiler_options=QUICK)
@@ -79,7 +81,7 @@ def update(algorithm, learner, batch, key):
 
 def begin(algorithm, env, key):
     make_key, start_key = jax.random.split(key)
-    return algorithm.start(env, algorithm.create(env.inner.spaces(), key=make_key), EPISODE_LENGTH, key=start_key)
+    return algorithm.start(env, algorithm.create(env.inner.spaces(), key=make_key), EPISODES, key=start_key)
 
 
 # ---- one update, by hand ----
@@ -298,7 +300,7 @@ def test_a_decoder_swap_begins_with_an_empty_buffer(getkey):
     state, _ = iterate(algorithm, env, begin(algorithm, env, getkey()), getkey())
     assert state.replay.current_index == 80
     decoded = DecodedEnvironment(env, Shift(1, 1, key=getkey()))
-    again = algorithm.start(decoded, state.learner, EPISODE_LENGTH, key=getkey())
+    again = algorithm.start(decoded, state.learner, EPISODES, key=getkey())
     assert again.replay.current_index == 0 and not again.replay.is_full and not np.any(again.replay.experience.obs)
     assert eqx.tree_equal(again.learner, state.learner)
     refilled, metrics = iterate(algorithm, decoded, again, getkey())
@@ -314,7 +316,7 @@ def test_seeds_side_by_side_are_as_alone(getkey):
     keys = jnp.stack([getkey(), getkey()])
     alone = [iterate(algorithm, env, s, k) for s, k in zip(states, keys)]
     stack = lambda *trees: jax.tree.map(lambda *x: jnp.stack(x), *trees)
-    both = eqx.filter_jit(jax.vmap(lambda s, k: algorithm.iterate(env, s, EPISODE_LENGTH, key=k)), compiler_options=QUICK)(stack(*states), keys)
+    both = eqx.filter_jit(jax.vmap(lambda s, k: algorithm.iterate(env, s, EPISODES, key=k)), compiler_options=QUICK)(stack(*states), keys)
     np.testing.assert_array_equal(both[1]["updates"], [18, 18])
     for found, expected in zip(jax.tree.leaves(both), jax.tree.leaves(stack(*alone))):
         if not jnp.issubdtype(found.dtype, jax.dtypes.prng_key):
@@ -408,7 +410,7 @@ def trained():
     numbers, keys = jnp.arange(5), jax.random.split(jax.random.key(0), 5)
     states = [begin(algorithm, squashed(probe), key) for probe, key in zip(PROBES, keys)]
     state = jax.tree.map(lambda *x: jnp.stack(x), *states)
-    run = lambda number, state, key: algorithm.iterate(squashed(Probe(number)), state, EPISODE_LENGTH, key=key)
+    run = lambda number, state, key: algorithm.iterate(squashed(Probe(number)), state, EPISODES, key=key)
     run = eqx.filter_jit(jax.vmap(run), compiler_options=QUICK)
     for i in range(8):
         state, metrics = run(numbers, state, jax.vmap(lambda k, i=i: jax.random.fold_in(k, i))(keys))

@@ -24,7 +24,7 @@ from gorl.phases.selection import AllEpisodes, TopEpisodes
 from gorl.state import Dataset, Episodes, RunState
 
 EPISODES, LENGTH = 40, 25  # 4 episodes validate, 900 rows train
-TASK = Task(RewardFromObservation(), LENGTH, 3.0)
+TASK = Task(RewardFromObservation(), LENGTH, True, True, 3.0)
 CONTEXT = PhaseContext(TASK, seed=0, stage=1, phase=1)
 ALL_SEEDS = PhaseContext(TASK, seed=np.zeros(1, np.int32), stage=1, phase=1)
 MODE, SPREAD = 1.5, 0.1  # of the two-mode data: u ~ ± MODE + SPREAD n
