@@ -45,9 +45,9 @@ def test_the_record_counts_every_step_and_follows_the_declared_order(tmp_path):
     experiment, lines = run(tmp_path / "a")
     declared = [(s.stage, s.name, u.name) for s in experiment.steps() for u in experiment.units(s)]
     assert [(line["stage"], line["phase"], line["kind"]) for line in lines] == declared
-    assert lines[-1]["env_steps"] == experiment.env_steps() == 4 * 480 + 3 * 200
+    assert lines[-1]["env_steps"] == experiment.env_steps() == 4 * 480 + 3 * 400
     collected = [line for line in lines if line["kind"] == "collect"]
-    assert [line["env_steps"] for line in collected] == [480 + 200, 480 + 200 + 480 + 200, 3 * 480 + 3 * 200]
+    assert [line["env_steps"] for line in collected] == [480 + 400, 480 + 400 + 480 + 400, 3 * 480 + 3 * 400]
 
 
 def test_best_is_the_maximum_and_final_episodes_are_others(tmp_path):
