@@ -130,7 +130,7 @@ def test_the_loss_is_weighted(getkey):
 def test_the_loss_at_the_exact_average_velocity_is_the_variance_of_the_paths(tangent, getkey):
     """Whatever the tangent: Var(z - a | z_t) = std² / (t² + (1-t)² std²), here the mean over the larger of two uniform t (density 2 t)."""
     action_key, latent_key, key = (getkey() for _ in range(3))
-    action, latent = MEAN + STD * jax.random.normal(action_key, (20_000, 2)), jax.random.normal(latent_key, (20_000, 2))
+    action, latent = MEAN[None] + STD[None] * jax.random.normal(action_key, (20_000, 2)), jax.random.normal(latent_key, (20_000, 2))
     model = decoder(exact(MEAN, STD), tangent=tangent, interval_share=1.0)
     with jax.numpy_rank_promotion("allow"):
         found = jax.jit(jax.vmap(lambda a, z, k: model.loss(OBS, a, z, key=k)))(action, latent, jax.random.split(key, 20_000))
