@@ -15,8 +15,9 @@ import time
 
 import jax
 import numpy as np
+from provenance import provenance
 
-from gorl import config, runs, seeds, trees
+from gorl import config, seeds, trees
 
 TOY = ["Task.environment = @Slider()", "NUM_ENVS = 4", "OnPolicy.batch_size = 4", "OnPolicy.num_minibatches = 4", "OnPolicy.unroll_length = 8",
        "policy/MLP.width = 32", "policy/MLP.depth = 1", "critic/MLP.width = 32", "critic/MLP.depth = 1"]  # fmt: skip
@@ -89,10 +90,7 @@ def main() -> None:
             for r in results[name]:
                 print(f"| {r['seeds']} | {r['ms']} | {r['factor']} | {r['env_steps_per_s']:,} |")
     if args.out:
-        known = runs.facts()
-        provenance = {k: known[k] for k in ("gorl", "versions", "git", "device", "python", "xla_flags")}
-        command = "python experiments/benchmarks/seeds.py" + (" --large" if args.large else "")
-        args.out.write_text(json.dumps({"command": command, "facts": provenance, "results": results}, indent=1) + "\n")
+        args.out.write_text(json.dumps({**provenance(), "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
