@@ -20,7 +20,7 @@ BINDINGS = [
     "Task.environment = @Slider()",
     "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]",
     "stage1/ImprovePolicy.env_steps = %STAGE_STEPS",
-    "COLLECT_STEPS = 600",
+    "COLLECT_STEPS = 800",
     "FIT_EPOCHS = 4",
     "Experiment.checkpoint_interval = 0.0",
     "decoder/MLP.width = 16",
@@ -139,7 +139,7 @@ def test_a_run_is_deterministic_and_counts_its_steps(reference):
     run, _ = reference
     lines = record(run)
     experiment = config.build([str(run / "config.gin")]).experiment
-    assert lines[-1]["env_steps"] == experiment.env_steps() == 480 + 600 + 480
+    assert lines[-1]["env_steps"] == experiment.env_steps() == 480 + 800 + 480
     assert [line["unit"] for line in lines] == list(range(1, len(lines) + 1))
     assert all(line["metrics"].get("log_ratio_first", 0.0) < 1e-5 for line in lines)
 
