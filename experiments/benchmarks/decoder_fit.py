@@ -48,7 +48,7 @@ MEAN_FLOW = {
     "the paper's, least squares": PAPER,
     "uniform times": ["MeanFlowDecoder.times = @UniformTimes()"],
     "predicted tangent": ["MeanFlowDecoder.tangent = @PredictedTangent()"],
-    "interval share 0.25": ["MeanFlowDecoder.interval_share = 0.25"],
+    "interval share 0.75": ["MeanFlowDecoder.interval_share = 0.75"],
     "to-action share 0": ["MeanFlowDecoder.to_action_share = 0.0"],
     "loss power 1": ["MeanFlowDecoder.loss_power = 1.0"],
     "4 frequencies": ["FourierTime.frequencies = 4"],

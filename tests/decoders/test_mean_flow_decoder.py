@@ -126,6 +126,43 @@ def test_the_loss_is_weighted(getkey):
     np.testing.assert_allclose(found, np.full(5, 2.5), rtol=1e-5)
 
 
+@pytest.mark.parametrize("tangent", [PathTangent(), PredictedTangent()])
+def test_the_loss_at_the_exact_average_velocity_is_the_variance_of_the_paths(tangent, getkey):
+    """Whatever the tangent: Var(z - a | z_t) = std² / (t² + (1-t)² std²), here the mean over the larger of two uniform t (density 2 t)."""
+    action_key, latent_key, key = (getkey() for _ in range(3))
+    action, latent = MEAN[None] + STD[None] * jax.random.normal(action_key, (20_000, 2)), jax.random.normal(latent_key, (20_000, 2))
+    model = decoder(exact(MEAN, STD), tangent=tangent, interval_share=1.0)
+    found = jax.jit(jax.vmap(lambda a, z, k: model.loss(OBS, a, z, key=k)))(action, latent, jax.random.split(key, 20_000))
+    t = (np.arange(1000) + 0.5)[:, None] / 1000
+    variance = np.asarray(STD) ** 2 / (t**2 + (1 - t) ** 2 * np.asarray(STD) ** 2)
+    np.testing.assert_allclose(jnp.mean(found), np.mean(2 * t * variance), rtol=0.03)
+
+
+class Scaled(eqx.Module):
+    """u = k t z."""
+
+    k: jax.Array
+
+    def __call__(self, inputs):
+        return self.k * jnp.arctan2(inputs[4], inputs[3]) * inputs[1:3]
+
+
+@pytest.mark.parametrize("tangent", [PathTangent(), PredictedTangent()])
+def test_the_gradient_is_that_along_the_bound_tangent(tangent):
+    """With u = k t z at r = 0: du/dt = k t w + k z along w, the residual is k t z - v + t (k t w + k z), and du/dk = t z."""
+    k, t = 0.7, 1 / (1 + np.exp(-1.0))
+    action, latent = jnp.array([2.0, -1.0]), jnp.array([4.0, 3.0])
+    fixed = {"times": LogitNormalTimes(1.0, 1e-5), "interval_share": 1.0, "to_action_share": 1.0}
+    model = eqx.tree_at(lambda d: d.body, decoder(lambda z, r, t: z, tangent=tangent, **fixed), Scaled(jnp.float32(k)))
+    value, gradient = eqx.filter_value_and_grad(lambda d: d.loss(OBS, action, latent, key=jax.random.key(0)))(model)
+    z, v = np.asarray(t * latent + (1 - t) * action), np.asarray(latent - action)
+    residual = lambda w: k * t * z - v + t * (k * t * w + k * z)
+    predicted = k * t * z
+    along = v if isinstance(tangent, PathTangent) else predicted
+    np.testing.assert_allclose(gradient.body.k, np.mean(2 * residual(along) * t * z), rtol=1e-3)
+    np.testing.assert_allclose(value, np.mean(residual(predicted) ** 2), rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
