@@ -1,8 +1,9 @@
 """Evaluation return against environment steps, from the records of runs.
 
-    python experiments/plot_run.py RUN [RUN ...] --out curve.png
+    python experiments/plot_run.py RUN [RUN ...] --out curve.png [--names NAME ...]
 
-Runs of the same configuration file are drawn in one colour; stages of the first are shaded. Needs matplotlib (the extra `dev`).
+Runs of one name (by default their configuration's) are drawn in one colour; a run of several seeds stands for each of them. Stages of the
+first run are shaded. Needs matplotlib (the extra `dev`).
 """
 
 import argparse
@@ -14,6 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from gorl.runs import RunFolder
 from gorl.tracking.record import read
 
 
@@ -21,19 +23,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--names", nargs="+")
     args = parser.parse_args()
+    groups = [RunFolder.open(run) for run in args.runs]
+    names = args.names or [group.facts()["study"] for group in groups]
+    members = [(name, member.path) for name, group in zip(names, groups, strict=True) for member in group.members]
     figure, axes = plt.subplots(figsize=(8, 4), dpi=120)
     colors: dict[str, str] = {}
-    for run in args.runs:
+    for name, run in members:
         facts = json.loads((run / "run.json").read_text())
         entries = [e for e in read(run / "metrics.jsonl")]
         points = [(e.env_steps / 1e6, e.metrics["return"]) for e in entries if e.subset == "eval"]
-        new = facts["study"] not in colors
-        color = colors.setdefault(facts["study"], f"C{len(colors)}")
-        axes.plot(*zip(*points), color=color, marker=".", markersize=4, linewidth=1.2, label=facts["study"] if new else None)
-    _shade_stages(axes, list(read(args.runs[0] / "metrics.jsonl")))
+        new = name not in colors
+        color = colors.setdefault(name, f"C{len(colors)}")
+        axes.plot(*zip(*points), color=color, marker=".", markersize=4, linewidth=1.2, label=name if new else None)
+    _shade_stages(axes, list(read(members[0][1] / "metrics.jsonl")))
     axes.set(xlabel="environment steps (millions, collection included)", ylabel="return (128 fresh episodes)")
-    axes.set_title(f"{facts['environment']['name']}: {len(args.runs)} runs", fontsize=10)
+    axes.set_title(f"{facts['environment']['name']}: {len(members)} runs", fontsize=10)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

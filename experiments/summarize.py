@@ -1,8 +1,8 @@
 """The results of finished runs as one small JSON file with their provenance, and as a table.
 
-    python experiments/summarize.py RUN [RUN ...] --out experiments/results/NAME.json
+    python experiments/summarize.py RUN [RUN ...] --out experiments/results/NAME.json [--names NAME ...]
 
-Each run contributes its command, seed, environment steps, seconds, final returns and evaluation curve; what the runs share (versions,
+A run of several seeds stands for each of them. Each contributes its command, seed, environment steps, seconds, final returns and evaluation curve; what the runs share (versions,
 device, commit) is stated once, and named where they differ. Prints a Markdown table of means over seeds.
 """
 
@@ -11,25 +11,30 @@ import json
 import pathlib
 import statistics
 
+from gorl.runs import RunFolder
 from gorl.tracking.record import read
 
 SHARED = ("gorl", "python", "versions", "git", "device", "environment", "precision", "xla_flags")
 
 
-def result(run: pathlib.Path) -> dict:
+def result(run: pathlib.Path, name: str | None) -> dict:
     facts = json.loads((run / "run.json").read_text())
     status = json.loads((run / "status.json").read_text())
     curve = [[e.env_steps, round(e.metrics["return"], 2)] for e in read(run / "metrics.jsonl") if e.subset == "eval"]
     command = ["gorl", *facts["command"][1:]]
-    return {"facts": facts, "study": facts["study"], "seed": facts["seed"], "command": command, **status, "evaluations": curve}
+    if "--run-dir" in command:
+        del command[command.index("--run-dir") : command.index("--run-dir") + 2]
+    return {"facts": facts, "study": name or facts["study"], "seed": facts["seed"], "command": command, **status, "evaluations": curve}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--names", nargs="+", help="what to call each run (default: its configuration's name)")
     args = parser.parse_args()
-    results = [result(run) for run in args.runs]
+    names = args.names or [None] * len(args.runs)
+    results = [result(member.path, name) for run, name in zip(args.runs, names, strict=True) for member in RunFolder.open(run).members]
     shared = {k: results[0]["facts"][k] for k in SHARED if all(r["facts"][k] == results[0]["facts"][k] for r in results)}
     for r in results:
         differing = {k: r["facts"][k] for k in SHARED if k not in shared}

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointStore:
-    """The checkpoints of one run: `folder`/checkpoints and `folder`/artifacts."""
+    """The checkpoints of one seed's run: `folder`/checkpoints and `folder`/artifacts."""
 
     def __init__(self, folder: pathlib.Path):
         import orbax.checkpoint as ocp
@@ -36,12 +36,12 @@ class CheckpointStore:
         self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
         self._hashes: dict[int, tuple[Any, str]] = {}  # id of a dataset's array -> (the array, its dataset's hash)
 
-    def save(self, number: int, state: Any, meta: dict[str, Any]) -> None:
-        """Commits `state` and `meta` as checkpoint `number`; older ones than the newest two go."""
+    def save(self, number: int, state: Any, meta: dict[str, Any], *, row: int) -> None:
+        """Commits the part of seed `row` of a state [S, ...] and `meta` as checkpoint `number`; older ones than the newest two go."""
         state, datasets = self._split(state)
-        arrays, paths = _leaves(state)
-        stored = {f"{i:05d}": _plain(x) for i, x in enumerate(arrays)}
-        meta = {**meta, "leaves": paths, "datasets": [self._commit(d) for d in datasets]}
+        arrays, paths = _leaves(state, axes=1)
+        stored = {f"{i:05d}": np.asarray(np.asarray(_plain(x))[row]) for i, x in enumerate(arrays)}
+        meta = {**meta, "leaves": paths, "datasets": [self._commit(d, row) for d in datasets]}
         args = self._ocp.args
         if number in self._manager.all_steps():  # one that could not be read: it is being made again
             self._manager.delete(number)
@@ -57,7 +57,7 @@ class CheckpointStore:
         return self._manager.restore(number, args=self._ocp.args.Composite(meta=self._ocp.args.JsonRestore()))["meta"]
 
     def restore(self, number: int, template: Any) -> Any:
-        """The state of checkpoint `number`, in the structure of `template` (a tree of ShapeDtypeStruct)."""
+        """The state (of one seed) of checkpoint `number`, in the structure of `template` (a tree of ShapeDtypeStruct)."""
         meta = self.meta(number)
         outer, datasets = self._split(template)
         leaves, paths = _leaves(outer)
@@ -89,12 +89,12 @@ class CheckpointStore:
 
         return jax.tree.map(take, state, is_leaf=lambda x: isinstance(x, Dataset)), found
 
-    def _commit(self, dataset: Dataset) -> str:
+    def _commit(self, dataset: Dataset, row: int) -> str:
         leaves = jax.tree.leaves(dataset)
         known = self._hashes.get(id(leaves[0]))
         if known is not None:
             return known[1]
-        host = [np.asarray(x) for x in leaves]
+        host = [np.asarray(x)[row] for x in leaves]
         digest = hashlib.sha256()
         for x in host:
             digest.update(f"{x.shape}{x.dtype}".encode())
@@ -117,10 +117,8 @@ class CheckpointStore:
         if not path.exists():
             raise RunError(f"{path} is missing: the checkpoint needs this dataset.")
         with np.load(path, allow_pickle=False) as file:
-            arrays = [jnp.asarray(file[f"arr_{i}"]) for i in range(len(file.files))]
-        dataset = jax.tree.unflatten(jax.tree.structure(template), arrays)
-        self._hashes = {id(arrays[0]): (arrays[0], name)}
-        return dataset
+            arrays = [file[f"arr_{i}"] for i in range(len(file.files))]
+        return jax.tree.unflatten(jax.tree.structure(template), arrays)
 
     def _prune(self) -> None:
         """Deletes datasets that no kept checkpoint refers to."""
@@ -139,10 +137,10 @@ def _is_leaf(x: Any) -> bool:
     return eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)
 
 
-def _leaves(state: Any) -> tuple[list[Any], list[list]]:
-    """The non-empty array leaves, and [path, shape, dtype] of each."""
+def _leaves(state: Any, *, axes: int = 0) -> tuple[list[Any], list[list]]:
+    """The non-empty array leaves, and [path, shape, dtype] of each, without its leading `axes`."""
     pairs = [(k, x) for k, x in jax.tree_util.tree_leaves_with_path(state) if _is_leaf(x) and 0 not in x.shape]
-    return [x for _, x in pairs], [[jax.tree_util.keystr(k), list(x.shape), str(x.dtype)] for k, x in pairs]
+    return [x for _, x in pairs], [[jax.tree_util.keystr(k), list(x.shape[axes:]), str(x.dtype)] for k, x in pairs]
 
 
 def _compare(expected: list[list], found: list[list], where: str) -> None:

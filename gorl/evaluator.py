@@ -5,40 +5,41 @@ from typing import Any
 import equinox as eqx
 import gin
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key
 
 from gorl.environments.lanes import run_episodes
 from gorl.environments.task import Task
 from gorl.fields import require, structural
-from gorl.policies.agent import Agent
+from gorl.policies.agent import Agent, check_rule
 from gorl.programs import program
 
 
 @gin.register(module="gorl")
 class Evaluator(eqx.Module):
-    """`num_envs` episodes at once, the policy's mode where `deterministic`, else sampled."""
+    """`num_envs` episodes at once, of a policy that acts by `rule`: 'mode', 'zero_noise' or 'stochastic'."""
 
     num_envs: int = structural()
-    deterministic: bool = structural()
+    rule: str = structural()
 
     def __check_init__(self):
         require(self.num_envs >= 1, f"Evaluator.num_envs = {self.num_envs}: it must be >= 1.")
+        check_rule(self.rule, "Evaluator.rule")
 
     def env_steps(self, task: Task) -> int:
         return self.num_envs * task.episode_length
 
-    def returns(self, task: Task, policy: Any, decoder: Any, *, key: PRNGKeyArray) -> dict[str, Any]:
-        """Metrics of one evaluation: mean, spread and extremes of the episodes' returns. Compiled once for all phases."""
-        return evaluate((self, task, policy, decoder, key), ())
+    def returns(self, task: Task, policy: Any, decoder: Any, *, key: Key[Array, " S"]) -> dict[str, Any]:
+        """Metrics of one evaluation, by seed: mean, spread and extremes of the episodes' returns. Compiled once for all phases."""
+        return evaluate((self, task), (policy, decoder, key), ())
 
 
 @program
-def evaluate(fixed: tuple, state: tuple) -> dict[str, Any]:
+def evaluate(shared: tuple, each: tuple, state: tuple) -> dict[str, Any]:
     del state
-    evaluator, task, policy, decoder, key = fixed
-    agent = Agent(policy, decoder, task.action_bound, evaluator.deterministic)
+    (evaluator, task), (policy, decoder, key) = shared, each
+    agent = Agent(policy, decoder, task.action_bound, evaluator.rule)
     returns, lengths, diverged, _ = run_episodes(
-        task.squashed, agent, key, num_envs=evaluator.num_envs, length=task.episode_length, record=False
+        task.squashed, agent, key, num_envs=evaluator.num_envs, length=task.episode_length, value=None
     )
     return {
         "return": jnp.mean(returns),

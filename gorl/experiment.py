@@ -48,7 +48,9 @@ class Step:
 class Experiment:
     """What to run. The trainer executes it and knows no more than this.
 
-    `decoder`: the decoder before any was fitted. `precision`: of float32 matrix products ('highest': true float32).
+    `decoder`: the decoder before any was fitted. `num_seeds`: independent runs with the seeds `seed`, `seed` + 1, ... in one
+    program. `divergence_limit`: units in a row in which a seed could make no sound update, after which it is given up.
+    `precision`: of float32 matrix products ('highest': true float32).
     `checkpoint_interval`: seconds between checkpoints inside a phase; every phase also ends with one.
     `trackers`: beside the run's own record, which is always written.
     """
@@ -57,6 +59,8 @@ class Experiment:
     decoder: Any
     stages: list[Stage]
     seed: int
+    num_seeds: int
+    divergence_limit: int
     precision: str
     checkpoint_interval: float
     trackers: list[AbstractTracker]
@@ -68,7 +72,10 @@ class Experiment:
         set_field(self, "decoder", as_factory(self.decoder))
         require(isinstance(self.task, Task), f"Experiment.task is {self.task!r}, not a Task; did you forget '()' after its name?")
         require(self.precision in PRECISIONS, f"Experiment.precision = {self.precision!r}: it is one of {', '.join(map(repr, PRECISIONS))}.")
-        require(0 <= self.seed < 2**31, f"Experiment.seed = {self.seed}: it must be in [0, 2^31).")
+        for name in ("num_seeds", "divergence_limit"):
+            require(getattr(self, name) >= 1, f"Experiment.{name} = {getattr(self, name)}: it must be >= 1.")
+        last = self.seed + self.num_seeds - 1
+        require(0 <= self.seed and last < 2**31, f"Experiment.seed = {self.seed}: every seed (to {last}) must be in [0, 2^31).")
         require(self.checkpoint_interval >= 0, f"Experiment.checkpoint_interval = {self.checkpoint_interval}: it must be >= 0 seconds.")
 
     def check(self) -> None:
@@ -87,8 +94,13 @@ class Experiment:
             for p, phase in enumerate(stage.phases):
                 yield Step(s, p, phase)
 
-    def context(self, step: Step) -> PhaseContext:
-        return PhaseContext(self.task, self.seed, step.stage, step.phase)
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(range(self.seed, self.seed + self.num_seeds))
+
+    def context(self, step: Step, seed: Any = None) -> PhaseContext:
+        """Of one seed (the first), or of several where `seed` is an array."""
+        return PhaseContext(self.task, self.seed if seed is None else seed, step.stage, step.phase)
 
     def units(self, step: Step) -> tuple[Unit, ...]:
         return tuple(step.declaration.units(self.task))
@@ -97,19 +109,21 @@ class Experiment:
         """Every training step of the environment, collection included."""
         return sum(unit.env_steps for step in self.steps() for unit in self.units(step))
 
-    def initial_state(self) -> RunState:
+    def initial_state(self, seed: Any) -> RunState:
+        """Of one seed."""
         spaces = self.task.environment.spaces()
-        decoder = self.decoder(spaces.observation, spaces.action, key=jax.random.key(self.seed))
+        decoder = self.decoder(spaces.observation, spaces.action, key=jax.random.key(seed))
         if not isinstance(decoder, AbstractDecoder):
             raise ConfigError(f"Experiment.decoder built a {type(decoder).__name__}, which is not an AbstractDecoder.")
         return RunState(decoder)
 
     def template(self, position: int, started: bool) -> Any:
-        """The shapes of the state at a phase (by its number in `steps`): its own if started, else what it will be given."""
+        """The shapes of one seed's state at a phase (by its number in `steps`): its own if started, else what it will be
+        given. The number behind the last phase's is the end."""
         steps = list(self.steps())
 
         def state_at() -> Any:
-            run = self.initial_state()
+            run = self.initial_state(self.seed)
             for step in steps[:position]:
                 context = self.context(step)
                 run = step.declaration.finish(context, step.declaration.start(context, run))

@@ -1,8 +1,9 @@
 """Compiled programs, counted.
 
-Every computation of a phase that runs on the device is one of these. The first argument holds what the program only
-reads (hyperparameters, environment, data, key); the second evolves and is donated. Both are pytrees whose array leaves
-are inputs and whose other leaves are part of the program's identity.
+Every computation of a unit that runs on the device is one of these. It is written for one seed and takes three pytrees:
+`shared` is the same for all seeds (hyperparameters, environment), `each` is a seed's own and only read (data, keys,
+modules), `state` is a seed's own, evolves and is donated. Array leaves are inputs, other leaves are part of the
+program's identity.
 """
 
 import collections
@@ -12,22 +13,31 @@ from typing import Any
 
 import equinox as eqx
 
+from gorl import seeds
+
 TRACES: collections.Counter[str] = collections.Counter()
 """How often each program was traced (each time a compilation or a load from the persistent cache), by name."""
 
 
-def program(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Compiles `function(fixed, state)`, donating `state`."""
+def program(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
+    """Compiles `function(shared, each, state)` of one seed, donating `state`.
+
+    It is called with a leading axis of seeds on every array of `each` and `state`, and so returns its result. One seed
+    runs as it is written, without a batch axis; several are vmapped.
+    """
     name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
-    def traced(fixed: Any, state: Any) -> Any:
+    def traced(read: tuple[Any, Any], state: Any) -> Any:
         TRACES[name] += 1
-        return function(fixed, state)
+        shared, each = read
+        if seeds.count(each) == 1:
+            return seeds.expand(function(shared, seeds.one(each), seeds.one(state)))
+        return seeds.each(lambda e, s: function(shared, e, s), each, state)
 
     compiled = eqx.filter_jit(traced, donate="all-except-first")
 
     @functools.wraps(function)
-    def call(fixed: Any, state: Any) -> Any:
-        return compiled(fixed, state)
+    def call(shared: Any, each: Any, state: Any) -> Any:
+        return compiled((shared, each), state)
 
     return call

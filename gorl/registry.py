@@ -5,6 +5,8 @@ import jax
 
 import gorl.algorithms
 import gorl.algorithms.on_policy
+import gorl.algorithms.sac
+import gorl.algorithms.twin_critic
 import gorl.decoders
 import gorl.decoders.samplers
 import gorl.environments
@@ -13,7 +15,11 @@ import gorl.environments.toy
 import gorl.evaluator
 import gorl.experiment
 import gorl.networks
+import gorl.objectives.entropy
+import gorl.objectives.flow
+import gorl.objectives.gae
 import gorl.objectives.regularizers
+import gorl.objectives.times
 import gorl.objectives.trust_region
 import gorl.optimizers
 import gorl.phases

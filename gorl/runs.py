@@ -7,6 +7,9 @@
     metrics.jsonl           the record
     status.json             running, finished, interrupted or failed; the summary
     checkpoints/ artifacts/ the state
+
+A run of several seeds has a folder of this kind for each, seedN/, whose configuration is that of the seed alone. In the
+folder around them are the configuration as it was asked and what all of them share.
 """
 
 import datetime
@@ -26,7 +29,7 @@ import gorl
 from gorl.checkpoint import CheckpointStore, write_json
 from gorl.errors import RunError
 
-FORMAT = 1
+FORMAT = 2
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "mujoco", "mujoco-mjx", "playground", "brax", "orbax-checkpoint", "gin-config", "warp-lang", "numpy")
 
 
@@ -58,6 +61,12 @@ class RunFolder:
         if found != FORMAT:
             raise RunError(f"{path} has run format {found}; gorl {gorl.__version__} reads format {FORMAT}. Use the gorl version named in its run.json.")
         return folder
+
+    @property
+    def members(self) -> list["RunFolder"]:
+        """The folders of the seeds: this one, where there is one seed."""
+        names = self.facts().get("members")
+        return [RunFolder(self.path / name) for name in names] if names else [self]
 
     def lock(self) -> None:
         """One process trains in a folder at a time. The lock goes with the process."""
@@ -92,15 +101,25 @@ def new_path(root: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def begin(configuration: Any, path: pathlib.Path, *, study: str, **more: Any) -> RunFolder:
-    """A locked run folder for a configuration, with all that is known before the first step."""
-    folder = RunFolder.create(path)
-    folder.lock()
-    configuration.save(path)
+    """A run folder for a configuration, with all that is known before the first step; one in it for each of several seeds."""
     experiment = configuration.experiment
     plugins = [str(pathlib.Path(p).resolve()) if p.endswith(".py") else p for p in configuration.source.plugins]
-    about = {"name": path.name, "study": study, "plugins": plugins, "seed": experiment.seed, "precision": experiment.precision}
-    write_json(path / "run.json", facts(**about, environment=experiment.task.environment.describe(), **more))
+    about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": experiment.task.environment.describe()}
+    known = facts(**about, **more)
+    folder = RunFolder.create(path)
+    if experiment.num_seeds == 1:
+        _describe(folder, configuration, {**known, "name": path.name, "seed": experiment.seed})
+        return folder
+    names = {f"seed{seed}": seed for seed in experiment.seeds}
+    for name, seed in names.items():
+        _describe(RunFolder.create(path / name), configuration.alone(seed), {**known, "name": f"{path.name}/{name}", "seed": seed})
+    _describe(folder, configuration, {**known, "name": path.name, "seed": experiment.seed, "members": list(names)})
     return folder
+
+
+def _describe(folder: RunFolder, configuration: Any, known: dict[str, Any]) -> None:
+    configuration.save(folder.path)
+    write_json(folder.path / "run.json", known)
 
 
 def facts(**more: Any) -> dict[str, Any]:
@@ -159,28 +178,32 @@ class TrainedPolicy:
         import equinox as eqx
         import jax
 
+        from gorl.policies.agent import RULES
+
         self._obs_size = obs_size
-        self._agents = {d: agent_of(d) for d in (True, False)}
+        self._agents = {rule: agent_of(rule) for rule in RULES}
         self._act = eqx.filter_jit(lambda agent, obs, keys: jax.vmap(lambda o, k: agent.act(o, key=k))(obs, keys))
 
-    def act(self, obs: Any, *, key: Any, deterministic: bool = True) -> np.ndarray:
-        """Actions in (-1, 1), [..., D_a]: of the policy's mode, or sampled with `deterministic=False`."""
+    def act(self, obs: Any, *, key: Any, rule: str = "mode") -> np.ndarray:
+        """Actions in (-1, 1), [..., D_a]: of the policy's mode, or by another rule: 'zero_noise', 'stochastic'."""
         import jax
 
         obs = np.asarray(obs, np.float32)
         if obs.shape[-1:] != (self._obs_size,):
             raise ValueError(f"the policy observes {self._obs_size} numbers, got an observation of shape {obs.shape}.")
         flat = obs.reshape(-1, self._obs_size)
-        actions = self._act(self._agents[deterministic], flat, jax.random.split(key, flat.shape[0]))
+        actions = self._act(self._agents[rule], flat, jax.random.split(key, flat.shape[0]))
         return np.asarray(actions).reshape(*obs.shape[:-1], -1)
 
 
 def restore(path: Any) -> tuple[Any, Any]:
-    """(experiment, RunState) of a run folder, from its newest sound checkpoint; a phase under way is finished as it stands."""
-    from gorl import config
+    """(experiment, RunState) of a seed's folder, from its newest sound checkpoint; a phase under way is finished as it stands."""
+    from gorl import config, seeds
     from gorl.trainer import restore_newest
 
     folder = RunFolder.open(pathlib.Path(path))
+    if (members := folder.facts().get("members")) is not None:
+        raise RunError(f"{path} holds {len(members)} seeds: name one of them, such as {pathlib.Path(path) / members[0]}.")
     experiment = config.build([str(folder.config_path)], plugins=folder.facts().get("plugins", ())).experiment
     store = CheckpointStore(folder.path)
     try:
@@ -193,12 +216,13 @@ def restore(path: Any) -> tuple[Any, Any]:
     steps = list(experiment.steps())
     if position.started:
         step = steps[position.index]
-        state = step.declaration.finish(experiment.context(step), state)
+        finish = step.declaration.finish
+        state = seeds.one(seeds.each(lambda one: finish(experiment.context(step), one), seeds.expand(state)))
     return experiment, state
 
 
 def load(path: Any, *, which: str = "selected") -> TrainedPolicy:
-    """The trained policy of a run folder.
+    """The trained policy of a run folder (of one seed).
 
     `which`: 'selected' (what the last phase handed on), 'best' (by evaluation in the last stage) or 'last' (after the
     last update). Reads the run's configuration, which replaces gin's global one.
@@ -213,4 +237,4 @@ def load(path: Any, *, which: str = "selected") -> TrainedPolicy:
     if policy is None:
         raise RunError(f"{path} has no policy yet: its first phase has not finished.")
     bound = experiment.task.action_bound
-    return TrainedPolicy(lambda deterministic: Agent(policy, state.decoder, bound, deterministic), experiment.task.environment.spaces().observation)
+    return TrainedPolicy(lambda rule: Agent(policy, state.decoder, bound, rule), experiment.task.environment.spaces().observation)

@@ -80,6 +80,7 @@ class Episodes(eqx.Module):
     obs: Float[Array, "E L D_o"]
     action: Float[Array, "E L D_a"]  # pre-squash u
     reward: Float[Array, "E L"]
+    value: Float[Array, "E L"]  # of the learner that collected, in its scaled rewards
     valid: Bool[Array, "E L"]
 
 

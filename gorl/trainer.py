@@ -5,12 +5,13 @@ import dataclasses
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
-from gorl import trees
+from gorl import seeds, trees
 from gorl.checkpoint import CheckpointStore
 from gorl.errors import RunError
 from gorl.experiment import Experiment, Step
@@ -19,6 +20,10 @@ from gorl.runs import RunFolder
 from gorl.tracking.base import Entry
 from gorl.tracking.record import Record
 
+DIVERGED = "diverged"
+"""The metric by which a unit says (1.0) that it could make no sound update of a seed."""
+
+_UNREADABLE = (RunError, ValueError, OSError, KeyError, TypeError)
 _log = logging.getLogger(__name__)
 
 
@@ -41,17 +46,54 @@ class Interrupted(Exception):
     signal: int
 
 
+class Diverged(Exception):
+    """Every seed was given up; their states are saved."""
+
+
+class Member:
+    """One seed's part of a run: its folder, and who is told of its metrics (`observers`, after they are in the record)."""
+
+    def __init__(self, seed: int, folder: RunFolder, observers: Sequence[Callable[[Entry], None]] = ()):
+        self.seed = seed
+        self.folder = folder
+        self.observers = tuple(observers)
+        self.failures = 0  # units in a row without a sound update
+        self.frozen = False  # given up, and saved for the last time
+
+    def open(self) -> None:
+        self.store = CheckpointStore(self.folder.path)
+        self.record = Record(self.folder.record_path)
+
+    def close(self) -> None:
+        self.record.close()
+        self.store.close()
+
+    def log(self, entry: Entry) -> None:
+        if DIVERGED in entry.metrics:
+            self.failures = self.failures + 1 if entry.metrics[DIVERGED] > 0 else 0
+        self.record.log(entry)
+        self.record.flush()
+        for observer in self.observers:
+            observer(entry)
+
+
 def restore_newest(experiment: Experiment, store: CheckpointStore) -> tuple[Position, Any, dict[str, Any]] | None:
-    """(position, state, meta) of the newest checkpoint that can be read, or None. Ones that cannot are named."""
+    """(position, state of one seed, meta) of the newest checkpoint that can be read, or None. Ones that cannot are named."""
+    return _first_readable(store.newest(), lambda number: restore(experiment, store, number))
+
+
+def restore(experiment: Experiment, store: CheckpointStore, number: int) -> tuple[Position, Any, dict[str, Any]]:
+    meta = store.meta(number)
+    position = Position(**meta["position"])
+    return position, store.restore(number, experiment.template(position.index, position.started)), meta
+
+
+def _first_readable(numbers: Sequence[int], read: Callable[[int], Any]) -> Any:
     failures = []
-    for number in store.newest():
+    for number in numbers:
         try:
-            meta = store.meta(number)
-            position = Position(**meta["position"])
-            steps = list(experiment.steps())
-            template = experiment.template(min(position.index, len(steps) - 1), position.started) if position.index < len(steps) else _end_template(experiment)
-            return position, store.restore(number, template), meta
-        except (RunError, ValueError, OSError, KeyError, TypeError) as err:
+            return read(number)
+        except _UNREADABLE as err:
             failures.append(f"checkpoint {number}: {err}")
             _log.warning("checkpoint %s cannot be read and is skipped: %s", number, err)
     if failures:
@@ -59,28 +101,31 @@ def restore_newest(experiment: Experiment, store: CheckpointStore) -> tuple[Posi
     return None
 
 
-def _end_template(experiment: Experiment) -> Any:
-    import equinox as eqx
-
-    steps = list(experiment.steps())
-    last = steps[-1]
-    before = experiment.template(len(steps) - 1, True)
-    return eqx.filter_eval_shape(lambda: last.declaration.finish(experiment.context(last), before))
+def _is_frozen(store: CheckpointStore) -> bool:
+    """As the newest checkpoint that can be read says."""
+    for number in store.newest():
+        try:
+            return store.meta(number)["frozen"]
+        except _UNREADABLE:
+            continue
+    return False
 
 
 class Trainer:
-    """Executes an experiment in a run folder.
+    """Executes an experiment, all its seeds at once, in the folders of its members (one for each seed, in order).
 
-    `observers` are called with every entry, after it is in the record: trackers and the console.
+    `observers` are called with every unit's entry, the mean over the members. A member that goes `divergence_limit` units
+    in a row without a sound update is saved, marked and no longer written; the others go on.
     """
 
-    def __init__(self, experiment: Experiment, folder: RunFolder, observers: list[Callable[[Entry], None]], progress: Callable[..., None]):
+    def __init__(
+        self, experiment: Experiment, members: Sequence[Member], progress: Callable[..., None], observers: Sequence[Callable[[Entry], None]] = ()
+    ):
         self._experiment = experiment
-        self._folder = folder
+        self._members = members
+        self._seeds = np.asarray([m.seed for m in members], np.int32)
         self._observers = observers
         self._progress = progress
-        self._store = CheckpointStore(folder.path)
-        self._record = Record(folder.record_path)
         self._pending: collections.deque[tuple[Entry, dict[str, Any]]] = collections.deque()
         self._signal: int | None = None
         self._began = time.monotonic()
@@ -88,18 +133,24 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     def run(self) -> None:
-        """To the end, or raises Interrupted after a signal, with the state saved."""
+        """To the end, or raises Interrupted after a signal, or Diverged, with the state saved."""
         with _signals(self._note_signal), jax.default_matmul_precision(self._experiment.precision):
+            for member in self._members:
+                member.open()
             try:
                 self._run()
             finally:
-                self._record.close()
-                self._store.close()
+                for member in self._members:
+                    member.close()
 
     @property
     def elapsed(self) -> float:
         """Seconds of training, over all resumes."""
         return self._elapsed_before + time.monotonic() - self._began
+
+    def _each(self, step: Step, function: Callable[[Any, Any], Any], state: Any) -> Any:
+        """function(context, state) of each seed."""
+        return seeds.each(lambda seed, one: function(self._experiment.context(step, seed), one), self._seeds, state)
 
     def _run(self) -> None:
         position, state = self._restore()
@@ -107,27 +158,45 @@ class Trainer:
         while position.index < len(steps):
             step = steps[position.index]
             if not position.started:
-                state = trees.own(step.declaration.start(self._experiment.context(step), state))
+                state = trees.own(self._each(step, step.declaration.start, state))
                 position = dataclasses.replace(position, started=True, unit=0)
             position, state = self._phase(step, position, state)
-            state = step.declaration.finish(self._experiment.context(step), state)
+            state = self._each(step, step.declaration.finish, state)
             position = dataclasses.replace(position, index=position.index + 1, started=False, unit=0)
             self._save(position, state)
             self._leave_if_told(saved=True)
 
     def _restore(self) -> tuple[Position, Any]:
-        found = restore_newest(self._experiment, self._store)
-        if found is None:
-            self._record.rewind(0)
-            return Position(), self._experiment.initial_state()
-        position, state, meta = found
-        self._record.rewind(meta["record_bytes"])
-        self._elapsed_before = meta["elapsed"]
-        return position, trees.own(state)
+        if not all(m.store.newest() for m in self._members):  # of the first checkpoint, not all were written
+            for member in self._members:
+                member.record.rewind(0)
+            return Position(), seeds.each(lambda seed: self._experiment.initial_state(seed), self._seeds)
+        for member in self._members:
+            member.frozen = _is_frozen(member.store)
+        live = [m for m in self._members if not m.frozen]
+        if not live:
+            raise Diverged
+        common = set.intersection(*(set(m.store.newest()) for m in live))
+        if not common:
+            raise RunError("the seeds of this run stand at different checkpoints: resume each in its own folder.")
+        position, states, metas = _first_readable(sorted(common, reverse=True), lambda number: self._read(live, number))
+        for member, meta in zip(live, metas):
+            member.record.rewind(meta["record_bytes"])
+            member.failures = meta["failures"]
+        self._elapsed_before = metas[0]["elapsed"]
+        own = dict(zip(live, states))
+        # What a frozen seed computes from here on is thrown away: any sound state will do.
+        return position, trees.own(seeds.stack([own.get(m, states[0]) for m in self._members]))
+
+    def _read(self, live: Sequence[Member], number: int) -> tuple[Position, list[Any], list[dict[str, Any]]]:
+        positions, states, metas = zip(*(restore(self._experiment, m.store, number) for m in live))
+        if len(set(positions)) > 1:
+            raise RunError("the seeds stand at different positions.")
+        return positions[0], list(states), list(metas)
 
     def _phase(self, step: Step, position: Position, state: Any) -> tuple[Position, Any]:
         units = self._experiment.units(step)
-        context = self._experiment.context(step)
+        context = self._experiment.context(step, self._seeds)
         for i in range(position.unit, len(units)):
             unit = units[i]
             self._progress(step=step, unit=unit, index=i, units=len(units), env_steps=position.env_steps)
@@ -142,7 +211,7 @@ class Trainer:
             self._push(step, unit, position, metrics)
             if i + 1 < len(units):
                 self._leave_if_told(position, state)
-                if time.monotonic() - self._saved_at >= self._experiment.checkpoint_interval:
+                if self._given_up() or time.monotonic() - self._saved_at >= self._experiment.checkpoint_interval:
                     self._save(position, state)
         self._drain()
         return position, state
@@ -160,18 +229,39 @@ class Trainer:
 
     def _deliver(self) -> None:
         entry, metrics = self._pending.popleft()
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        entry = dataclasses.replace(entry, wall_s=round(self.elapsed, 3), metrics=values)
-        self._record.log(entry)
-        self._record.flush()
-        for observer in self._observers:
-            observer(entry)
+        metrics = jax.device_get(metrics)
+        entry = dataclasses.replace(entry, wall_s=round(self.elapsed, 3))
+        told = []
+        for row, member in enumerate(self._members):
+            if not self._is_given_up(member):
+                told.append({name: float(value[row]) for name, value in metrics.items()})
+                member.log(dataclasses.replace(entry, metrics=told[-1]))
+        if told:
+            average = dataclasses.replace(entry, metrics={name: seeds.mean([t[name] for t in told]) for name in metrics})
+            for observer in self._observers:
+                observer(average)
+
+    def _is_given_up(self, member: Member) -> bool:
+        return member.frozen or member.failures >= self._experiment.divergence_limit
+
+    def _given_up(self) -> list[Member]:
+        """The members to be saved for the last time."""
+        return [m for m in self._members if not m.frozen and self._is_given_up(m)]
 
     def _save(self, position: Position, state: Any) -> None:
         self._drain()
-        meta = {"position": dataclasses.asdict(position), "record_bytes": self._record.position(), "elapsed": self.elapsed}
-        self._store.save(_number(position), state, meta)
+        given_up = self._given_up()
+        for row, member in enumerate(self._members):
+            if not member.frozen:
+                meta = {"position": dataclasses.asdict(position), "record_bytes": member.record.position(), "elapsed": self.elapsed}
+                meta |= {"failures": member.failures, "frozen": member in given_up}
+                member.store.save(_number(position), state, meta, row=row)
         self._saved_at = time.monotonic()
+        for member in given_up:
+            member.frozen = True
+            _log.warning("seed %s made no sound update in %s units and is given up; its state is saved", member.seed, member.failures)
+        if all(m.frozen for m in self._members):
+            raise Diverged
 
     def _note_signal(self, number: int) -> None:
         if self._signal is not None:

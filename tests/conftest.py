@@ -6,9 +6,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Half of the suite's time is XLA's: programs here run for milliseconds, so they need no optimising. Processes inherit it.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
+import copy
+
 import gin
 import jax
 import pytest
+from gin import config as gin_config, selector_map
+
+import gorl.registry  # noqa: F401  gorl's own names belong to every test
+from gorl.config import files
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -26,3 +32,15 @@ def fresh_gin():
     gin.clear_config()
     yield
     gin.clear_config()
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    """What plugins register in this test is forgotten after it."""
+    for name in ("_REGISTRY", "_CONSTANTS"):
+        fresh = selector_map.SelectorMap()
+        for selector, entry in getattr(gin_config, name).items():
+            fresh[selector] = entry
+        monkeypatch.setattr(gin_config, name, fresh)
+    monkeypatch.setattr(gin_config, "_INVERSE_REGISTRY", copy.copy(gin_config._INVERSE_REGISTRY))
+    monkeypatch.setattr(files, "_loaded_plugins", dict(files._loaded_plugins))

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from gorl.tracking import aim as tracking
+
 TOY = ["gorl_fm.gin", "parts/debug.gin", "--set", "Task.environment = @Slider()", "--set", "Experiment.stages = [@stage0/Stage()]"]
 
 
@@ -39,6 +41,23 @@ def test_train_evaluate_and_where_things_are(tmp_path, cache):
     assert status["start_up"]["first_training_step_s"] > 0
     output = gorl("evaluate", name, "--episodes", "4", cwd=tmp_path, cache=cache)
     assert "4 fresh episodes" in output and "best" in output and "last" in output
+
+
+def test_several_seeds_are_runs_of_their_own(tmp_path, cache):
+    """In folders and, where Aim is installed, in Aim; together on the command line."""
+    less = ["--set", "critic/MLP.depth = 1", "--set", "policy/MLP.depth = 1", "--set", "EPISODE_LENGTH = 20"]
+    output = gorl("train", *TOY, *less, "--set", "NUM_SEEDS = 2", "--set", "SEED = 7", "--run-dir", "both", cwd=tmp_path, cache=cache)
+    assert "seeds 7 to 8" in output and "over 2 seeds" in output
+    status = [json.loads((tmp_path / "both" / name / "status.json").read_text()) for name in ("seed7", "seed8", ".")]
+    assert [s["status"] for s in status] == ["finished"] * 3 and status[0]["return_final_best"] != status[1]["return_final_best"]
+    output = gorl("evaluate", "both", "--episodes", "2", "--rule", "stochastic", cwd=tmp_path, cache=cache)
+    assert [line.split("│")[1].strip() for line in output.splitlines() if "│" in line and "best" in line] == ["7", "8", "all"]
+    if tracking.available():
+        import aim
+
+        hashes = [json.loads((tmp_path / "both" / name / "aim.json").read_text())["hash"] for name in ("seed7", "seed8")]
+        seeds = {run.hash: run["hparams"]["seed"] for run in aim.Repo(str(tmp_path)).iter_runs()}
+        assert seeds == dict(zip(hashes, (7, 8)))
 
 
 def test_saved_configurations_run_again_to_the_same_end(tmp_path, cache):

@@ -153,7 +153,7 @@ def test_load_gives_a_policy_that_acts(reference):
     assert one.shape == (1,) and many.shape == (3, 4, 1)
     np.testing.assert_allclose(many, np.broadcast_to(one, many.shape), atol=1e-6)  # the mode depends on the observation alone
     assert np.all(np.abs(one) < 1)
-    sampled = policy.act(np.zeros((8, 2)), key=key, deterministic=False)
+    sampled = policy.act(np.zeros((8, 2)), key=key, rule="stochastic")
     assert np.std(sampled) > 1e-3
     with pytest.raises(ValueError, match="observes 2 numbers"):
         policy.act(np.zeros(3), key=key)

@@ -8,7 +8,7 @@ import pytest
 
 from gorl import config, programs, runs
 from gorl.errors import ConfigError
-from gorl.trainer import Trainer
+from gorl.trainer import Member, Trainer
 
 SLIDER = ["Task.environment = @Slider()"]
 
@@ -18,7 +18,7 @@ def run(folder, files=("gorl_fm.gin", "parts/debug.gin"), bindings=()):
     configuration = config.build(list(files), [*SLIDER, *bindings])
     run_folder = runs.begin(configuration, folder, study="test")
     entries = []
-    Trainer(configuration.experiment, run_folder, [entries.append], lambda **_: None).run()
+    Trainer(configuration.experiment, [Member(configuration.experiment.seed, run_folder)], lambda **_: None, [entries.append]).run()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [e.unit for e in entries] == [line["unit"] for line in lines]
     return configuration.experiment, lines
@@ -33,7 +33,6 @@ def test_each_program_compiles_once_for_a_decoder_structure(tmp_path):
         "evaluator.evaluate": 2,
         "improve_policy.keep_best": 1,
         "collect_rollouts.collect": 2,
-        "fit_decoder.prepare": 1,
         "fit_decoder.epoch": 1,
     }
     # Other values of hyperparameters are inputs of the same programs, also when the configuration is built anew.
@@ -46,9 +45,9 @@ def test_the_record_counts_every_step_and_follows_the_declared_order(tmp_path):
     experiment, lines = run(tmp_path / "a")
     declared = [(s.stage, s.name, u.name) for s in experiment.steps() for u in experiment.units(s)]
     assert [(line["stage"], line["phase"], line["kind"]) for line in lines] == declared
-    assert lines[-1]["env_steps"] == experiment.env_steps() == 4 * 480 + 3 * 200
+    assert lines[-1]["env_steps"] == experiment.env_steps() == 4 * 480 + 3 * 400
     collected = [line for line in lines if line["kind"] == "collect"]
-    assert [line["env_steps"] for line in collected] == [480 + 200, 480 + 200 + 480 + 200, 3 * 480 + 3 * 200]
+    assert [line["env_steps"] for line in collected] == [480 + 400, 480 + 400 + 480 + 400, 3 * 480 + 3 * 400]
 
 
 def test_best_is_the_maximum_and_final_episodes_are_others(tmp_path):

@@ -183,7 +183,8 @@ class AffineDecoder(AbstractDecoder):
         return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))
 
 
-# 6. A phase. What runs on the device is a `program`: compiled once, its arrays are inputs.
+# 6. A phase. What runs on the device is a `program`: compiled once, its arrays are inputs. It is written for one seed: what all
+# seeds share comes first, then what each has (and only reads), then what each has and changes.
 
 
 @gin.register(module="my_parts")
@@ -203,7 +204,7 @@ class MeasureSpread(AbstractPhase):
         return run
 
     def measure(self, context: PhaseContext, run: RunState, index: int) -> tuple[RunState, dict[str, Any]]:
-        return run, spread((self, context.task, run.decoder, context.key("spread", index)), ())
+        return run, spread((self, context.task), (run.decoder, context.key("spread", index)), ())
 
     def finish(self, context: PhaseContext, state: RunState) -> RunState:
         del context
@@ -211,9 +212,9 @@ class MeasureSpread(AbstractPhase):
 
 
 @program
-def spread(fixed: tuple, state: tuple) -> dict[str, Float[Array, ""]]:
+def spread(shared: tuple, each: tuple, state: tuple) -> dict[str, Float[Array, ""]]:
     del state
-    phase, task, decoder, key = fixed
+    (phase, task), (decoder, key) = shared, each
     reset_key, latent_key = jax.random.split(key)
     obs = jax.vmap(task.environment.reset)(jax.random.split(reset_key, phase.states)).obs
     latents = jax.random.normal(latent_key, (phase.latents, decoder.latent_size))

@@ -4,9 +4,10 @@ import abc
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.environments.base import AbstractEnvironment
+from gorl.environments.lanes import EpisodeRules
 from gorl.policies.base import AbstractPolicy
 from gorl.state import Spaces
 
@@ -15,6 +16,10 @@ class AbstractLearner(eqx.Module):
     """Everything an algorithm trains: its policy, its other networks, its optimiser's state."""
 
     policy: eqx.AbstractVar[AbstractPolicy]
+
+    @abc.abstractmethod
+    def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
+        """V(s) in the units that the algorithm learns in (its scaled rewards). Unbatched; `obs` is what the policy sees."""
 
 
 class AbstractAlgorithm(eqx.Module):
@@ -33,9 +38,9 @@ class AbstractAlgorithm(eqx.Module):
         """A new learner. Not compiled: the networks' factories are called here."""
 
     @abc.abstractmethod
-    def start(self, env: AbstractEnvironment, learner: AbstractLearner, episode_length: int, *, key: PRNGKeyArray) -> Any:
+    def start(self, env: AbstractEnvironment, learner: AbstractLearner, episodes: EpisodeRules, *, key: PRNGKeyArray) -> Any:
         """The state to iterate: the learner, and environments about to begin. It has a field `learner`."""
 
     @abc.abstractmethod
-    def iterate(self, env: AbstractEnvironment, state: Any, episode_length: int, *, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
+    def iterate(self, env: AbstractEnvironment, state: Any, episodes: EpisodeRules, *, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
         """One iteration: (state, metrics as scalars). Compiled by the caller."""

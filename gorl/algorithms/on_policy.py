@@ -4,22 +4,25 @@ The policy brings a (surrogate) likelihood ratio and the trust region says how t
 in a clipped region. Schulman et al., arXiv 1707.06347.
 """
 
-import abc
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import gin
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl import trees
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
+from gorl.algorithms.critic import AbstractCritic
+from gorl.algorithms.rollout import act, episode_metrics
 from gorl.environments.base import AbstractEnvironment
-from gorl.environments.lanes import LaneEnvironment
+from gorl.environments.lanes import EpisodeRules, LaneEnvironment
+from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, structural
-from gorl.networks import RunningNormalizer, trainable
-from gorl.objectives.gae import generalized_advantage
+from gorl.networks import trainable
+from gorl.objectives.gae import AbstractAdvantage
 from gorl.objectives.regularizers import AbstractRegularizer
 from gorl.objectives.trust_region import AbstractTrustRegion
 from gorl.optimizers import Optimizer, as_rate, build
@@ -27,38 +30,14 @@ from gorl.policies.base import AbstractPolicy
 from gorl.state import Lanes, Spaces, Transition
 
 
-class AbstractCritic(eqx.Module):
-    """A state-value function, constructed as `Critic(obs_size, key=key)`. Unbatched."""
-
-    @abc.abstractmethod
-    def __call__(self, obs: Float[Array, " D"]) -> Float[Array, ""]: ...
-
-    @abc.abstractmethod
-    def observe(self, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> "AbstractCritic":
-        """The same critic with its normaliser's statistics updated."""
-
-
-@gin.register(module="gorl", denylist=["obs_size", "key"])
-class Critic(AbstractCritic):
-    """V(s): a network on normalised observations. Unbatched."""
-
-    body: eqx.Module
-    normalizer: RunningNormalizer
-
-    def __init__(self, obs_size: int, *, body: Any, normalizer: Any, key: PRNGKeyArray):
-        self.body, self.normalizer = body(obs_size, 1, key=key), normalizer(obs_size)
-
-    def __call__(self, obs: Float[Array, " D"]) -> Float[Array, ""]:
-        return self.body(self.normalizer(obs))[0]
-
-    def observe(self, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> "Critic":
-        return eqx.tree_at(lambda c: c.normalizer, self, self.normalizer.update(obs, weight))
-
-
 class OnPolicyLearner(AbstractLearner):
     policy: AbstractPolicy
     critic: AbstractCritic
     optimizer: Any
+
+    def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
+        del obs
+        return self.critic(critic_obs)
 
 
 class OnPolicyState(eqx.Module):
@@ -78,9 +57,13 @@ class Batch(eqx.Module):
 class OnPolicy(AbstractAlgorithm):
     """One iteration: num_minibatches · batch_size · unroll_length environment steps, then num_epochs over them.
 
-    The steps are taken in `num_envs` lanes; minibatches are made of sequences of `unroll_length` steps. Advantages are
-    computed once an iteration over each lane's whole rollout and normalised within each minibatch. The normalisers'
-    statistics are updated after the last epoch, so the ratio is 1 at the first minibatch.
+    The steps are taken in `num_envs` lanes; minibatches are made of sequences of `unroll_length` steps.
+    `advantage_unit`: advantages are computed once an iteration, over each lane's whole rollout ('iteration'), or in every
+    minibatch, over its sequences and with the critic as it is then ('minibatch'). `normalize_advantage`: to mean 0 and
+    standard deviation 1 in each minibatch, with `advantage_epsilon` added to the deviation.
+    `statistics`: the normalisers' statistics are updated 'after' the last epoch, so the ratio is 1 at the first minibatch; or
+    'before' the first one, a published defect kept to measure what it does: stored log-probabilities are then those of other
+    inputs than the policy sees, so ratios are not 1 before any update and part of the batch is clipped for no reason.
     `reward_scale` multiplies rewards for learning only; `max_grad_norm` clips the global norm (1e999: not at all).
     An update whose loss or gradient is not finite is skipped and counted.
     """
@@ -92,6 +75,8 @@ class OnPolicy(AbstractAlgorithm):
     optimizer: Optimizer
     learning_rate: Any = eqx.field(converter=as_rate)
     max_grad_norm: Scalar = hyperparameter()
+    advantage: AbstractAdvantage
+    advantage_epsilon: Scalar = hyperparameter()
     value_cost: Scalar = hyperparameter()
     discount: Scalar = hyperparameter()
     gae_lambda: Scalar = hyperparameter()
@@ -101,6 +86,15 @@ class OnPolicy(AbstractAlgorithm):
     batch_size: int = structural()
     num_minibatches: int = structural()
     num_epochs: int = structural()
+    advantage_unit: str = structural()
+    normalize_advantage: bool = structural()
+    statistics: str = structural()
+
+    def __check_init__(self):
+        for name, choices in (("advantage_unit", ADVANTAGE_UNITS), ("statistics", STATISTICS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ConfigError(f"OnPolicy.{name} = {value!r}: it is {' or '.join(map(repr, choices))}.{did_you_mean(str(value), choices)}")
 
     @property
     def env_steps_per_iteration(self) -> int:
@@ -116,6 +110,7 @@ class OnPolicy(AbstractAlgorithm):
             require(getattr(self, name) >= 1, f"OnPolicy.{name} = {getattr(self, name)}: it must be >= 1.")
         for name in ("discount", "gae_lambda"):
             require(bool(0 <= getattr(self, name) <= 1), f"OnPolicy.{name} = {getattr(self, name)}: it must be in [0, 1].")
+        require(self.advantage_epsilon >= 0, f"OnPolicy.advantage_epsilon = {self.advantage_epsilon}: it must be >= 0.")
         sequences = self.num_minibatches * self.batch_size
         require(
             sequences % self.num_envs == 0,
@@ -130,58 +125,56 @@ class OnPolicy(AbstractAlgorithm):
         for name, module, kind in (("policy", policy, AbstractPolicy), ("critic", critic, AbstractCritic)):
             what = f"OnPolicy.{name} builds {type(module).__name__}, which is not a {kind.__name__}."
             require(isinstance(module, kind), f"{what} A network goes inside one, as its body.")
+        for regularizer in self.regularizers:
+            regularizer.check(policy)
         params = eqx.filter((policy, critic), trainable((policy, critic)))
         return trees.strong(OnPolicyLearner(policy, critic, self._optimizer().init(params)))
 
     def _optimizer(self) -> Any:
         return build(self.optimizer, self.learning_rate, self.max_grad_norm)
 
-    def _lanes(self, env: AbstractEnvironment, episode_length: int) -> LaneEnvironment:
-        return LaneEnvironment(env, self.num_envs, episode_length)
+    def _lanes(self, env: AbstractEnvironment, episodes: EpisodeRules) -> LaneEnvironment:
+        return LaneEnvironment(env, self.num_envs, episodes)
 
-    def start(self, env: AbstractEnvironment, learner: OnPolicyLearner, episode_length: int, *, key: PRNGKeyArray) -> OnPolicyState:
-        return OnPolicyState(learner, self._lanes(env, episode_length).start(key))
+    def start(self, env: AbstractEnvironment, learner: OnPolicyLearner, episodes: EpisodeRules, *, key: PRNGKeyArray) -> OnPolicyState:
+        return OnPolicyState(learner, self._lanes(env, episodes).start(key))
 
     def iterate(
-        self, env: AbstractEnvironment, state: OnPolicyState, episode_length: int, *, key: PRNGKeyArray
+        self, env: AbstractEnvironment, state: OnPolicyState, episodes: EpisodeRules, *, key: PRNGKeyArray
     ) -> tuple[OnPolicyState, dict[str, Any]]:
         act_key, update_key = jax.random.split(key)
         learner = state.learner
-        lanes, rollout = self._rollout(self._lanes(env, episode_length), learner.policy, state.lanes, act_key)
-        batch = self._sequences(rollout, learner.critic)
-        learner, update = self._update(learner, batch, update_key)
-        learner = self._observe(learner, rollout)
-        return OnPolicyState(learner, lanes), {**_episode_metrics(rollout), **update}
+        lanes, rollout = self._rollout(self._lanes(env, episodes), learner.policy, state.lanes, act_key)
+        before, after = STATISTICS[self.statistics]
+        learner = before(learner, rollout)
+        learner, update = self._update(learner, self._sequences(rollout, learner.critic), update_key)
+        learner = after(learner, rollout)
+        return OnPolicyState(learner, lanes), {**episode_metrics(rollout), **update}
 
     def _rollout(self, env: LaneEnvironment, policy: AbstractPolicy, lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
         """[T, B] transitions."""
 
         def step(lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
-            lanes = env.refresh(lanes)
-            before = lanes.env
-            keys = jax.random.split(key, self.num_envs)
-            action, extras = jax.vmap(lambda o, k: policy.sample(o, key=k))(before.obs, keys)
-            lanes, result = env.step(lanes, action)
-            after = result.after
-            return lanes, Transition(
-                before.obs, before.critic_obs, action, extras, after.reward, after.for_critic,
-                after.terminated, result.truncated, result.valid, result.finished, result.episode_return,
-            )  # fmt: skip
+            lanes, transition, _ = act(env, policy, lanes, key)
+            return lanes, transition
 
         return jax.lax.scan(step, lanes, jax.random.split(key, self._rollout_length))
 
+    def estimate(self, critic: Any, moves: Transition, lanes: int) -> Batch:
+        """The transitions with their advantages. Of the two leading axes, `lanes` tells sequences apart; the other is time."""
+        values = jax.vmap(jax.vmap(critic))
+        value, next_value = values(moves.for_critic), values(moves.next_critic_obs)
+        estimator = lambda *x: self.advantage(*x, discount=self.discount, gae_lambda=self.gae_lambda)
+        ends = (moves.terminated, moves.truncated, moves.valid)
+        return Batch(moves, *jax.vmap(estimator, lanes, lanes)(moves.reward * self.reward_scale, value, next_value, *ends))
+
     def _sequences(self, rollout: Transition, critic: Any) -> Batch:
         """Advantages over each lane's rollout, then the same data as [sequences, unroll]."""
-        values = jax.vmap(jax.vmap(critic))
-        value, next_value = values(rollout.for_critic), values(rollout.next_critic_obs)
-        advantages = jax.vmap(lambda *x: generalized_advantage(*x, discount=self.discount, gae_lambda=self.gae_lambda), 1, 1)
-        ends = (rollout.terminated, rollout.truncated, rollout.valid)
-        advantage, target = advantages(rollout.reward * self.reward_scale, value, next_value, *ends)
 
         def fold(x: Array) -> Array:  # [T, B, ...] -> [B · T / unroll, unroll, ...]
             return jnp.swapaxes(x, 0, 1).reshape(-1, self.unroll_length, *x.shape[2:])
 
-        return jax.tree.map(fold, Batch(rollout, advantage, target))
+        return jax.tree.map(fold, self.estimate(critic, rollout, 1))
 
     def _update(self, learner: OnPolicyLearner, batch: Batch, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
         sequences = self.num_minibatches * self.batch_size
@@ -192,8 +185,8 @@ class OnPolicy(AbstractAlgorithm):
 
             def minibatch(learner: OnPolicyLearner, x: tuple) -> tuple[OnPolicyLearner, dict[str, Any]]:
                 index, key = x
-                rows = jax.tree.map(lambda a: a[index].reshape(-1, *a.shape[2:]), batch)
-                return self._step(learner, rows, key)
+                rows = ADVANTAGE_UNITS[self.advantage_unit](self, learner.critic, jax.tree.map(lambda a: a[index], batch))
+                return self._step(learner, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rows), key)
 
             return jax.lax.scan(minibatch, learner, (order, jax.random.split(loss_key, self.num_minibatches)))
 
@@ -201,6 +194,7 @@ class OnPolicy(AbstractAlgorithm):
         skipped = metrics["updates_skipped"]
         summary = {name: jnp.sum(value) / jnp.sum(1.0 - skipped) for name, value in metrics.items()}  # NaN if all were skipped
         summary["updates_skipped"] = jnp.sum(skipped)
+        summary["diverged"] = jnp.all(skipped > 0).astype(jnp.float32)
         summary["log_ratio_first"] = metrics["log_ratio_max"].reshape(-1)[0]
         return learner, summary
 
@@ -219,7 +213,7 @@ class OnPolicy(AbstractAlgorithm):
         move = rows.transition
         weight = move.valid.astype(jnp.float32) / jnp.maximum(jnp.sum(move.valid), 1)
         mean = lambda x: jnp.sum(weight * jnp.where(move.valid, x, 0.0))  # noqa: E731
-        advantage = _standardize(rows.advantage, mean)
+        advantage = _standardize(rows.advantage, mean, self.advantage_epsilon) if self.normalize_advantage else rows.advantage
         keys = jax.random.split(key, advantage.shape[0])
         log_ratio = jax.vmap(lambda o, a, e, k: policy.log_ratio(o, a, e, key=k))(move.obs, move.action, move.extras, keys)
         objective = jax.vmap(jax.vmap(lambda r, a: self.trust_region.objective(r, a), (0, None)))(log_ratio, advantage)
@@ -237,26 +231,30 @@ class OnPolicy(AbstractAlgorithm):
         metrics["log_ratio_max"] = jnp.max(jnp.where(move.valid[:, None], jnp.abs(log_ratio), 0.0))
         return loss, metrics
 
-    def _observe(self, learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
-        weight = rollout.valid.astype(jnp.float32).reshape(-1)
-        flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
-        policy = learner.policy.observe(flat(rollout.obs), weight)
-        critic = learner.critic.observe(flat(rollout.for_critic), weight)
-        return OnPolicyLearner(policy, critic, learner.optimizer)
+
+def _keep(learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
+    del rollout
+    return learner
 
 
-def _standardize(advantage: Float[Array, " N"], mean: Any) -> Float[Array, " N"]:
+def _observe(learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
+    weight = rollout.valid.astype(jnp.float32).reshape(-1)
+    flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+    policy = learner.policy.observe(flat(rollout.obs), weight)
+    critic = learner.critic.observe(flat(rollout.for_critic), weight)
+    return OnPolicyLearner(policy, critic, learner.optimizer)
+
+
+# What to do with the statistics (before the first epoch, after the last one).
+STATISTICS: dict[str, tuple[Callable, Callable]] = {"after": (_keep, _observe), "before": (_observe, _keep)}
+
+# A minibatch [batch_size, unroll_length] and the critic at its time -> the minibatch with the advantages to use.
+ADVANTAGE_UNITS: dict[str, Callable[[OnPolicy, AbstractCritic, Batch], Batch]] = {
+    "iteration": lambda algorithm, critic, rows: rows,
+    "minibatch": lambda algorithm, critic, rows: algorithm.estimate(critic, rows.transition, 0),
+}
+
+
+def _standardize(advantage: Float[Array, " N"], mean: Callable, epsilon: Scalar) -> Float[Array, " N"]:
     center = mean(advantage)
-    return (advantage - center) / (jnp.sqrt(mean((advantage - center) ** 2)) + 1e-8)
-
-
-def _episode_metrics(rollout: Transition) -> dict[str, Float[Array, ""]]:
-    """The mean return of the whole episodes that ended in this rollout (NaN if none did), and what went wrong."""
-    finished: Bool[Array, "T B"] = rollout.finished
-    count = jnp.sum(finished)
-    total = jnp.sum(jnp.where(finished, rollout.episode_return, 0.0))
-    return {
-        "return": jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan),
-        "episodes": count.astype(jnp.float32),
-        "invalid_steps": jnp.sum(~rollout.valid).astype(jnp.float32),
-    }
+    return (advantage - center) / (jnp.sqrt(mean((advantage - center) ** 2)) + epsilon)

@@ -41,9 +41,10 @@ def _heading(names: list[str], configuration: Any) -> str:
     env = experiment.task.environment.describe()
     where = ", ".join(str(env[k]) for k in ("library", "impl") if k in env)
     stages = len(experiment.stages)
+    seeds = f"seed {experiment.seed}" if experiment.num_seeds == 1 else f"{experiment.num_seeds} seeds from {experiment.seed} at once (steps are each seed's)"
     return (
         f"{' '.join(names)}: {env['name']} ({where}), episodes of {experiment.task.episode_length:,} steps, {stages} stage{'s' * (stages != 1)},"
-        f" seed {experiment.seed}, precision {experiment.precision}"
+        f" {seeds}, precision {experiment.precision}"
     )
 
 

@@ -1,7 +1,8 @@
 """gorl evaluate"""
 
 import pathlib
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
@@ -12,28 +13,45 @@ def command(
     run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Fresh episodes for each policy.")] = 128,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the episodes; not the run's.")] = 1_000_003,
-    stochastic: Annotated[bool, typer.Option("--stochastic", help="Sample the policy instead of taking its mode.")] = False,
+    rule: Annotated[str, typer.Option("--rule", help="How the policy acts: mode, zero_noise or stochastic.")] = "mode",
     debug: options.Debug = False,
 ) -> None:
     del debug
     import jax
+    import numpy as np
     from rich.console import Console
     from rich.table import Table
 
     from gorl import compilation, runs
-    from gorl.errors import RunError
     from gorl.evaluator import Evaluator
 
     compilation.use_persistent_cache()
-    experiment, state = runs.restore(run)
+    folder = runs.RunFolder.open(run)
+    evaluator = Evaluator(num_envs=episodes, rule=rule)
+    typer.echo(f"{run}: {episodes} fresh episodes, rule {rule}")
+    table = Table("seed", "policy", "return", "std", "min", "max")
+    means: dict[str, list[float]] = {}
+    for member in folder.members:
+        for name, m in _evaluated(member.path, evaluator, jax.random.key(seed)):
+            table.add_row(str(member.facts()["seed"]), name, *(f"{m[k]:.1f}" for k in ("return", "return_std", "return_min", "return_max")))
+            means.setdefault(name, []).append(m["return"])
+    for name, values in means.items() if len(folder.members) > 1 else ():
+        table.add_row("all", name, *(f"{f(values):.1f}" for f in (np.mean, np.std, min, max)))
+    Console().print(table)
+    typer.echo(f"in Python: gorl.load({str(folder.members[0].path)!r}).act(obs, key=jax.random.key(0))")
+
+
+def _evaluated(path: pathlib.Path, evaluator: Any, key: Any) -> Iterator[tuple[str, dict[str, float]]]:
+    """('best', metrics) and ('last', metrics) of one seed's policies."""
+    import jax
+
+    from gorl import runs, seeds
+    from gorl.errors import RunError
+
+    experiment, state = runs.restore(path)
     if state.policy is None:
-        raise RunError(f"{run} has no policy yet: its first phase has not finished.")
-    evaluator = Evaluator(num_envs=episodes, deterministic=not stochastic)
-    typer.echo(f"{run}: {episodes} fresh episodes, the policy's {'samples' if stochastic else 'mode'}")
-    table = Table("policy", "return", "std", "min", "max")
+        raise RunError(f"{path} has no policy yet: its first phase has not finished.")
     with jax.default_matmul_precision(experiment.precision):
         for name, policy in (("best", state.best), ("last", state.learner.policy)):
-            m = evaluator.returns(experiment.task, policy, state.decoder, key=jax.random.key(seed))
-            table.add_row(name, *(f"{float(m[k]):.1f}" for k in ("return", "return_std", "return_min", "return_max")))
-    Console().print(table)
-    typer.echo(f"in Python: gorl.load({str(run)!r}).act(obs, key=jax.random.key(0))")
+            metrics = evaluator.returns(experiment.task, *seeds.expand((policy, state.decoder)), key=key[None])
+            yield name, {k: float(v[0]) for k, v in metrics.items()}

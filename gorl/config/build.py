@@ -29,10 +29,19 @@ class Configuration:
 
     experiment: Any
     source: Source
-    config: str
-    operative: str
+    effective: tables.Table  # the bindings that some call took
     notes: tuple[str, ...]
     tables: tables.Snapshot
+
+    @property
+    def config(self) -> str:
+        """What was asked, as text."""
+        return render(self.effective)
+
+    @property
+    def operative(self) -> str:
+        """What ran, as text."""
+        return render(self.tables.taken)
 
     def save(self, folder: pathlib.Path) -> None:
         """config.gin, operative_config.gin and the files as read."""
@@ -46,6 +55,12 @@ class Configuration:
         (folder / "sources").mkdir()
         for i, (path, text) in enumerate(self.source.texts.items()):
             (folder / "sources" / f"{i:02d}-{pathlib.Path(path).name}").write_text(text, encoding="utf-8")
+
+    def alone(self, seed: int) -> "Configuration":
+        """The texts for one of the seeds alone. (Its experiment is this one still.)"""
+        bound, taken = _with_seed(self.tables.bound, seed), _with_seed(self.tables.taken, seed)
+        changed = dataclasses.replace(self.tables, bound=bound, taken=taken)
+        return dataclasses.replace(self, effective=_with_seed(self.effective, seed), tables=changed)
 
     def macros(self) -> dict[str, Any]:
         """The macros' values, as plain data."""
@@ -91,7 +106,18 @@ def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[
     now = tables.Snapshot.take()
     for factory in _factories(experiment):
         factory.function = _pinned(factory.function, now)
-    return Configuration(experiment, source, render(_effective(now.bound, checks.used(source))), render(now.taken), notes, now)
+    return Configuration(experiment, source, _effective(now.bound, checks.used(source)), notes, now)
+
+
+def _with_seed(table: tables.Table, seed: int) -> tables.Table:
+    """A copy in which the experiment has one seed, changed where the number stands: in a macro, or in the binding itself."""
+    table = {where: dict(values) for where, values in table.items()}
+    experiment = ("", "gorl.Experiment")
+    for name, value in (("seed", seed), ("num_seeds", 1)):
+        macro = tables.macro_name(table[experiment][name])
+        where, parameter = ((macro, tables.MACRO), "value") if macro else (experiment, name)
+        table[where][parameter] = value
+    return table
 
 
 def _effective(bound: dict, used: set[tables.Key]) -> dict:

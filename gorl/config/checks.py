@@ -81,7 +81,7 @@ def check_effects(source: Source) -> list[str]:
     """Raises ConfigError for bindings that no call took; returns notes on harmless ones. Call after building.
 
     What is typed on the command line must matter. Files may also speak of parts that this run does not use, and of
-    values that a more specific scope overrides everywhere.
+    values that a more specific scope overrides everywhere; of shipped files, which do, there are no notes.
     """
     run = _Run(source)
     errors: list[str] = []
@@ -91,10 +91,11 @@ def check_effects(source: Source) -> list[str]:
             continue
         origin = source.origins[key]
         grave, what, fix = run.verdict(key)
+        grave = grave and not (key[1] == tables.MACRO and origin.file in source.shipped)  # no typo: what used it was bound directly
         if grave or origin.file == COMMAND_LINE:
             shown = "" if key[1] == tables.MACRO else f"{show_key(key)} has no effect: "
             errors.append(f"{origin}: {shown}{what}.{fix}")
-        else:
+        elif origin.file not in source.shipped:
             notes.setdefault((origin.file, what), []).append(str(origin.line))
     _raise(errors, "bindings have no effect")
     return [f"{file}:{', '.join(lines)}: {what}." for (file, what), lines in notes.items()]

@@ -30,10 +30,14 @@ def search_paths() -> list[pathlib.Path]:
     return [pathlib.Path.cwd(), *extra, shipped()]
 
 
+APPENDED = ("parts", "presets", "controls")
+"""Folders of files that never run alone: they are included, or appended to one that does."""
+
+
 def runnable_files(root: pathlib.Path) -> list[str]:
-    """The files of a folder that run, relative to it: everything but parts/."""
+    """The files of a folder that run, relative to it."""
     files = (p.relative_to(root) for p in root.rglob("*.gin"))
-    return sorted(str(p) for p in files if "parts" not in p.parts)
+    return sorted(str(p) for p in files if not set(APPENDED) & set(p.parts))
 
 
 def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:

@@ -71,6 +71,8 @@ def _read_file(source: Source, path: pathlib.Path, parent: _Text | None, place: 
     text = files.read_text(path)
     again = parent is not None and str(path) in source.texts
     source.texts[str(path)] = text
+    if path.is_relative_to(files.shipped().resolve()):
+        source.shipped.add(files.shown(path))
     _read_text(source, text, _Text(files.shown(path), path, parent, place, again))
 
 

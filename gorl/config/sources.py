@@ -40,7 +40,7 @@ class Change:
 @dataclasses.dataclass
 class Source:
     """`origins`: of the bindings that hold. `texts`: of every file, by path. `named`: the files as they were asked for.
-    `includes`: what each file includes."""
+    `includes`: what each file includes. `shipped`: the files that come with gorl."""
 
     origins: dict[Key, Origin] = dataclasses.field(default_factory=dict)
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -48,3 +48,4 @@ class Source:
     named: list[str] = dataclasses.field(default_factory=list)
     includes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     plugins: tuple[str, ...] = ()
+    shipped: set[str] = dataclasses.field(default_factory=set)

@@ -13,7 +13,7 @@ from gorl.decoders.base import AbstractDecoder
 from gorl.decoders.predictions import AbstractPrediction
 from gorl.decoders.schedules import AbstractLevels, AbstractSchedule
 from gorl.fields import require, structural
-from gorl.networks import FourierTime, RunningNormalizer
+from gorl.networks import AbstractNormalizer, FourierTime
 from gorl.objectives.diffusion import clip_action, diffuse, regression_loss
 
 
@@ -27,7 +27,7 @@ class DiffusionDecoder(AbstractDecoder):
     """
 
     body: eqx.Module
-    normalizer: RunningNormalizer
+    normalizer: AbstractNormalizer
     time_embedding: FourierTime
     schedule: AbstractSchedule
     levels: AbstractLevels

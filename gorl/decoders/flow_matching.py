@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.decoders.samplers import AbstractSampler
-from gorl.decoders.times import AbstractTimes
 from gorl.fields import structural
-from gorl.networks import FourierTime, RunningNormalizer
+from gorl.networks import AbstractNormalizer, FourierTime
 from gorl.objectives.flow import flow_matching_loss, interpolate
+from gorl.objectives.times import AbstractTimes
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
@@ -24,7 +24,7 @@ class FlowMatchingDecoder(AbstractDecoder):
     """
 
     body: eqx.Module
-    normalizer: RunningNormalizer
+    normalizer: AbstractNormalizer
     time_embedding: FourierTime
     times: AbstractTimes
     sampler: AbstractSampler

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.fields import structural
-from gorl.networks import RunningNormalizer
+from gorl.networks import AbstractNormalizer
 from gorl.policies.distributions import DiagonalGaussian, bounded_std, std_shift
 
 
@@ -21,7 +21,7 @@ class GaussianDecoder(AbstractDecoder):
     """
 
     body: eqx.Module
-    normalizer: RunningNormalizer
+    normalizer: AbstractNormalizer
     min_std: float = structural()
     max_std: float = structural()
     shift: float = structural()

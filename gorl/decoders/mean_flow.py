@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
-from gorl.decoders.times import AbstractTimes
 from gorl.fields import require, structural
-from gorl.networks import FourierTime, RunningNormalizer
+from gorl.networks import AbstractNormalizer, FourierTime
 from gorl.objectives.flow import interpolate
 from gorl.objectives.mean_flow import adaptive_loss, mean_flow_residual
+from gorl.objectives.times import AbstractTimes
 
 
 class AbstractTangent(eqx.Module):
@@ -56,7 +56,7 @@ class MeanFlowDecoder(AbstractDecoder):
     """
 
     body: eqx.Module
-    normalizer: RunningNormalizer
+    normalizer: AbstractNormalizer
     time_embedding: FourierTime
     times: AbstractTimes
     tangent: AbstractTangent

@@ -5,6 +5,8 @@ states are made a pool at a time and each is used once; the simulator's state is
 one. `while_loop` rather than `cond`: under a second vmap (seeds) a cond runs both branches at every step.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -27,15 +29,25 @@ class StepResult(eqx.Module):
     episode_return: Float[Array, " B"]
 
 
+class EpisodeRules(eqx.Module):
+    """`length`: steps until an episode is cut off. `staggered`: the first episodes begin at clocks spread over it, so that
+    a batch does not see one slice of an episode only. `fresh_resets`: every episode begins in a state of its own."""
+
+    length: int = eqx.field(static=True)
+    staggered: bool = eqx.field(static=True)
+    fresh_resets: bool = eqx.field(static=True)
+
+
 class LaneEnvironment(eqx.Module):
     """`num_envs` copies of an environment with a time limit, resetting themselves.
 
-    The first episodes begin at clocks spread over the time limit, so a batch does not see one slice of an episode only.
+    Without fresh resets each lane goes back to the one state it began in, for the whole run: a published defect, for
+    ablations (training then sees as many initial states as there are lanes).
     """
 
     env: AbstractEnvironment
     num_envs: int = eqx.field(static=True)
-    episode_length: int = eqx.field(static=True)
+    episodes: EpisodeRules
 
     def start(self, key: PRNGKeyArray) -> Lanes:
         """Lanes that all wait for their first reset: no environment code runs here."""
@@ -45,7 +57,7 @@ class LaneEnvironment(eqx.Module):
             env=trees.zeros(shapes),
             needs_reset=np.ones((size,), bool),
             clock=np.zeros((size,), np.int32),
-            start_clock=(np.arange(size) * self.episode_length // size).astype(np.int32),
+            start_clock=(np.arange(size) * self.episodes.length // size * self.episodes.staggered).astype(np.int32),
             partial=np.zeros((size,), bool),
             episode_return=np.zeros((size,), np.float32),
             pool=trees.zeros(shapes),
@@ -59,7 +71,10 @@ class LaneEnvironment(eqx.Module):
 
     def _draw(self, lanes: Lanes) -> Lanes:
         lanes = jax.lax.while_loop(lambda s: s.pool_used >= self.num_envs, lambda s: self._fill(s), lanes)
-        rank = lanes.pool_used + jnp.cumsum(lanes.needs_reset.astype(jnp.int32)) - 1
+        if self.episodes.fresh_resets:
+            rank = lanes.pool_used + jnp.cumsum(lanes.needs_reset.astype(jnp.int32)) - 1
+        else:
+            rank = jnp.arange(self.num_envs, dtype=jnp.int32)  # its own state, of the first pool
         take = lanes.needs_reset & (rank < self.num_envs)
         drawn = trees.rows(lanes.pool, jnp.clip(rank, 0, self.num_envs - 1), self.num_envs)
         return Lanes(
@@ -70,7 +85,7 @@ class LaneEnvironment(eqx.Module):
             partial=jnp.where(take, lanes.start_clock > 0, lanes.partial),
             episode_return=jnp.where(take, 0.0, lanes.episode_return),
             pool=lanes.pool,
-            pool_used=lanes.pool_used + jnp.sum(take, dtype=jnp.int32),
+            pool_used=lanes.pool_used + jnp.sum(take, dtype=jnp.int32) * self.episodes.fresh_resets,
             key=lanes.key,
         )
 
@@ -86,7 +101,7 @@ class LaneEnvironment(eqx.Module):
         sound = (after.terminated & valid, jnp.where(valid, after.reward, 0.0), ~valid)
         after = eqx.tree_at(lambda s: (s.terminated, s.reward, s.invalid), after, sound)
         clock = lanes.clock + 1
-        truncated = (clock >= self.episode_length) & ~after.terminated & valid
+        truncated = (clock >= self.episodes.length) & ~after.terminated & valid
         ended = after.terminated | truncated
         total = lanes.episode_return + after.reward
         result = StepResult(after, truncated, valid, ended & ~lanes.partial, total)
@@ -94,11 +109,12 @@ class LaneEnvironment(eqx.Module):
         return eqx.tree_at(fields, lanes, (after, ended | ~valid, clock, total)), result
 
 
-def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, num_envs: int, length: int, record: bool) -> tuple:
+def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, num_envs: int, length: int, value: Callable | None) -> tuple:
     """One whole episode in each of `num_envs` environments, from fresh resets.
 
     `env` takes pre-squash actions (a SquashedEnvironment). What comes after an episode's end counts for nothing; an
-    episode whose physics diverges ends there. Returns (returns [E], lengths [E], diverged [E], Episodes or None).
+    episode whose physics diverges ends there. `value`: (critic's observation, observation) -> V, recorded with the steps.
+    Returns (returns [E], lengths [E], diverged [E], Episodes, or None without `value`).
     """
     reset_key, act_key = jax.random.split(key)
     state = trees.strong(jax.vmap(lambda k: env.reset(k))(jax.random.split(reset_key, num_envs)))
@@ -111,11 +127,11 @@ def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, n
         after = trees.strong(jax.vmap(lambda s, a: env.step(s, a))(state, u))
         counts = alive & ~after.invalid
         reward = jnp.where(counts, after.reward, 0.0)
-        row = (state.obs, u, reward, counts) if record else None
+        row = None if value is None else (state.obs, u, reward, jax.vmap(value)(state.for_critic, state.obs), counts)
         carry = (after, counts & ~after.terminated, total + reward, steps + counts, diverged | (alive & after.invalid))
         return carry, row
 
     first = (state, alive, zero, zero.astype(jnp.int32), ~alive)
     (_, _, total, steps, diverged), rows = jax.lax.scan(step, first, jax.random.split(act_key, length))
-    episodes = Episodes(*(jnp.swapaxes(x, 0, 1) for x in rows)) if record else None
+    episodes = Episodes(*(jnp.swapaxes(x, 0, 1) for x in rows)) if value is not None else None
     return total, steps, diverged, episodes

@@ -4,6 +4,7 @@ import equinox as eqx
 import gin
 
 from gorl.environments.base import AbstractEnvironment
+from gorl.environments.lanes import EpisodeRules
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import Scalar, hyperparameter, require, structural
@@ -13,11 +14,15 @@ from gorl.fields import Scalar, hyperparameter, require, structural
 class Task(eqx.Module):
     """`episode_length`: control steps until an episode is cut off (a truncation, not a termination).
 
+    `staggered_starts`: in training the first episodes begin at spread clocks. `fresh_resets`: in training every episode begins
+    in a state of its own (False: each lane goes back to its first one, a published defect, for ablations).
     `action_bound`: pre-squash actions u are clipped to ± this, for the policy and as regression targets (tanh 3 = 0.995).
     """
 
     environment: AbstractEnvironment
     episode_length: int = structural()
+    staggered_starts: bool = structural()
+    fresh_resets: bool = structural()
     action_bound: Scalar = hyperparameter()
 
     def __check_init__(self):
@@ -32,6 +37,11 @@ class Task(eqx.Module):
             ) from err
         require(self.episode_length >= 1, f"Task.episode_length = {self.episode_length}: it must be >= 1.")
         require(bool(self.action_bound > 0), f"Task.action_bound = {self.action_bound}: it must be > 0.")
+
+    @property
+    def episodes(self) -> EpisodeRules:
+        """Those of training. Evaluation and collection run whole episodes from fresh resets."""
+        return EpisodeRules(self.episode_length, self.staggered_starts, self.fresh_resets)
 
     @property
     def squashed(self) -> SquashedEnvironment:

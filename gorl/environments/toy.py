@@ -130,3 +130,20 @@ class Slider(AbstractToy):
         v = jnp.clip(v + 0.1 * action[0], -2.0, 2.0)
         x = jnp.clip(x + 0.1 * v, -2.0, 2.0)
         return jnp.stack([x, v]), 1.0 - jnp.minimum(x**2, 1.0), jnp.zeros((), bool)
+
+
+@gin.register(module="gorl")
+class TwoGoals(AbstractToy):
+    """One step, nothing to see, two equally good actions around a bad mean: reward exp(-(|a| - 0.6)² / (2 · 0.1²)).
+
+    A Gaussian that covers both goals has its mean, and most of its mass, between them, where the reward is 0; one that is
+    sharp has one goal. The best law is any mixture of the two.
+    """
+
+    def first(self, key: PRNGKeyArray) -> Float[Array, " D_o"]:
+        del key
+        return jnp.zeros((1,))
+
+    def move(self, obs: Float[Array, " D_o"], clock: Any, action: Float[Array, " D_a"]) -> tuple[Any, Any, Any]:
+        del clock
+        return obs, jnp.exp(-0.5 * ((jnp.abs(action[0]) - 0.6) / 0.1) ** 2), jnp.ones((), bool)

@@ -1,5 +1,10 @@
 """Networks and their inputs."""
 
 from gorl.networks.embedding import FourierTime as FourierTime
-from gorl.networks.mlp import MLP as MLP
-from gorl.networks.normalizer import RunningNormalizer as RunningNormalizer, trainable as trainable
+from gorl.networks.mlp import MLP as MLP, LayerNormMLP as LayerNormMLP
+from gorl.networks.normalizer import (
+    AbstractNormalizer as AbstractNormalizer,
+    RunningNormalizer as RunningNormalizer,
+    ShrinkingNormalizer as ShrinkingNormalizer,
+    trainable as trainable,
+)

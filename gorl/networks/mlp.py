@@ -48,11 +48,7 @@ class MLP(eqx.Module):
         output_scale: float,
         key: PRNGKeyArray,
     ):
-        require(width >= 1 and depth >= 0, f"MLP.width = {width}, MLP.depth = {depth}: width must be >= 1 and depth >= 0.")
-        sizes = (in_size, *[width] * depth, out_size)
-        keys = jax.random.split(key, len(sizes) - 1)
-        scales = (*[1.0] * depth, output_scale)
-        self.layers = tuple(Linear(i, o, initializer=initializer, scale=s, key=k) for i, o, s, k in zip(sizes, sizes[1:], scales, keys))
+        self.layers = _layers("MLP", in_size, out_size, width, depth, initializer, output_scale, key)
         self.activation = activation
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
@@ -60,3 +56,49 @@ class MLP(eqx.Module):
         for layer in hidden:
             x = self.activation(layer(x))
         return last(x)
+
+
+@gin.register(module="gorl", denylist=["in_size", "out_size", "key"])
+class LayerNormMLP(eqx.Module):
+    """An MLP whose hidden layers are normalised after their activation, with a trained scale and offset (Ba et al., arXiv
+    1607.06450; the order is that of Brax). What the last layer sees is bounded, so a critic extrapolates less.
+
+    One unbatched vector, and the arguments of `MLP`.
+    """
+
+    layers: tuple[Linear, ...]
+    norms: tuple[eqx.nn.LayerNorm, ...]
+    activation: Callable = structural()
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        *,
+        width: int,
+        depth: int,
+        activation: Callable,
+        initializer: Callable,
+        output_scale: float,
+        key: PRNGKeyArray,
+    ):
+        self.layers = _layers("LayerNormMLP", in_size, out_size, width, depth, initializer, output_scale, key)
+        self.norms = tuple(eqx.nn.LayerNorm(width) for _ in range(depth))
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
+        *hidden, last = self.layers
+        for layer, norm in zip(hidden, self.norms):
+            x = norm(self.activation(layer(x)))
+        return last(x)
+
+
+def _layers(
+    name: str, in_size: int, out_size: int, width: int, depth: int, initializer: Callable, output_scale: float, key: PRNGKeyArray
+) -> tuple[Linear, ...]:
+    """`depth` hidden layers and a last one whose initial weights are scaled."""
+    require(width >= 1 and depth >= 0, f"{name}.width = {width}, {name}.depth = {depth}: width must be >= 1 and depth >= 0.")
+    sizes = (in_size, *[width] * depth, out_size)
+    keys = jax.random.split(key, len(sizes) - 1)
+    scales = (*[1.0] * depth, output_scale)
+    return tuple(Linear(i, o, initializer=initializer, scale=s, key=k) for i, o, s, k in zip(sizes, sizes[1:], scales, keys))

@@ -1,5 +1,6 @@
 """Running mean and standard deviation of observations."""
 
+import abc
 from typing import Any
 
 import equinox as eqx
@@ -11,13 +12,37 @@ from jaxtyping import Array, Float
 from gorl.fields import structural
 
 
+class AbstractNormalizer(eqx.Module):
+    """Standardises with a mean and a variance of what has been seen. Not trained: `trainable` leaves it out. Unbatched.
+
+    `epsilon` is added to the variance; the output is clipped to [-clip, clip] (1e999: not at all). It is constructed as
+    `Normalizer(size)` with everything else bound.
+    """
+
+    mean: eqx.AbstractVar[Float[Array, " D"]]
+    epsilon: eqx.AbstractVar[float]
+    clip: eqx.AbstractVar[float]
+
+    @property
+    @abc.abstractmethod
+    def variance(self) -> Float[Array, " D"]: ...
+
+    @abc.abstractmethod
+    def update(self, x: Float[Array, "N D"], weight: Float[Array, " N"]) -> "AbstractNormalizer":
+        """The same normaliser after one more batch; rows of weight 0 do not count."""
+
+    def __call__(self, x: Float[Array, " D"]) -> Float[Array, " D"]:
+        fixed = jax.lax.stop_gradient(self)
+        scaled = (x - fixed.mean) / jnp.sqrt(fixed.variance + fixed.epsilon)
+        return jnp.clip(scaled, -fixed.clip, fixed.clip)
+
+
 @gin.register(module="gorl", denylist=["size"])
-class RunningNormalizer(eqx.Module):
+class RunningNormalizer(AbstractNormalizer):
     """Standardises with the mean and variance of everything seen so far.
 
     Batches are merged by the pairwise update of Chan, Golub and LeVeque (1979): the sum of squared deviations is kept,
-    not a variance, so the estimate after many batches is that of all the data. Not trained: `trainable` leaves it out.
-    `epsilon` is added to the variance; the output is clipped to [-clip, clip] (1e999: not at all).
+    not a variance, so the estimate after many batches is that of all the data.
     """
 
     mean: Float[Array, " D"]
@@ -37,24 +62,58 @@ class RunningNormalizer(eqx.Module):
         """Population variance; 1 before any data."""
         return jnp.where(self.count > 0, self.squares / _divisor(self.count), 1.0)
 
-    def __call__(self, x: Float[Array, " D"]) -> Float[Array, " D"]:
-        fixed = jax.lax.stop_gradient(self)
-        scaled = (x - fixed.mean) / jnp.sqrt(fixed.variance + fixed.epsilon)
-        return jnp.clip(scaled, -fixed.clip, fixed.clip)
-
     def update(self, x: Float[Array, "N D"], weight: Float[Array, " N"]) -> "RunningNormalizer":
         """Merges a batch; rows of weight 0 do not count."""
-        x = jnp.where(weight[:, None] > 0, x, 0.0)  # 0 times NaN is NaN
-        n = jnp.sum(weight)
-        # Sums, not matrix products: those may round to TF32 and, on CPU, add a million numbers up one by one.
-        total = lambda y: jnp.sum(weight[:, None] * y, axis=0)
-        mean = total(x) / _divisor(n)
-        squares = total((x - mean[None]) ** 2)
+        mean, squares, n = _moments(x, weight)
         count = self.count + n
         shift = mean - self.mean
         share = n / _divisor(count)
         new = (self.mean + shift * share, self.squares + squares + shift**2 * self.count * share, count)
         return eqx.tree_at(lambda s: (s.mean, s.squares, s.count), self, new)
+
+
+@gin.register(module="gorl", denylist=["size"])
+class ShrinkingNormalizer(AbstractNormalizer):
+    """A published defect, kept to measure what it does: the standard deviation shrinks like 1/sqrt(updates).
+
+    The squared deviations are those of the latest batch alone, yet they are divided by the number of all samples ever seen
+    (the mean is right). So after n batches of one size the variance is a n-th of what it should be, and the inputs of a
+    network grow like sqrt(n), up to `clip`. Use `RunningNormalizer` for anything else.
+    """
+
+    mean: Float[Array, " D"]
+    squares: Float[Array, " D"]  # of the latest batch
+    count: Float[Array, ""]  # samples seen
+    epsilon: float = structural()
+    clip: float = structural()
+
+    def __init__(self, size: int, *, epsilon: float, clip: float):
+        self.mean = jnp.zeros((size,), jnp.float32)
+        self.squares = jnp.zeros((size,), jnp.float32)
+        self.count = jnp.zeros((), jnp.float32)
+        self.epsilon, self.clip = float(epsilon), float(clip)
+
+    @property
+    def variance(self) -> Float[Array, " D"]:
+        """1 before any data; then too small."""
+        return jnp.where(self.count > 0, self.squares / _divisor(self.count), 1.0)
+
+    def update(self, x: Float[Array, "N D"], weight: Float[Array, " N"]) -> "ShrinkingNormalizer":
+        """Keeps the mean of everything and the deviations of this batch; a batch without weight changes nothing."""
+        mean, squares, n = _moments(x, weight)
+        count = self.count + n
+        new = (self.mean + (mean - self.mean) * n / _divisor(count), jnp.where(n > 0, squares, self.squares), count)
+        return eqx.tree_at(lambda s: (s.mean, s.squares, s.count), self, new)
+
+
+def _moments(x: Float[Array, "N D"], weight: Float[Array, " N"]) -> tuple[Float[Array, " D"], Float[Array, " D"], Float[Array, ""]]:
+    """(mean, sum of squared deviations from it, total weight) of one batch."""
+    x = jnp.where(weight[:, None] > 0, x, 0.0)  # 0 times NaN is NaN
+    n = jnp.sum(weight)
+    # Sums, not matrix products: those may round to TF32 and, on CPU, add a million numbers up one by one.
+    total = lambda y: jnp.sum(weight[:, None] * y, axis=0)
+    mean = total(x) / _divisor(n)
+    return mean, total((x - mean[None]) ** 2), n
 
 
 def _divisor(count: Float[Array, ""]) -> Float[Array, ""]:
@@ -65,8 +124,8 @@ def trainable(module: Any) -> Any:
     """A filter for `eqx.partition`: the inexact arrays of a module, without those of its normalisers."""
 
     def mark(leaf: Any) -> Any:
-        if isinstance(leaf, RunningNormalizer):
+        if isinstance(leaf, AbstractNormalizer):
             return jax.tree.map(lambda _: False, leaf)
         return eqx.is_inexact_array(leaf)
 
-    return jax.tree.map(mark, module, is_leaf=lambda x: isinstance(x, RunningNormalizer))
+    return jax.tree.map(mark, module, is_leaf=lambda x: isinstance(x, AbstractNormalizer))

@@ -9,12 +9,12 @@ import abc
 
 import equinox as eqx
 import gin
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.fields import Scalar, hyperparameter
-from gorl.policies.gaussian import GaussianPolicy
+from gorl.fields import Scalar, hyperparameter, require
+from gorl.policies.base import AbstractGaussianPolicy, AbstractPolicy
+from gorl.policies.distributions import log_tanh_slope
 
 
 class AbstractRegularizer(eqx.Module):
@@ -22,8 +22,17 @@ class AbstractRegularizer(eqx.Module):
 
     coefficient: eqx.AbstractVar[Scalar]
 
+    def check(self, policy: AbstractPolicy) -> None:
+        """Raises ConfigError if the policy does not have what the cost speaks of: here, a Gaussian."""
+        name, kind = type(self).__name__, type(policy).__name__
+        require(
+            isinstance(policy, AbstractGaussianPolicy),
+            f"OnPolicy.regularizers has @{name}(), which needs a Gaussian policy, but OnPolicy.policy builds {kind}, whose density"
+            f" has no closed form. Remove @{name}() (OnPolicy.regularizers = [] for none), or bind OnPolicy.policy = @GaussianPolicy.",
+        )
+
     @abc.abstractmethod
-    def cost(self, policy: GaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+    def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
         """Before multiplication by the coefficient."""
 
 
@@ -33,7 +42,7 @@ class EntropyBonus(AbstractRegularizer):
 
     coefficient: Scalar = hyperparameter()
 
-    def cost(self, policy: GaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+    def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key
         return -policy.distribution(obs).entropy()
 
@@ -44,11 +53,10 @@ class SquashedEntropyBonus(AbstractRegularizer):
 
     coefficient: Scalar = hyperparameter()
 
-    def cost(self, policy: GaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+    def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
         distribution = policy.distribution(obs)
         u = distribution.sample(key=key)
-        log_slope = 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))  # log(1 - tanh² u), stable
-        return -(distribution.entropy() + jnp.sum(log_slope))
+        return -(distribution.entropy() + jnp.sum(log_tanh_slope(u)))
 
 
 @gin.register(module="gorl")
@@ -57,7 +65,7 @@ class LatentL2(AbstractRegularizer):
 
     coefficient: Scalar = hyperparameter()
 
-    def cost(self, policy: GaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+    def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key
         distribution = policy.distribution(obs)
         return jnp.mean(distribution.mean**2) + jnp.mean(distribution.std**2)
@@ -69,6 +77,6 @@ class LatentKL(AbstractRegularizer):
 
     coefficient: Scalar = hyperparameter()
 
-    def cost(self, policy: GaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+    def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key
         return policy.distribution(obs).kl_to_standard()

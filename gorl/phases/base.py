@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
-from jaxtyping import PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
@@ -17,19 +18,26 @@ from gorl.state import RunState, Spaces
 
 @dataclasses.dataclass(frozen=True)
 class PhaseContext:
-    """Where a phase runs. Keys depend on seed, stage, phase and purpose alone, never on how many of them there are."""
+    """Where a phase runs. Keys depend on seed, stage, phase and purpose alone, never on how many of them there are.
+
+    In `start` and `finish` it is of one seed; in a unit `seed` is the array of all of them, and so is what `key` returns.
+    """
 
     task: Task
-    seed: int
+    seed: Int[Array | np.ndarray, ""] | Int[Array | np.ndarray, " S"] | int
     stage: int
     phase: int
 
-    def key(self, purpose: str, index: int = 0) -> PRNGKeyArray:
-        """The key for a purpose, such as 'init' or 'evaluate', and a running number within it."""
-        key = jax.random.key(self.seed)
-        for part in (self.stage, self.phase, zlib.crc32(purpose.encode()) & 0x7FFFFFFF, index):
-            key = jax.random.fold_in(key, part)
-        return key
+    def key(self, purpose: str, index: int = 0) -> Key[Array, "*S"]:
+        """The key (of each seed) for a purpose, such as 'init' or 'evaluate', and a running number within it."""
+        parts = (self.stage, self.phase, zlib.crc32(purpose.encode()) & 0x7FFFFFFF, index)
+        return _folded(np.asarray(self.seed, np.int32) if isinstance(self.seed, int) else self.seed, np.asarray(parts, np.int32))
+
+
+@jax.jit
+def _folded(seed: Int[Array, "*S"], parts: Int[Array, " N"]) -> Key[Array, "*S"]:
+    fold = lambda s: jax.lax.fori_loop(0, parts.shape[0], lambda i, key: jax.random.fold_in(key, parts[i]), jax.random.key(s))
+    return fold(seed) if seed.ndim == 0 else jax.vmap(fold)(seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +46,15 @@ class Plan:
 
     has_policy: bool = False
     episodes: int = 0  # in the dataset
+    episode_length: int = 0  # of each of them, at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
     """The smallest piece of a phase: what runs between two moments at which the trainer may checkpoint or stop.
 
-    `run(context, state, index) -> (state, metrics)` dispatches compiled programs and does not wait for them. `env_steps`
+    `run(context, state, index) -> (state, metrics)` dispatches compiled programs and does not wait for them; every array in
+    its state, and every metric, has a leading axis of seeds. `env_steps`
     are training steps of the environment (evaluation counts apart, in `eval_steps`). `subset` labels its metrics, whose
     natural x-axis is the environment steps taken so far or, for units that take none, the number of `units` run.
     """
@@ -60,8 +70,9 @@ class Unit:
 class AbstractPhase(eqx.Module):
     """Something a stage does. The trainer knows no more of a phase than this.
 
-    `start` turns what the last phase left into the phase's own state, `units` is the whole list of pieces to run on it,
-    `finish` hands on. The state is one pytree of arrays with shapes that do not change from unit to unit.
+    `start` turns what the last phase left into the phase's own state (of one seed: it is mapped over seeds), `units` is the
+    whole list of pieces to run on the states of all seeds, `finish` hands on (of one seed). The state is one pytree of
+    arrays with shapes that do not change from unit to unit.
     """
 
     def check(self, task: Task, plan: Plan) -> Plan:

@@ -14,7 +14,7 @@ from gorl.environments.lanes import run_episodes
 from gorl.environments.task import Task
 from gorl.fields import require, structural
 from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
-from gorl.policies.agent import Agent
+from gorl.policies.agent import Agent, check_rule
 from gorl.programs import program
 from gorl.state import Dataset, Episodes, RunState
 
@@ -26,42 +26,45 @@ class CollectState(eqx.Module):
 
 @gin.register(module="gorl")
 class CollectRollouts(AbstractPhase):
-    """`env_steps` of whole episodes (rounded up), `num_envs` at a time, each from its own fresh reset.
+    """`env_steps` of episodes of `episode_length` steps (rounded up), `num_envs` at a time, each from its own fresh reset.
 
-    The policy's latents are sampled, or its mode where `deterministic`. What is kept is (s, u): the observation and the
-    pre-squash action, clipped to the task's action bound.
+    The policy acts by `rule` ('stochastic': its latents are sampled). What is kept is (s, u): the observation and the
+    pre-squash action, clipped to the task's action bound, with the rewards and the critic's values.
     """
 
     env_steps: int = structural()
     num_envs: int = structural()
-    deterministic: bool = structural()
+    episode_length: int = structural()
+    rule: str = structural()
+
+    def __check_init__(self):
+        check_rule(self.rule, "CollectRollouts.rule")
 
     def check(self, task: Task, plan: Plan) -> Plan:
         require(plan.has_policy, "CollectRollouts has no policy to collect with: put an ImprovePolicy phase before it.")
-        for name in ("env_steps", "num_envs"):
+        for name in ("env_steps", "num_envs", "episode_length"):
             require(getattr(self, name) >= 1, f"CollectRollouts.{name} = {getattr(self, name)}: it must be >= 1.")
-        return Plan(has_policy=True, episodes=self.rounds(task) * self.num_envs)
+        return Plan(True, self.rounds * self.num_envs, self.episode_length)
 
-    def rounds(self, task: Task) -> int:
-        return math.ceil(self.env_steps / (self.num_envs * task.episode_length))
+    @property
+    def rounds(self) -> int:
+        return math.ceil(self.env_steps / (self.num_envs * self.episode_length))
 
     def units(self, task: Task) -> tuple[Unit, ...]:
-        return (Unit("collect", self.collect, env_steps=self.num_envs * task.episode_length),) * self.rounds(task)
+        del task
+        return (Unit("collect", self.collect, env_steps=self.num_envs * self.episode_length),) * self.rounds
 
     def start(self, context: PhaseContext, run: RunState) -> CollectState:
-        task = context.task
-        spaces = task.environment.spaces()
-        lead = (self.rounds(task) * self.num_envs, task.episode_length)
-        buffer = Episodes(
-            jnp.zeros((*lead, spaces.observation)), jnp.zeros((*lead, spaces.action)), jnp.zeros(lead), jnp.zeros(lead, bool)
-        )
+        spaces = context.task.environment.spaces()
+        lead = (self.rounds * self.num_envs, self.episode_length)
+        steps = jnp.zeros(lead)
+        buffer = Episodes(jnp.zeros((*lead, spaces.observation)), jnp.zeros((*lead, spaces.action)), steps, steps, jnp.zeros(lead, bool))
         return CollectState(run, buffer)
 
     def collect(self, context: PhaseContext, state: CollectState, index: int) -> tuple[CollectState, dict[str, Any]]:
         run = state.run
         first = jnp.asarray(index * self.num_envs, jnp.int32)
-        fixed = (self, context.task, run.policy, run.decoder, context.key("collect", index), first)
-        buffer, metrics = collect(fixed, state.buffer)
+        buffer, metrics = collect((self, context.task, first), (run.policy, run.learner, run.decoder, context.key("collect", index)), state.buffer)
         return CollectState(run, buffer), metrics
 
     def finish(self, context: PhaseContext, state: CollectState) -> RunState:
@@ -71,11 +74,11 @@ class CollectRollouts(AbstractPhase):
 
 
 @program
-def collect(fixed: tuple, buffer: Episodes) -> tuple[Episodes, dict[str, Float[Array, ""]]]:
-    phase, task, policy, decoder, key, first = fixed
-    agent = Agent(policy, decoder, task.action_bound, phase.deterministic)
+def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dict[str, Float[Array, ""]]]:
+    (phase, task, first), (policy, learner, decoder, key) = shared, each
+    agent = Agent(policy, decoder, task.action_bound, phase.rule)
     returns, _, diverged, episodes = run_episodes(
-        task.squashed, agent, key, num_envs=phase.num_envs, length=task.episode_length, record=True
+        task.squashed, agent, key, num_envs=phase.num_envs, length=phase.episode_length, value=learner.value
     )
     write = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, 0)  # noqa: E731
     metrics = {

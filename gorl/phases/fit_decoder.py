@@ -12,10 +12,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from gorl import trees
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
+from gorl.errors import did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, structural
 from gorl.networks import trainable
 from gorl.optimizers import Optimizer, as_rate, build
 from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.phases.selection import AbstractSelection
 from gorl.programs import program
 from gorl.state import Dataset, RunState, Spaces
 
@@ -36,25 +38,64 @@ class PriorLatents(AbstractLatents):
         return jax.random.normal(key, (size,))
 
 
+@gin.register(module="gorl")
+class EncoderLatents(AbstractLatents):
+    """The encoder's latents, as it samples them at the same observation: a control. What the decoder learns then depends on
+    where the encoder happens to be."""
+
+    def sample(self, policy: Any, obs: Float[Array, " D_o"], size: int, *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
+        return policy.sample(obs, key=key)[0].reshape(size)
+
+
 class FitState(eqx.Module):
     run: RunState  # its decoder is the old one
     decoder: AbstractDecoder
     optimizer: Any
     best: AbstractDecoder
-    best_loss: Float[Array, ""]
-    order: Int[Array, " E"]  # episodes, shuffled: the first ones validate
+    best_loss: Float[Array, "*S"]
+    rows: "Rows"
+
+
+class Rows(eqx.Module):
+    """Row numbers of the flattened [E · L] data, and every row's weight."""
+
+    training: Int[Array, "*S N"]
+    validation: Int[Array, "*S M"]
+    weight: Float[Array, "*S E_L"]
+
+
+def _whole_episodes(phase: "FitDecoder", chosen: Int[Array, " C"], length: int, key: PRNGKeyArray) -> tuple[Int[Array, " N"], Int[Array, " M"]]:
+    """(training, validation): what validates are whole episodes."""
+    held = phase.held_out(chosen.shape[0])
+    order = jax.random.permutation(key, chosen)
+    rows = (order[:, None] * length + jnp.arange(length, dtype=jnp.int32)[None]).reshape(-1)
+    return rows[held * length :], rows[: held * length]
+
+
+def _single_rows(phase: "FitDecoder", chosen: Int[Array, " C"], length: int, key: PRNGKeyArray) -> tuple[Int[Array, " N"], Int[Array, " M"]]:
+    """(training, validation): neighbours of a training row validate, so overfitting goes unseen (a published defect)."""
+    rows = (chosen[:, None] * length + jnp.arange(length, dtype=jnp.int32)[None]).reshape(-1)
+    rows = jax.random.permutation(key, rows)
+    held = phase.held_out(chosen.shape[0]) * length
+    return rows[held:], rows[:held]
+
+
+SPLITS = {"episodes": _whole_episodes, "rows": _single_rows}
 
 
 @gin.register(module="gorl")
 class FitDecoder(AbstractPhase):
     """A new decoder, `epochs` over the dataset, the weights of the best validation loss kept.
 
-    `draws`: latents (and times) per sample and step. `validation_fraction` of the episodes, not of the rows, is held out,
-    with noise that is the same at every epoch. Each unit is one epoch.
+    `selection` says which of the collected episodes are used and how much each step counts. `draws`: latents (and times)
+    per sample and step. `validation_fraction` is held out, of the 'episodes' or of the 'rows' as `split` says, with noise
+    that is the same at every epoch. `max_samples`: a random part of the training rows of this size (0: all of them). Each
+    unit is one epoch.
     """
 
     decoder: Factory = factory()
     latents: AbstractLatents
+    selection: AbstractSelection
     optimizer: Optimizer
     learning_rate: Any = eqx.field(converter=as_rate)
     max_grad_norm: Scalar = hyperparameter()
@@ -62,17 +103,31 @@ class FitDecoder(AbstractPhase):
     batch_size: int = structural()
     draws: int = structural()
     validation_fraction: float = structural()
+    split: str = structural()
+    max_samples: int = structural()
+
+    def __check_init__(self):
+        require(self.split in SPLITS, f"FitDecoder.split = {self.split!r}: it is 'episodes' or 'rows'.{did_you_mean(self.split, SPLITS)}")
+        for name, kind in (("latents", AbstractLatents), ("selection", AbstractSelection)):
+            value = getattr(self, name)
+            require(isinstance(value, kind), f"FitDecoder.{name} is {value!r}, not an object; did you forget '()' after its name?")
 
     def check(self, task: Task, plan: Plan) -> Plan:
         require(plan.episodes > 0, "FitDecoder has no data: put a CollectRollouts phase before it.")
         for name in ("epochs", "batch_size", "draws"):
             require(getattr(self, name) >= 1, f"FitDecoder.{name} = {getattr(self, name)}: it must be >= 1.")
+        require(self.max_samples >= 0, f"FitDecoder.max_samples = {self.max_samples}: it must be >= 0 (0: all).")
         require(0 <= self.validation_fraction < 1, f"FitDecoder.validation_fraction = {self.validation_fraction}: it must be in [0, 1).")
-        training = (plan.episodes - self.held_out(plan.episodes)) * task.episode_length
+        kept = self.selection.count(plan.episodes)
+        training = (kept - self.held_out(kept)) * plan.episode_length
         require(
             training >= self.batch_size,
-            f"FitDecoder.batch_size = {self.batch_size}, but the collected data will be {plan.episodes} episodes of {task.episode_length}"
+            f"FitDecoder.batch_size = {self.batch_size}, but the collected data will be {plan.episodes} episodes of {plan.episode_length}"
             f" steps, of which {training} steps are for training. Lower FitDecoder.batch_size or raise CollectRollouts.env_steps.",
+        )
+        require(
+            self.max_samples == 0 or self.max_samples >= self.batch_size,
+            f"FitDecoder.max_samples = {self.max_samples}: it must be at least FitDecoder.batch_size = {self.batch_size}, or 0 for all.",
         )
         return Plan(has_policy=plan.has_policy)
 
@@ -89,24 +144,21 @@ class FitDecoder(AbstractPhase):
         return 0 if self.validation_fraction == 0 else max(1, round(self.validation_fraction * episodes))
 
     def start(self, context: PhaseContext, run: RunState) -> FitState:
-        count = run.dataset.episodes.valid.shape[0]
-        spaces = context.task.environment.spaces()
-        decoder = self.create(spaces, run.decoder, key=context.key("init"))
-        order = jax.random.permutation(context.key("split"), count).astype(jnp.int32)
-        decoder = prepare((self, decoder, run.dataset, order), ())
+        decoder = self.create(context.task.environment.spaces(), run.decoder, key=context.key("init"))
+        decoder, rows = _prepared(self, decoder, run.dataset, context.key("split"))
         optimizer = self._optimizer().init(eqx.filter(decoder, trainable(decoder)))
         infinite = jnp.asarray(jnp.inf, jnp.float32)
-        return FitState(RunState(run.decoder, run.policy, run.best, run.learner, run.dataset), decoder, optimizer, decoder, infinite, order)
+        return FitState(RunState(run.decoder, run.policy, run.best, run.learner, run.dataset), decoder, optimizer, decoder, infinite, rows)
 
     def _optimizer(self) -> Any:
         return build(self.optimizer, self.learning_rate, self.max_grad_norm)
 
     def epoch(self, context: PhaseContext, state: FitState, index: int) -> tuple[FitState, dict[str, Any]]:
         # The dataset and the modules of other roles are only read: they stay out of what is donated.
-        fixed = (self, state.run.policy, state.run.dataset, state.order, context.key("epoch", index), context.key("validation"))
+        each = (state.run.policy, state.run.dataset, state.rows, context.key("epoch", index), context.key("validation"))
         moving = (state.decoder, state.optimizer, state.best, state.best_loss)
-        (decoder, optimizer, best, best_loss), metrics = epoch(fixed, moving)
-        return FitState(state.run, decoder, optimizer, best, best_loss, state.order), metrics
+        (decoder, optimizer, best, best_loss), metrics = epoch(self, each, moving)
+        return FitState(state.run, decoder, optimizer, best, best_loss, state.rows), metrics
 
     def finish(self, context: PhaseContext, state: FitState) -> RunState:
         del context
@@ -124,38 +176,31 @@ class FitDecoder(AbstractPhase):
         return jnp.mean(jax.vmap(draw)(jax.random.split(key, self.draws)))
 
 
-def _split(phase: FitDecoder, dataset: Dataset, order: Int[Array, " E"]) -> tuple[Int[Array, " N"], Int[Array, " M"]]:
-    """Row numbers of the flattened [E · L] data: (training, validation)."""
-    count, length = dataset.episodes.valid.shape
-    held = phase.held_out(count)
-    rows = (order[:, None] * length + jnp.arange(length, dtype=jnp.int32)[None]).reshape(-1)
-    return rows[held * length :], rows[: held * length]
-
-
-def _flat(dataset: Dataset) -> tuple[Float[Array, "N D_o"], Float[Array, "N D_a"], Float[Array, " N"]]:
-    e = dataset.episodes
+def _flat(dataset: Dataset) -> tuple[Float[Array, "N D_o"], Float[Array, "N D_a"]]:
     flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
-    return flat(e.obs), flat(e.action), e.valid.reshape(-1).astype(jnp.float32)
+    return flat(dataset.episodes.obs), flat(dataset.episodes.action)
+
+
+@eqx.filter_jit
+def _prepared(phase: FitDecoder, decoder: AbstractDecoder, dataset: Dataset, key: PRNGKeyArray) -> tuple[AbstractDecoder, Rows]:
+    """The decoder with its input statistics from the training rows, and the rows."""
+    episodes, select = dataset.episodes, phase.selection
+    training, validation = SPLITS[phase.split](phase, select.choose(episodes), episodes.valid.shape[1], key)
+    if 0 < phase.max_samples < training.shape[0]:
+        training = jax.random.permutation(jax.random.fold_in(key, 1), training)[: phase.max_samples]
+    weight = select.weight(episodes).reshape(-1)
+    valid = episodes.valid.reshape(-1).astype(jnp.float32)
+    seen = jnp.zeros_like(valid).at[training].set(valid[training])
+    return trees.strong((decoder.observe(_flat(dataset)[0], seen), Rows(training, validation, weight)))
 
 
 @program
-def prepare(fixed: tuple, state: tuple) -> AbstractDecoder:
-    """The decoder's input statistics, from the training rows."""
-    del state
-    phase, decoder, dataset, order = fixed
-    obs, _, valid = _flat(dataset)
-    training, _ = _split(phase, dataset, order)
-    weight = jnp.zeros_like(valid).at[training].set(valid[training])
-    return trees.strong(decoder.observe(obs, weight))
-
-
-@program
-def epoch(fixed: tuple, state: tuple) -> tuple[tuple, dict[str, Float[Array, ""]]]:
+def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str, Float[Array, ""]]]:
     """One pass over the permuted training rows (what does not fill a batch waits for another epoch), then validation."""
-    phase, policy, dataset, order, key, validation_key = fixed
+    policy, dataset, split, key, validation_key = each
     decoder, optimizer, best, best_loss = state
-    obs, action, valid = _flat(dataset)
-    training, validation = _split(phase, dataset, order)
+    obs, action = _flat(dataset)
+    training, validation, weights = split.training, split.validation, split.weight
     shuffle_key, noise_key = jax.random.split(key)
     batches = training.shape[0] // phase.batch_size
     shuffled = jax.random.permutation(shuffle_key, training)[: batches * phase.batch_size].reshape(batches, phase.batch_size)
@@ -164,8 +209,9 @@ def epoch(fixed: tuple, state: tuple) -> tuple[tuple, dict[str, Float[Array, ""]
     def mean_loss(decoder: AbstractDecoder, rows: Int[Array, " N"], key: PRNGKeyArray) -> Float[Array, ""]:
         keys = jax.random.split(key, rows.shape[0])
         losses = jax.vmap(lambda o, a, k: phase.loss(decoder, policy, o, a, key=k))(obs[rows], action[rows], keys)
-        weight = valid[rows]
-        return jnp.sum(losses * weight) / jnp.maximum(jnp.sum(weight), 1.0)
+        weight = weights[rows]
+        total = jnp.sum(weight)
+        return jnp.sum(losses * weight) / jnp.where(total > 0, total, 1.0)
 
     def step(carry: tuple, x: tuple) -> tuple[tuple, tuple]:
         decoder, optimizer = carry
@@ -175,25 +221,26 @@ def epoch(fixed: tuple, state: tuple) -> tuple[tuple, dict[str, Float[Array, ""]
         updates, new_optimizer = transformation.update(grads, optimizer, params)
         new = (eqx.combine(eqx.apply_updates(params, updates), rest), new_optimizer)
         sound = trees.all_finite((loss, grads))
-        return trees.choose(sound, new, (decoder, optimizer)), (jnp.where(sound, loss, 0.0), sound * jnp.sum(valid[rows]), 1.0 - sound)
+        return trees.choose(sound, new, (decoder, optimizer)), (jnp.where(sound, loss, 0.0), sound * jnp.sum(weights[rows]), 1.0 - sound)
 
     keys = jax.random.split(noise_key, batches)
     (decoder, optimizer), (losses, counts, skipped) = jax.lax.scan(step, (decoder, optimizer), (shuffled, keys))
     train_loss = jnp.sum(losses * counts) / jnp.sum(counts)  # NaN, which is never the best, if every update was skipped
-    held_out_loss = _validation_loss(mean_loss, decoder, validation, valid, validation_key, phase.batch_size) if validation.shape[0] else train_loss
+    held_out_loss = _validation_loss(mean_loss, decoder, validation, weights, validation_key, phase.batch_size) if validation.shape[0] else train_loss
     better = held_out_loss < best_loss
     best, best_loss = trees.choose(better, decoder, best), jnp.where(better, held_out_loss, best_loss)
     metrics = {"loss/decoder": train_loss, "loss/decoder_validation": held_out_loss, "loss/decoder_best": best_loss, "updates_skipped": jnp.sum(skipped)}
+    metrics["diverged"] = jnp.all(skipped > 0).astype(jnp.float32)
     return (decoder, optimizer, best, best_loss), metrics
 
 
 def _validation_loss(
-    mean_loss: Any, decoder: AbstractDecoder, rows: Int[Array, " M"], valid: Float[Array, " N"], key: PRNGKeyArray, batch_size: int
+    mean_loss: Any, decoder: AbstractDecoder, rows: Int[Array, " M"], weights: Float[Array, " N"], key: PRNGKeyArray, batch_size: int
 ) -> Float[Array, ""]:
     """In batches, so that memory does not grow with the data; the rows of the last partial batch are left out if there are others."""
     size = min(batch_size, rows.shape[0])
     batches = rows.shape[0] // size
     chunks = rows[: batches * size].reshape(batches, size)
     losses = jax.lax.map(lambda x: mean_loss(decoder, *x), (chunks, jax.random.split(key, batches)))
-    counts = jnp.sum(valid[chunks], axis=1)
+    counts = jnp.sum(weights[chunks], axis=1)
     return jnp.sum(losses * counts) / jnp.sum(counts)

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import gin
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gorl import trees
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
@@ -85,19 +85,18 @@ class ImprovePolicy(AbstractPhase):
         fresh = self.reinitialize or run.learner is None
         learner = self._learner(context.task.environment.spaces(), run.decoder, key=context.key("init")) if fresh else run.learner
         env = DecodedEnvironment(context.task.squashed, run.decoder)
-        training = self.algorithm.start(env, learner, context.task.episode_length, key=context.key("environment"))
+        training = self.algorithm.start(env, learner, context.task.episodes, key=context.key("environment"))
         best = Snapshot(learner.policy, jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0, jnp.int32))
         return ImproveState(training, run.decoder, best)
 
     def iterate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Any]]:
-        fixed = (self.algorithm, context.task, state.decoder, context.key("iterate", index))
-        training, metrics = iterate(fixed, state.training)
+        training, metrics = iterate((self.algorithm, context.task), (state.decoder, context.key("iterate", index)), state.training)
         return ImproveState(training, state.decoder, state.best), metrics
 
     def evaluate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Any]]:
         policy = state.training.learner.policy
         metrics = self.evaluator.returns(context.task, policy, state.decoder, key=context.key("evaluate", index))
-        best = keep_best((policy, metrics["return"], jnp.asarray(index, jnp.int32)), state.best)
+        best = keep_best(jnp.asarray(index, jnp.int32), (policy, metrics["return"]), state.best)
         return ImproveState(state.training, state.decoder, best), {**metrics, "return_best": best.value + 0.0}
 
     def finish(self, context: PhaseContext, state: ImproveState) -> RunState:
@@ -106,14 +105,14 @@ class ImprovePolicy(AbstractPhase):
 
 
 @program
-def iterate(fixed: tuple, state: Any) -> tuple[Any, dict[str, Float[Array, ""]]]:
-    algorithm, task, decoder, key = fixed
+def iterate(shared: tuple, each: tuple, state: Any) -> tuple[Any, dict[str, Float[Array, ""]]]:
+    (algorithm, task), (decoder, key) = shared, each
     env = DecodedEnvironment(task.squashed, decoder)
-    return algorithm.iterate(env, state, task.episode_length, key=key)
+    return algorithm.iterate(env, state, task.episodes, key=key)
 
 
 @program
-def keep_best(fixed: tuple, best: Snapshot) -> Snapshot:
+def keep_best(index: Int[Array, ""], each: tuple, best: Snapshot) -> Snapshot:
     """Strictly greater wins; NaN loses."""
-    policy, value, index = fixed
+    policy, value = each
     return trees.choose(value > best.value, Snapshot(policy, value, index), best)

@@ -1,4 +1,6 @@
 """Policies: observation -> distribution over (latent) actions."""
 
-from gorl.policies.base import AbstractPolicy as AbstractPolicy
+from gorl.policies.base import AbstractGaussianPolicy as AbstractGaussianPolicy, AbstractPolicy as AbstractPolicy
+from gorl.policies.denoising import DenoisingPolicy as DenoisingPolicy
+from gorl.policies.flow import FlowPolicy as FlowPolicy
 from gorl.policies.gaussian import GaussianPolicy as GaussianPolicy

@@ -6,7 +6,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.networks import RunningNormalizer
+from gorl.networks import AbstractNormalizer
+from gorl.policies.distributions import DiagonalGaussian
 
 
 class AbstractPolicy(eqx.Module):
@@ -15,7 +16,7 @@ class AbstractPolicy(eqx.Module):
     A policy is constructed as `Policy(obs_size, action_size, key=key)` with everything else bound.
     """
 
-    normalizer: eqx.AbstractVar[RunningNormalizer]
+    normalizer: eqx.AbstractVar[AbstractNormalizer]
 
     @abc.abstractmethod
     def sample(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], Any]:
@@ -23,7 +24,12 @@ class AbstractPolicy(eqx.Module):
 
     @abc.abstractmethod
     def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
-        """The action for evaluation: deterministic wherever the policy has such a rule."""
+        """The most likely action, or the policy's deterministic stand-in for it. A generative policy has no closed form of its
+        mode: there it is the zero-noise action."""
+
+    def zero_noise(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
+        """The action when every noise that sampling would draw is at its mean, 0. Where the mode is that, it need not be redefined."""
+        return self.mode(obs, key=key)
 
     @abc.abstractmethod
     def log_ratio(self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray) -> Float[Array, " K"]:
@@ -32,3 +38,10 @@ class AbstractPolicy(eqx.Module):
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractPolicy":
         """The same policy with its normaliser's statistics updated. Never between sampling and `log_ratio`."""
         return eqx.tree_at(lambda p: p.normalizer, self, self.normalizer.update(obs, weight))
+
+
+class AbstractGaussianPolicy(AbstractPolicy):
+    """A policy whose (latent) action is a diagonal Gaussian: it has an entropy, and a divergence from N(0, I)."""
+
+    @abc.abstractmethod
+    def distribution(self, obs: Float[Array, " D_o"]) -> DiagonalGaussian: ...

@@ -46,3 +46,8 @@ def std_shift(owner: str, min_std: float, initial_std: float, max_std: float) ->
 def bounded_std(raw: Float[Array, " D"], *, shift: float, min_std: float, max_std: float) -> Float[Array, " D"]:
     """clip(softplus(raw + shift) + min_std, min_std, max_std): a network's output as a standard deviation."""
     return jnp.clip(jax.nn.softplus(raw + shift) + min_std, min_std, max_std)
+
+
+def log_tanh_slope(u: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+    """log(1 - tanh² u) = log |d tanh u / du|, without the cancellation at large |u|."""
+    return 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import structural
-from gorl.networks import RunningNormalizer
-from gorl.policies.base import AbstractPolicy
+from gorl.networks import AbstractNormalizer
+from gorl.policies.base import AbstractGaussianPolicy
 from gorl.policies.distributions import DiagonalGaussian, bounded_std, std_shift
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
-class GaussianPolicy(AbstractPolicy):
+class GaussianPolicy(AbstractGaussianPolicy):
     """N(mean(s), std(s)²), one network for both.
 
     std = clip(softplus(x + c) + min_std, min_std, max_std), with c such that x = 0 gives `initial_std`. With
@@ -23,7 +23,7 @@ class GaussianPolicy(AbstractPolicy):
     """
 
     body: eqx.Module
-    normalizer: RunningNormalizer
+    normalizer: AbstractNormalizer
     min_std: float = structural()
     max_std: float = structural()
     shift: float = structural()

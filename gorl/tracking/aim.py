@@ -18,7 +18,7 @@ from typing import Any
 
 import gin
 
-from gorl.tracking.base import AbstractTracker, Entry, RunInfo
+from gorl.tracking.base import AbstractTracked, AbstractTracker, Entry, RunInfo
 
 _log = logging.getLogger(__name__)
 _STOP = object()
@@ -35,20 +35,28 @@ def repository(path: str | None = None) -> pathlib.Path:
 
 @gin.register(module="gorl")
 class AimTracker(AbstractTracker):
-    """One Aim run for each gorl run; `return` is one series (subset eval) over all stages.
+    """One Aim run for each configuration and seed; `return` is one series (subset eval) over all stages.
 
     `repo`: the folder that holds .aim (None: $GORL_AIM_REPO, else the working directory); `interval`: seconds between
     writes; `experiment`: Aim's experiment name (None: the configuration's).
     """
 
     def __init__(self, *, repo: str | None, interval: float, experiment: str | None):
+        self._settings = (repo, interval, experiment)
+
+    def start(self, info: RunInfo) -> "AimRun":
+        return AimRun(info, *self._settings)
+
+
+class AimRun(AbstractTracked):
+    """A thread that writes one Aim run."""
+
+    def __init__(self, info: RunInfo, repo: str | None, interval: float, experiment: str | None):
         self._repo, self._interval, self._experiment = repo, interval, experiment
         self._queue: queue.SimpleQueue = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._run: Any = None
         self._broken = False
-
-    def start(self, info: RunInfo) -> None:
         if not available():
             _log.warning("Aim is not installed: the run's own record is complete (pip install aim, Python 3.11 or 3.12).")
             self._broken = True

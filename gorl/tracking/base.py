@@ -38,14 +38,19 @@ class RunInfo:
     resumed: bool
 
 
-class AbstractTracker(abc.ABC):
-    """Where metrics go beside the record. Called from the training loop: it must not block, and must not raise."""
-
-    @abc.abstractmethod
-    def start(self, info: RunInfo) -> None: ...
+class AbstractTracked(abc.ABC):
+    """One run at a tracker. Called from the training loop: it must not block, and must not raise."""
 
     @abc.abstractmethod
     def log(self, entry: Entry) -> None: ...
 
     @abc.abstractmethod
     def close(self, status: str, summary: dict[str, Any]) -> None: ...
+
+
+class AbstractTracker(abc.ABC):
+    """Where metrics go beside the record."""
+
+    @abc.abstractmethod
+    def start(self, info: RunInfo) -> AbstractTracked:
+        """Begins to track a run. Each seed is a run of its own. Must not block, and must not raise."""

@@ -7,13 +7,15 @@ import numpy as np
 import optax
 import pytest
 
-from gorl.algorithms import OnPolicy
-from gorl.algorithms.on_policy import Batch, Critic
+from gorl.algorithms import Critic, OnPolicy
+from gorl.algorithms.on_policy import Batch
+from gorl.environments.lanes import EpisodeRules
 from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import structural
 from gorl.networks import MLP, RunningNormalizer, trainable
+from gorl.objectives.gae import BraxAdvantage, GeneralizedAdvantage
 from gorl.objectives.regularizers import EntropyBonus, LatentKL
 from gorl.objectives.trust_region import Clip
 from gorl.optimizers import OptaxCall
@@ -21,6 +23,7 @@ from gorl.policies import GaussianPolicy
 from gorl.state import Spaces, Transition
 
 EPISODE_LENGTH = 4
+EPISODES = EpisodeRules(EPISODE_LENGTH, True, True)
 EPSILON = 1e-6  # of the normalisers
 QUICK = {"xla_backend_optimization_level": 0}  # the programs here take longer to compile than to run
 
@@ -51,6 +54,11 @@ def on_policy(**changes):
         "optimizer": OptaxCall(function=optax.sgd, numbers={}, options=()),
         "learning_rate": 0.5,
         "max_grad_norm": np.inf,
+        "advantage": GeneralizedAdvantage(),
+        "advantage_unit": "iteration",
+        "advantage_epsilon": 1e-8,
+        "normalize_advantage": True,
+        "statistics": "after",
         "value_cost": 0.25,
         "discount": 0.9,
         "gae_lambda": 0.8,
@@ -70,7 +78,7 @@ def squashed(env):
 
 @functools.partial(eqx.filter_jit, compiler_options=QUICK)
 def iterate(algorithm, env, state, key):
-    return algorithm.iterate(env, state, EPISODE_LENGTH, key=key)
+    return algorithm.iterate(env, state, EPISODES, key=key)
 
 
 @functools.partial(eqx.filter_jit, compiler_options=QUICK)
@@ -80,7 +88,7 @@ def update(algorithm, learner, batch, key):
 
 def begin(algorithm, env, key):
     make_key, start_key = jax.random.split(key)
-    return algorithm.start(env, algorithm.create(env.inner.spaces(), key=make_key), EPISODE_LENGTH, key=start_key)
+    return algorithm.start(env, algorithm.create(env.inner.spaces(), key=make_key), EPISODES, key=start_key)
 
 
 def weights(learner):
@@ -100,7 +108,11 @@ def normalize(normalizer, x):
     return (x - np.asarray(normalizer.mean, np.float64)) / np.sqrt(np.asarray(normalizer.variance, np.float64) + EPSILON)
 
 
-def ppo(leaves, learner, rows):
+def standard(advantage):
+    return (advantage - np.mean(advantage)) / np.std(advantage)
+
+
+def ppo(leaves, learner, rows, standardize=standard):
     """Every term of the loss of arXiv 1707.06347 on rows (dict of [N, ...] arrays), for the settings of `on_policy`."""
     out = network(*leaves[:4], normalize(learner.policy.normalizer, rows["obs"]))
     mean, raw = np.split(out, 2, axis=1)
@@ -108,8 +120,7 @@ def ppo(leaves, learner, rows):
     log_prob = np.sum(-0.5 * ((rows["action"] - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi), axis=1)
     log_ratio = (log_prob - rows["old_log_prob"])[rows["valid"]]
     ratio = np.exp(log_ratio)
-    advantage = rows["advantage"][rows["valid"]]
-    advantage = (advantage - np.mean(advantage)) / np.std(advantage)
+    advantage = standardize(rows["advantage"][rows["valid"]])
     surrogate = np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage)
     value = network(*leaves[4:], normalize(learner.critic.normalizer, rows["critic_obs"]))[:, 0]
     entropy = np.sum(np.log(std) + 0.5 * np.log(2 * np.pi * np.e), axis=1)[rows["valid"]]
@@ -251,6 +262,72 @@ def test_metrics_are_means_over_the_updates_that_count(crafted, getkey):
     np.testing.assert_allclose(metrics["loss/value"], 4.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "settings, standardize",
+    [({"normalize_advantage": False}, lambda a: a), ({"advantage_epsilon": 2.5}, lambda a: (a - np.mean(a)) / (np.std(a) + 2.5))],
+)
+def test_how_advantages_are_normalised(crafted, getkey, settings, standardize):
+    learner, batch, rows = crafted
+    one = {"num_minibatches": 1, "batch_size": 16, "num_epochs": 1, "learning_rate": 0.0}
+    _, metrics = update(on_policy(**one, **settings), learner, batch, getkey())
+    expected = ppo(weights(learner), learner, rows, standardize)["loss/policy"]
+    assert abs(expected - ppo(weights(learner), learner, rows)["loss/policy"]) > 0.003
+    np.testing.assert_allclose(metrics["loss/policy"], expected, rtol=1e-4, atol=1e-6)
+
+
+# ---- where advantages are computed ----
+
+
+def test_in_a_minibatch_advantages_are_its_sequences_with_the_critic_as_it_is(crafted, getkey):
+    """Whatever the batch says of them: each sequence of 3 steps bootstraps at its own end."""
+    learner, batch, rows = crafted
+    rng = np.random.default_rng(1)
+    shape = (16, 3)
+    moves = eqx.tree_at(
+        lambda m: (m.valid, m.reward, m.terminated, m.next_critic_obs),
+        batch.transition,
+        (jnp.ones(shape, bool), jnp.asarray(rng.standard_normal(shape), jnp.float32), jnp.asarray(rng.random(shape) < 0.2),
+         jnp.asarray(rng.standard_normal((*shape, 3)), jnp.float32)),
+    )  # fmt: skip
+    turned = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), moves)  # [T, B], as a rollout
+    advantage, target = (x.T.reshape(48) for x in advantages(turned, learner, 0.9, 0.8, 2.0))
+    algorithm = on_policy(num_minibatches=1, batch_size=16, num_epochs=1, advantage_unit="minibatch")
+    after, metrics = update(algorithm, learner, Batch(moves, batch.advantage, batch.target), getkey())
+    check_sgd_step(learner, after, {**rows, "advantage": advantage, "target": target, "valid": np.ones(48, bool)}, metrics, atol=5e-5)
+
+
+def unit_pair(key, **changes):
+    """The learner after one iteration, by unit."""
+    begin_key, key = jax.random.split(key)
+    env, results = squashed(Walk(center=0.2)), []
+    for unit in ("iteration", "minibatch"):
+        algorithm = on_policy(advantage_unit=unit, **changes)
+        results.append(weights(iterate(algorithm, env, begin(algorithm, env, begin_key), key)[0].learner))
+    return results
+
+
+def test_units_agree_where_a_sequence_is_the_rollout_and_the_critic_has_not_changed(getkey):
+    whole = {"unroll_length": 12, "batch_size": 4, "num_minibatches": 1}
+    for one, other in zip(*unit_pair(getkey(), **whole, num_epochs=1)):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [{"num_epochs": 1, "num_minibatches": 1, "batch_size": 16}, {"unroll_length": 12, "batch_size": 4, "num_minibatches": 1}])
+def test_units_differ_where_sequences_are_shorter_or_the_critic_moves(getkey, changes):
+    assert max(np.max(np.abs(one - other)) for one, other in zip(*unit_pair(getkey(), **changes))) > 1e-3
+
+
+def test_the_estimator_is_a_setting(getkey):
+    """lambda = 0 and V = 0: GAE's advantage is the reward, Brax's looks one step further, within a lane's rollout of two."""
+    reward = jnp.array([[1.0, 2.0], [10.0, 20.0]])  # [T, B]
+    no, obs = jnp.zeros((2, 2), bool), jnp.zeros((2, 2, 1))
+    rollout = Transition(obs, None, obs, reward, reward, obs, no, no, ~no, no, reward)
+    for estimator, expected in ((GeneralizedAdvantage(), [[1.0, 2.0], [10.0, 20.0]]), (BraxAdvantage(), [[10.0, 20.0], [10.0, 20.0]])):
+        algorithm = on_policy(advantage=estimator, gae_lambda=0.0, reward_scale=1.0)
+        critic = jax.tree.map(jnp.zeros_like, algorithm.create(Spaces(1, 1, 1), key=getkey()).critic)
+        np.testing.assert_allclose(algorithm.estimate(critic, rollout, 1).advantage, expected, rtol=1e-6)
+
+
 # ---- one iteration ----
 
 
@@ -260,7 +337,7 @@ def observations(rollout):
 
 def test_an_iteration_is_a_rollout_its_advantages_and_one_step(getkey):
     algorithm, env = on_policy(num_minibatches=1, batch_size=16, num_epochs=1), squashed(Walk(center=0.2))
-    lanes = algorithm._lanes(env, EPISODE_LENGTH)
+    lanes = algorithm._lanes(env, EPISODES)
     rollout_of = eqx.filter_jit(lambda state, key: algorithm._rollout(lanes, state.learner.policy, state.lanes, key)[1], compiler_options=QUICK)
     keys, states, rollouts = [getkey(), getkey()], [begin(algorithm, env, getkey())], []
     for key in keys:  # the second one is compared: before it, the normalisers have learned something
@@ -323,6 +400,16 @@ def test_the_ratio_is_1_before_any_update_of_an_iteration(getkey):
     assert abs(observed.log_ratio(obs, sample, extras, key=getkey())[0]) > 0.01
 
 
+def test_statistics_before_the_update_spoil_the_ratio(getkey):
+    """The published defect: the policy that acted saw other inputs. The statistics themselves end up the same."""
+    env, key, start = squashed(Walk(center=5.0)), getkey(), getkey()
+    after, before = (iterate(a, env, begin(a, env, start), key) for a in (on_policy(statistics=s) for s in ("after", "before")))
+    assert after[1]["log_ratio_first"] < 1e-5
+    assert before[1]["log_ratio_first"] > 0.05
+    for one, other in zip(jax.tree.leaves(after[0].learner.policy.normalizer), jax.tree.leaves(before[0].learner.policy.normalizer)):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_an_iteration_of_infinite_returns_changes_no_weight(getkey):
     algorithm, env = on_policy(optimizer=ADAM, reward_scale=np.inf), squashed(Walk(center=5.0))
     state = begin(algorithm, env, getkey())
@@ -364,6 +451,23 @@ def test_sizes_must_be_positive(name):
 def test_fractions_must_be_fractions(name, value):
     with pytest.raises(ConfigError, match=rf"OnPolicy\.{name} = {value}: it must be in \[0, 1\]\."):
         on_policy(**{name: value}).check(EPISODE_LENGTH)
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ({"advantage_unit": "minibatches"}, r"OnPolicy\.advantage_unit = 'minibatches': it is 'iteration' or 'minibatch'\. Did you mean minibatch\?"),
+        ({"statistics": "befor"}, r"OnPolicy\.statistics = 'befor': it is 'after' or 'before'\. Did you mean before\?"),
+    ],
+)
+def test_choices_are_known(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        on_policy(**setting)
+
+
+def test_the_advantages_epsilon_is_no_less_than_0():
+    with pytest.raises(ConfigError, match=r"OnPolicy\.advantage_epsilon = -1\.0: it must be >= 0"):
+        on_policy(advantage_epsilon=-1.0).check(EPISODE_LENGTH)
 
 
 # ---- the five probes: each says which part is broken ----

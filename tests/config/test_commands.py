@@ -68,11 +68,10 @@ def test_a_check_shows_what_files_and_the_command_line_change(folder):
     heads = [line for line in lines if "changes" in line]
     assert heads == ["mine.gin changes gorl_fm.gin:", "parts/debug.gin changes mine.gin:", "--set changes:"]
     parts = [re.split(r"\s{3,}", line.strip()) for line in lines[lines.index(heads[0]) + 1 : lines.index(heads[1])]]
-    clip = float(config.build(["gorl_fm.gin"]).parameters()["gin"]["stage2/Clip"]["epsilon"])
     assert [p[0] for p in parts] == ["ENV = 'FishSwim'", "NUM_ENVS = 64", "stage2/Clip.epsilon = 0.125", "XYZZY = 1"]  # SEED = 0 changes nothing
     assert re.fullmatch(r"was 'CheetahRun' \(gorl_fm.gin:\d+\)", parts[0][1])
     assert re.fullmatch(r"was 2048 \(parts/base.gin:\d+\)", parts[1][1])
-    assert re.fullmatch(rf"elsewhere {clip} \(Clip.epsilon, parts/gorl.gin:\d+\)", parts[2][1])
+    assert re.fullmatch(r"elsewhere %STAGE_CLIP \(Clip.epsilon, parts/gorl.gin:\d+\)", parts[2][1])
     assert re.fullmatch(r"  SEED = 3   was 0 \(mine.gin:3\)", lines[lines.index(heads[2]) + 1])
     assert "note: mine.gin:6: nothing uses %XYZZY." in lines
 
@@ -158,7 +157,7 @@ def test_one_class_in_full(name, kinds):
 
 def test_choices_and_documentation_are_shown():
     text = gorl("list", "bindings", "OnPolicy")
-    assert "OnPolicy.trust_region" in text and "one of @Clip()" in text.replace("\n", " ")
+    assert "OnPolicy.trust_region" in text and "one of @ASPO(), @Clip(), @SPO()" in " ".join(text.split())
     assert "@EntropyBonus(), @LatentKL(), @LatentL2(), @SquashedEntropyBonus()" in text
     assert "`reward_scale` multiplies rewards for learning only" in text
     adam = gorl("list", "bindings", "adam")

@@ -17,9 +17,9 @@ from gorl.config.files import shipped
 from gorl.decoders import DiffusionDecoder, FlowMatchingDecoder, GaussianDecoder, IdentityDecoder, MeanFlowDecoder
 from gorl.decoders.grids import PowerGrid
 from gorl.decoders.samplers import Midpoint
-from gorl.decoders.times import UniformTimes
 from gorl.errors import ConfigError
 from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.objectives.times import UniformTimes
 from gorl.optimizers import OptaxCall
 from gorl.phases import CollectRollouts, Evaluate, FitDecoder, ImprovePolicy
 from gorl.policies import GaussianPolicy
@@ -82,6 +82,102 @@ def test_every_file_takes_the_parts_that_are_said_to_fit_any_run(name):
     assert 0 < build(name, "parts/small.gin").experiment.env_steps() < 20_000_000
     for task in TASKS:
         assert build(name, f"parts/tasks/{task}.gin").experiment.task.environment.name == task
+
+
+METHODS = ("ppo.gin", "ppo_tuned.gin", "ppo_playground.gin", "fpo.gin", "fpo_plus_plus.gin", "dppo.gin", "sac.gin", "gorl_fm.gin",
+           "gorl_diffusion.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_sac.gin")  # fmt: skip
+CONTROLS = sorted(p.name for p in (shipped() / "controls").glob("*.gin"))
+# What each control changes in GoRL: binding -> value. `None`: something in the list of stages.
+CHANGED = {
+    "cached_resets.gin": ("Task.fresh_resets", False),
+    "encoder_latents.gin": ("stage1/FitDecoder.latents", "@EncoderLatents()"),
+    "frozen_decoder.gin": ("stage2/Stage.phases", ["@ImprovePolicy()", "@Evaluate()"]),
+    "gaussian_decoder.gin": ("stage3/FitDecoder.decoder", "@GaussianDecoder"),
+    "large_data.gin": ("stage1/CollectRollouts.env_steps", 10_240_000),
+    "last_policy.gin": ("stage0/ImprovePolicy.hand_on", "last"),
+    "latent_l2.gin": ("stage1/LatentL2.coefficient", 1e-3),
+    "lockstep.gin": ("Task.staggered_starts", False),
+    "no_regularizer.gin": ("stage1/LatentKL.coefficient", 0.0),
+    "no_reinitialization.gin": ("stage1/ImprovePolicy.reinitialize", False),
+    "shrinking_normalizer.gin": ("GaussianPolicy.normalizer", "@ShrinkingNormalizer"),
+    "stage0_only.gin": ("Experiment.stages", ["@stage0/Stage()"]),
+}
+
+
+def taken(built, binding):
+    (found,) = values(built.parameters()["gin"], binding)
+    return found
+
+
+def test_every_method_is_a_file():
+    assert set(METHODS) | {"quickstart.gin"} == set(config.runnable_files(shipped()))
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_each_control_changes_what_it_says(name):
+    binding, expected = CHANGED[name]
+    assert taken(build("gorl_fm.gin", f"controls/{name}"), binding) == expected
+    assert taken(build("gorl_fm.gin"), binding) != expected
+
+
+def test_stage_0_only_has_the_budget_of_all_stages():
+    total = build("gorl_fm.gin").experiment.env_steps()
+    alone = build("gorl_fm.gin", "controls/stage0_only.gin").experiment.env_steps()
+    assert 0 <= alone - total < 32 * 1024 * 30 and alone == build("ppo.gin").experiment.env_steps()  # one iteration, rounded up
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("preset", ["paper_v3.gin", "released_code.gin"])
+def test_presets_fit_every_method(method, preset):
+    built = build(method, f"presets/{preset}")
+    assert not built.notes and built.config != build(method).config
+
+
+@pytest.mark.parametrize("preset", ["paper_v3.gin", "released_code.gin"])
+def test_presets_do_not_run_alone(preset):
+    with pytest.raises(ConfigError, match="Write Experiment.task"):
+        build(f"presets/{preset}")
+
+
+def test_what_the_paper_lists():
+    built = build("gorl_fm.gin", "presets/paper_v3.gin")
+    expected = {
+        "decoder/MLP.width": 32, "Euler.steps": 10, "stage0/Clip.epsilon": 0.2, "stage3/Clip.epsilon": 0.2, "stage3/EntropyBonus.coefficient": 0.01,
+        "stage3/LatentKL.coefficient": 0.0, "stage3/LatentL2.coefficient": 0.0, "stage0/OnPolicy.max_grad_norm": np.inf, "OnPolicy.advantage_unit": "minibatch",
+        "stage1/CollectRollouts.env_steps": 512_000, "stage0/OnPolicy.discount": 0.995,
+    }  # fmt: skip
+    for binding, value in expected.items():
+        assert taken(built, binding.replace("OnPolicy.adv", "stage1/OnPolicy.adv")) == value, binding
+    policy = modules(build("gorl_fm.gin", "presets/paper_v3.gin").experiment)[1].policy
+    assert policy.shift == pytest.approx(0.0, abs=1e-5)  # sigma = softplus(x) + 1e-3
+
+
+def test_what_the_released_code_does():
+    built = build("gorl_diffusion.gin", "presets/released_code.gin")
+    expected = {
+        "decoder/MLP.width": 64, "stage0/Clip.epsilon": 0.15, "stage1/Clip.epsilon": 0.3,
+        "stage0/OnPolicy.max_grad_norm": 0.5, "stage1/OnPolicy.max_grad_norm": 1.0,
+        "stage0/LatentL2.coefficient": 5e-4, "stage1/LatentL2.coefficient": 1e-3, "stage1/CollectRollouts.episode_length": 9600,
+        "stage1/CollectRollouts.env_steps": 2048 * 9600, "stage1/FitDecoder.max_samples": 10_000_000, "stage1/FitDecoder.split": "rows",
+        "stage1/OnPolicy.statistics": "before", "Task.fresh_resets": False, "Task.staggered_starts": False,
+        "Critic.normalizer": "@ShrinkingNormalizer", "DiffusionDecoder.normalizer": "@RunningNormalizer", "DiffusionDecoder.levels": "@OffByOneLevels()",
+        "stage0/OnPolicy.advantage": "@BraxAdvantage()",
+    }  # fmt: skip
+    for binding, value in expected.items():
+        assert taken(built, binding) == value, binding
+    steps = [u.env_steps for s in built.experiment.steps() for u in built.experiment.units(s) if u.name == "collect"]
+    assert steps == [2048 * 9600] * 3
+    assert taken(build("fpo.gin", "presets/released_code.gin"), "Evaluator.rule") == "stochastic"
+    assert taken(build("ppo.gin", "presets/released_code.gin"), "Evaluator.rule") == "mode"
+    assert taken(build("ppo.gin", "presets/released_code.gin"), "Clip.epsilon") == 0.1
+
+
+def test_another_algorithm_is_one_line():
+    lines = [line for line in (shipped() / "gorl_sac.gin").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == ["include 'gorl_fm.gin'", "ImprovePolicy.algorithm = @SAC()"]
+    ppo, sac = (build(name).experiment for name in ("gorl_fm.gin", "gorl_sac.gin"))
+    assert [s.name for s in ppo.steps()] == [s.name for s in sac.steps()]
+    assert build("gorl_fm.gin", bindings=["ImprovePolicy.algorithm = @SAC()"]).operative == build("gorl_sac.gin").operative
 
 
 @pytest.mark.parametrize("which", ["config.gin", "operative_config.gin"])
@@ -163,7 +259,7 @@ PUBLISHED = {
     "*/FitDecoder.draws": 8,
     "*/FitDecoder.validation_fraction": 0.1,
     "*/Evaluator.num_envs": 128,
-    "*/Evaluator.deterministic": True,
+    "*/Evaluator.rule": "mode",
     "*/ImprovePolicy.evaluation_interval": 6_000_000,
     "Midpoint.steps": 5,  # ten network calls, as the published Euler
     "FourierTime.frequencies": 4,

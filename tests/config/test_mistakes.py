@@ -30,9 +30,9 @@ MISTAKES = {
     "typo in a block": ("OnPolcy:\n  num_epochs = 3", "nothing is called 'OnPolcy'. Did you mean OnPolicy?"),
     "typo in a reference": ("FitDecoder.decoder = @FlowMatchDecoder", "nothing is called 'FlowMatchDecoder'. Did you mean FlowMatchingDecoder?"),
     "scope written with a dot": ("stage0.OnPolicy.num_epochs = 3", "did you mean stage0/OnPolicy?"),
-    "typo in a macro that is used": ("Experiment.seed = %SEEED", "%SEEED is not set. Did you mean %SEED?"),
+    "typo in a macro that is used": ("Experiment.seed = %SEEED", "%SEEED is not set. Did you mean %SEED"),
     "macro that nothing sets": ("OnPolicy.num_epochs = %XYZZY", "%XYZZY is not set. Write a line XYZZY = value."),
-    "lower-case macro that is used": ("Experiment.seed = %seed", "%seed is not set. Did you mean %SEED?"),
+    "lower-case macro that is used": ("Experiment.seed = %seed", "%seed is not set. Did you mean %SEED"),
     "macro sign on a class": ("OnPolicy.trust_region = %Clip", "%Clip is not set. A class or function is written with @: @Clip()."),
     "typo in a constant": ("ACTIVATION = %jax.nn.sillu", "%jax.nn.sillu is not set. Did you mean %jax.nn.silu"),
     "class sign on a constant": ("MLP.activation = @jax.nn.silu", "jax.nn.silu is a constant. Write %jax.nn.silu."),
@@ -225,7 +225,7 @@ def test_what_is_typed_must_matter(mistake, folder):
 def test_an_ablation_may_leave_out_stages_and_what_only_they_use(folder):
     built = config.build(["gorl_fm.gin"], ["Experiment.stages = [@stage0/Stage()]"])
     assert len(built.experiment.stages) == 1
-    assert any("nothing is built in scope 'decoder'" in note for note in built.notes)
+    assert not built.notes  # of shipped files there are none
     built.save(folder)  # in one flat file, what the ablation left out could not be told from a mistake
     for saved in ("config.gin", "operative_config.gin"):
         again = config.build([saved])

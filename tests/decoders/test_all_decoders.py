@@ -17,8 +17,8 @@ from gorl.decoders.mean_flow import PredictedTangent
 from gorl.decoders.predictions import VelocityPrediction
 from gorl.decoders.samplers import Midpoint
 from gorl.decoders.schedules import CosineSchedule, NoisyLevels
-from gorl.decoders.times import UniformTimes
 from gorl.networks import MLP, FourierTime, RunningNormalizer, trainable
+from gorl.objectives.times import UniformTimes
 
 OBS_SIZE, ACTION_SIZE, BATCH = 3, 2, 4
 BODY = functools.partial(MLP, width=8, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)

@@ -7,7 +7,7 @@ import pytest
 
 from gorl import config
 from gorl.environments.brax import BraxEnvironment
-from gorl.environments.lanes import LaneEnvironment
+from gorl.environments.lanes import EpisodeRules, LaneEnvironment
 from gorl.environments.names import brax_names
 from gorl.errors import ConfigError
 
@@ -84,7 +84,7 @@ def test_actor_and_critic_may_see_different_observations():
 def test_done_is_a_termination_and_the_lane_begins_anew():
     """The pole falls (|angle| > 0.2) long before the time limit, and lanes go on with fresh states."""
     env = brax("inverted_pendulum", backend="spring")
-    lane = LaneEnvironment(env, 3, 1000)
+    lane = LaneEnvironment(env, 3, EpisodeRules(1000, True, True))
 
     def step(lanes, _):
         asked, lanes = lanes.needs_reset, lane.refresh(lanes)

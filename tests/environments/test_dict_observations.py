@@ -8,7 +8,7 @@ import pytest
 
 from gorl import config
 from gorl.environments.base import AbstractEnvironment, make_state
-from gorl.environments.lanes import LaneEnvironment
+from gorl.environments.lanes import EpisodeRules, LaneEnvironment
 from gorl.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -58,8 +58,8 @@ def values(critic, env):
 def test_the_critic_learns_what_only_it_can_see():
     env, method = Secret("state", "privileged"), algorithm()
     assert (env.spaces().observation, env.spaces().critic_observation) == (1, 3)
-    state = method.start(env, method.create(env.spaces(), key=jax.random.key(0)), 10, key=jax.random.key(1))
-    iterate = eqx.filter_jit(lambda method, state, key: method.iterate(env, state, 10, key=key))
+    state = method.start(env, method.create(env.spaces(), key=jax.random.key(0)), EpisodeRules(10, True, True), key=jax.random.key(1))
+    iterate = eqx.filter_jit(lambda method, state, key: method.iterate(env, state, EpisodeRules(10, True, True), key=key))
     for i in range(30):
         state, metrics = iterate(method, state, jax.random.key(100 + i))
     learner = state.learner
@@ -84,7 +84,7 @@ def test_without_a_key_of_its_own_the_critic_sees_what_the_actor_sees():
 def test_transitions_carry_both_before_and_after_the_step():
     env, method = Secret("state", "privileged"), algorithm()
     learner = method.create(env.spaces(), key=jax.random.key(0))
-    lane = LaneEnvironment(env, 32, 10)
+    lane = LaneEnvironment(env, 32, EpisodeRules(10, True, True))
     _, rollout = jax.jit(lambda lanes, key: method._rollout(lane, learner.policy, lanes, key))(lane.start(jax.random.key(1)), jax.random.key(2))
     assert rollout.obs.shape == (16, 32, 1) and rollout.critic_obs.shape == rollout.next_critic_obs.shape == (16, 32, 3)
     np.testing.assert_array_equal(rollout.obs, 0.5)

@@ -8,7 +8,7 @@ import pytest
 
 from gorl.decoders.identity import IdentityDecoder
 from gorl.environments.base import AbstractEnvironment, make_state
-from gorl.environments.lanes import LaneEnvironment, run_episodes
+from gorl.environments.lanes import EpisodeRules, LaneEnvironment, run_episodes
 from gorl.fields import as_float32
 from gorl.networks import RunningNormalizer
 from gorl.policies.agent import Agent
@@ -74,8 +74,8 @@ def roll(lane, lanes, orders):
     return jax.lax.scan(step, lanes, orders)
 
 
-def played(env, *, num_envs, length, orders, seed=0):
-    lane = LaneEnvironment(env, num_envs, length)
+def played(env, *, num_envs, length, orders, seed=0, staggered=True, fresh=True):
+    lane = LaneEnvironment(env, num_envs, EpisodeRules(length, staggered, fresh))
     lanes, history = eqx.filter_jit(roll)(lane, lane.start(jax.random.key(seed)), jnp.asarray(orders, jnp.float32))
     return lanes, host(history)
 
@@ -120,8 +120,24 @@ def test_every_initial_state_is_used_once(env):
     assert int(lanes.pool_used) == int(history["reset"].sum()) - 6 * (fills - 1)
 
 
+def test_without_fresh_resets_each_lane_goes_back_to_its_first_state():
+    """The published defect, as a switch: as many initial states as lanes, however long the run."""
+    _, history = played(Mortal(), num_envs=6, length=7, orders=np.zeros((60, 6)), fresh=False)
+    who = names(history["before"])
+    assert history["reset"].sum() > 6 * 8
+    assert np.all(who == who[:1]) and len(set(who[0].tolist())) == 6
+    assert np.all(history["before"][history["reset"]][:, 4] == 0)
+
+
+def test_without_staggered_starts_episodes_run_in_step():
+    _, history = played(Obedient(), num_envs=4, length=5, orders=np.zeros((20, 4)), staggered=False)
+    np.testing.assert_array_equal(history["clock"], np.broadcast_to((np.arange(20) % 5)[:, None], (20, 4)))
+    assert not history["partial"].any()
+    assert_every_reset_is_fresh(history)
+
+
 def test_the_pool_is_filled_again_within_one_scan():
-    lane = LaneEnvironment(Obedient(), 4, 5)
+    lane = LaneEnvironment(Obedient(), 4, EpisodeRules(5, True, True))
 
     def step(lanes, _):
         lanes = lane.refresh(lanes)
@@ -253,7 +269,7 @@ def test_a_transition_from_an_initial_state_that_is_not_finite_is_invalid():
 
 def test_vmap_over_seeds_changes_no_number():
     seeds, steps, num_envs = 3, 60, 4
-    lane = LaneEnvironment(Mortal(), num_envs, 7)
+    lane = LaneEnvironment(Mortal(), num_envs, EpisodeRules(7, True, True))
     orders = np.zeros((seeds, steps, num_envs))
     orders[1, 10:13, 2] = NAN_STATE  # one seed resets at steps at which no other does
     orders = jnp.asarray(orders)
@@ -280,7 +296,7 @@ class Weak(Obedient):
 
 
 def test_a_second_call_does_not_trace_again():
-    lane = LaneEnvironment(Weak(), 4, 6)
+    lane = LaneEnvironment(Weak(), 4, EpisodeRules(6, True, True))
     traces = []
 
     @jax.jit
@@ -305,7 +321,7 @@ def test_starting_runs_no_environment_code():
             return super().reset(key)
 
     resets = []
-    lane = LaneEnvironment(Loud(), 4, 6)
+    lane = LaneEnvironment(Loud(), 4, EpisodeRules(6, True, True))
     lanes = lane.start(jax.random.key(0))
     jax.effects_barrier()
     assert resets == []
@@ -360,14 +376,20 @@ class Constant(AbstractPolicy):
         raise NotImplementedError
 
 
-def constant_agent(*, deterministic=True, bound=3.0):
+def constant_agent(*, rule="mode", bound=3.0):
     policy = Constant(RunningNormalizer(3, epsilon=1e-6, clip=10.0))
-    return Agent(policy, IdentityDecoder(3, 1, key=jax.random.key(0)), as_float32(bound), deterministic)
+    return Agent(policy, IdentityDecoder(3, 1, key=jax.random.key(0)), as_float32(bound), rule)
+
+
+def clock_value(critic_obs, obs):
+    """As a learner's: of what it sees."""
+    return 10.0 * critic_obs[2] + obs[0]
 
 
 def episodes_of(env, agent, *, num_envs, length, seed=0, record=True):
     run = eqx.filter_jit(run_episodes)
-    return host(run(env, agent, jax.random.key(seed), num_envs=num_envs, length=length, record=record))
+    value = clock_value if record else None
+    return host(run(env, agent, jax.random.key(seed), num_envs=num_envs, length=length, value=value))
 
 
 def test_an_episodes_return_stops_at_its_end():
@@ -382,6 +404,7 @@ def test_an_episodes_return_stops_at_its_end():
     np.testing.assert_array_equal(episodes.valid, np.arange(length)[None] < expected[:, None])
     np.testing.assert_allclose(episodes.reward, episodes.valid.astype(np.float32))
     np.testing.assert_array_equal(episodes.obs[..., 2][episodes.valid], np.broadcast_to(np.arange(length), (num_envs, length))[episodes.valid])
+    np.testing.assert_allclose(episodes.value, 10.0 * episodes.obs[..., 2] + episodes.obs[..., 0])
     assert np.isfinite(episodes.obs).all()
     np.testing.assert_allclose(episodes.action, 3.0)  # the latent 9, clipped to the action bound
 
@@ -396,7 +419,7 @@ def test_episodes_need_not_be_recorded():
 
 
 def test_each_episode_has_its_own_reset_and_noise():
-    agent = constant_agent(deterministic=False, bound=1e9)
+    agent = constant_agent(rule="stochastic", bound=1e9)
     *_, episodes = episodes_of(Obedient(), agent, num_envs=8, length=5)
     assert len(set(names(episodes.obs)[:, 0].tolist())) == 8
     assert len(set(episodes.action.reshape(-1).tolist())) == 40
@@ -410,7 +433,7 @@ def test_an_episode_that_begins_with_numbers_that_are_not_finite_has_diverged():
 
 
 def test_episodes_under_vmap_over_seeds_are_the_same():
-    run = lambda key: run_episodes(Fated(), constant_agent(), key, num_envs=8, length=10, record=True)
+    run = lambda key: run_episodes(Fated(), constant_agent(), key, num_envs=8, length=10, value=clock_value)
     keys = jax.random.split(jax.random.key(9), 3)
     together, alone = jax.jit(jax.vmap(run))(keys), jax.jit(run)
     for i in range(3):

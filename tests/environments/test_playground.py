@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from gorl import config
-from gorl.environments.lanes import LaneEnvironment
+from gorl.environments.lanes import EpisodeRules, LaneEnvironment
 from gorl.environments.names import dm_control_names
 from gorl.environments.playground import PlaygroundEnvironment
 from gorl.environments.wrappers import SquashedEnvironment
@@ -211,7 +211,7 @@ def test_the_librarys_done_is_not_a_termination():
 
 @pytest.mark.slow
 def test_lanes_give_a_diverged_task_a_fresh_state():
-    lane = LaneEnvironment(SquashedEnvironment(playground("PendulumSwingup"), as_float32(3.0)), 3, 50)
+    lane = LaneEnvironment(SquashedEnvironment(playground("PendulumSwingup"), as_float32(3.0)), 3, EpisodeRules(50, True, True))
     break_one = lambda lanes, broken: eqx.tree_at(
         lambda s: s.env.sim.data,
         lanes,
@@ -251,7 +251,7 @@ def test_lanes_reset_under_warp(name, num_envs):
 
     def history(impl):
         env = SquashedEnvironment(playground(name, impl=impl), as_float32(3.0))
-        lane = LaneEnvironment(env, num_envs, length)
+        lane = LaneEnvironment(env, num_envs, EpisodeRules(length, True, True))
 
         def step(lanes, action):
             asked, lanes = lanes.needs_reset, lane.refresh(lanes)

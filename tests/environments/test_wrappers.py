@@ -91,14 +91,14 @@ class Heavy(Mirror):
 
 
 def test_a_task_refuses_what_cannot_run():
-    task = Task(Mirror(2), 10, 3.0)
+    task = Task(Mirror(2), 10, True, True, 3.0)
     assert task.squashed.action_size == 2 and float(task.squashed.action_bound) == 3.0
     with pytest.raises(ConfigError, match="the fields of Heavy must be plain settings.*numpy.ndarray.*structural"):
-        Task(Heavy(2, 1.0), 10, 3.0)
+        Task(Heavy(2, 1.0), 10, True, True, 3.0)
     with pytest.raises(ConfigError, match="Task.episode_length = 0: it must be >= 1"):
-        Task(Mirror(2), 0, 3.0)
+        Task(Mirror(2), 0, True, True, 3.0)
     with pytest.raises(ConfigError, match="Task.action_bound = 0.0: it must be > 0"):
-        Task(Mirror(2), 10, 0.0)
+        Task(Mirror(2), 10, True, True, 0.0)
 
 
 def test_states_have_strong_types_and_finite_numbers():

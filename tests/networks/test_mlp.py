@@ -1,10 +1,11 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gorl.errors import ConfigError
-from gorl.networks import MLP
+from gorl.networks import MLP, LayerNormMLP, trainable
 
 LECUN = jax.nn.initializers.lecun_uniform
 
@@ -62,3 +63,31 @@ def test_vmap_works_row_by_row(getkey):
 def test_sizes_are_checked(getkey, sizes):
     with pytest.raises(ConfigError, match=r"width must be >= 1 and depth >= 0"):
         mlp(getkey(), **sizes)
+
+
+def test_layer_norm_by_numpy(getkey):
+    network = LayerNormMLP(3, 2, width=4, depth=2, activation=jnp.tanh, initializer=LECUN, output_scale=1.0, key=getkey())
+    rng = np.random.default_rng(0)
+    network = jax.tree.map(lambda x: jnp.asarray(np.asarray(x) + 0.3 * rng.standard_normal(x.shape), jnp.float32), network)
+    (w0, b0), (w1, b1), (w2, b2) = ((np.asarray(y.weight, np.float64), np.asarray(y.bias, np.float64)) for y in network.layers)
+
+    def normed(x, norm):
+        standard = (x - np.mean(x)) / np.sqrt(np.var(x) + norm.eps)
+        return np.asarray(norm.weight) * standard + np.asarray(norm.bias)
+
+    x = np.array([0.5, -1.0, 2.0])
+    hidden = normed(np.tanh(w0 @ x + b0), network.norms[0])
+    expected = w2 @ normed(np.tanh(w1 @ hidden + b1), network.norms[1]) + b2
+    np.testing.assert_allclose(network(jnp.asarray(x, jnp.float32)), expected, rtol=1e-4)
+
+
+def test_layer_norms_are_trained(getkey):
+    network = LayerNormMLP(3, 1, width=4, depth=1, activation=jnp.tanh, initializer=LECUN, output_scale=1.0, key=getkey())
+    slope = eqx.filter_grad(lambda n: n(jnp.array([0.5, -1.0, 2.0]))[0])(network)
+    assert trainable(network).norms[0].weight and trainable(network).norms[0].bias
+    assert np.any(np.asarray(slope.norms[0].weight)) and np.any(np.asarray(slope.norms[0].bias))
+
+
+def test_layer_norm_sizes_are_checked(getkey):
+    with pytest.raises(ConfigError, match=r"LayerNormMLP\.width = 0"):
+        LayerNormMLP(3, 1, width=0, depth=1, activation=jnp.tanh, initializer=LECUN, output_scale=1.0, key=getkey())

@@ -2,8 +2,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from gorl.networks import MLP, RunningNormalizer, trainable
+from gorl.networks import MLP, AbstractNormalizer, RunningNormalizer, ShrinkingNormalizer, trainable
 
 SIZES = (1, 7, 300, 2, 64, 1000, 13)
 OFFSET, SCALE = np.array([1e4, -3e3, 0.0]), np.array([1.0, 5.0, 0.01])
@@ -45,6 +46,29 @@ def test_the_variance_does_not_shrink_with_the_number_of_updates(getkey):
     np.testing.assert_allclose(jnp.sqrt(normalizer.variance), 2.0, rtol=0.01)
 
 
+def test_the_published_defect_shrinks_the_deviation_like_1_over_the_root_of_the_updates(getkey):
+    data = 3.0 + 2.0 * np.asarray(jax.random.normal(getkey(), (200, 256, 1)))
+    normalizer, measured = ShrinkingNormalizer(1, epsilon=1e-6, clip=1e6), {}
+    for i in range(200):
+        normalizer = update(normalizer, data[i], np.ones(256, np.float32))
+        measured[i + 1] = float(jnp.sqrt(normalizer.variance)[0])
+    np.testing.assert_allclose([measured[n] for n in (1, 2, 10, 50, 200)], [2.0, 1.41, 0.63, 0.28, 0.14], rtol=0.1)
+    np.testing.assert_allclose(normalizer.mean, np.mean(data, axis=(0, 1)), rtol=1e-4)  # the mean is right
+    np.testing.assert_allclose(normalizer.count, 200 * 256)
+    np.testing.assert_allclose(normalizer(jnp.array([5.0])), [2.0 / 0.1414], rtol=0.1)  # one deviation shows as 14
+
+
+def test_the_published_defect_by_hand():
+    normalizer = ShrinkingNormalizer(1, epsilon=0.0, clip=10.0)
+    np.testing.assert_allclose(normalizer(jnp.array([0.5])), [0.5])
+    first = normalizer.update(jnp.array([[1.0], [5.0]]), jnp.ones(2))  # deviations -2, 2: squares 8, of 2 samples
+    np.testing.assert_allclose([first.mean[0], first.variance[0]], [3.0, 4.0])
+    second = first.update(jnp.array([[8.0], [np.nan], [10.0]]), jnp.array([1.0, 0.0, 1.0]))  # squares 2, of 4 samples
+    np.testing.assert_allclose([second.mean[0], second.variance[0], second.count], [6.0, 0.5, 4.0])
+    again = second.update(jnp.ones((3, 1)), jnp.zeros(3))
+    np.testing.assert_allclose([again.mean[0], again.variance[0], again.count], [6.0, 0.5, 4.0])
+
+
 def test_one_large_batch_is_summed_precisely():
     x = (OFFSET + SCALE * np.random.default_rng(0).standard_normal((400_000, 3))).astype(np.float32)
     normalizer = update(RunningNormalizer(3, epsilon=1e-12, clip=np.inf), x, np.ones(len(x), np.float32))
@@ -75,16 +99,17 @@ def test_rows_without_weight_do_not_count_whatever_they_hold():
 
 
 class Network(eqx.Module):
-    normalizer: RunningNormalizer
+    normalizer: AbstractNormalizer
     body: MLP
 
     def __call__(self, x):
         return jnp.sum(self.body(self.normalizer(x)))
 
 
-def test_is_not_trained(getkey):
+@pytest.mark.parametrize("kind", [RunningNormalizer, ShrinkingNormalizer])
+def test_is_not_trained(getkey, kind):
     body = MLP(2, 1, width=3, depth=1, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0, key=getkey())
-    network = Network(RunningNormalizer(2, epsilon=1e-6, clip=10.0), body)
+    network = Network(kind(2, epsilon=1e-6, clip=10.0), body)
     params = eqx.filter(network, trainable(network))
     assert jax.tree.leaves(params.normalizer) == []
     assert len(jax.tree.leaves(params)) == 4  # two weights, two biases

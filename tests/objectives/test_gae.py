@@ -3,17 +3,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gorl.objectives.gae import generalized_advantage
+from gorl.objectives.gae import BraxAdvantage, GeneralizedAdvantage, generalized_advantage
 
 # discount = lambda = 0.5 and, without any end:
 #   d0 = 1 + 0.5·2 - 1 = 1    d1 = 4 + 0.5·4 - 2 = 4    d2 = 3 + 0.5·8 - 4 = 3
 #   A2 = 3    A1 = 4 + 0.25·3 = 4.75    A0 = 1 + 0.25·4.75 = 2.1875
 REWARD, VALUE, NEXT_VALUE = [1.0, 4.0, 3.0], [1.0, 2.0, 4.0], [2.0, 4.0, 8.0]
 
-compiled = jax.jit(lambda *x: generalized_advantage(*x[:-2], discount=x[-2], gae_lambda=x[-1]))
+def compile(estimator):
+    return jax.jit(lambda *x: estimator(*x[:-2], discount=x[-2], gae_lambda=x[-1]))
 
 
-def gae(reward, value, next_value, terminated=(), truncated=(), invalid=(), discount=0.5, gae_lambda=0.5):
+compiled, brax = compile(generalized_advantage), compile(BraxAdvantage())
+
+
+def gae(reward, value, next_value, terminated=(), truncated=(), invalid=(), discount=0.5, gae_lambda=0.5, compiled=compiled):
     """`terminated`, `truncated`, `invalid`: the steps that are."""
     marked = lambda steps: jnp.asarray(np.isin(np.arange(len(reward)), steps))
     numbers = (jnp.asarray(x, jnp.float32) for x in (reward, value, next_value))
@@ -93,3 +97,38 @@ def test_jit_changes_nothing():
     with jax.disable_jit():
         plain = call()
     check(call(), *map(np.asarray, plain))
+
+
+def test_the_module_is_the_function():
+    ends = {"terminated": [3, 30], "truncated": [11, 12], "invalid": [20]}
+    check(gae(*episode(), **ends, compiled=compile(GeneralizedAdvantage())), *map(np.asarray, gae(*episode(), **ends)))
+
+
+@pytest.mark.parametrize(
+    "ends, advantage, target",
+    [
+        # vs = (3.1875, 6.75, 7) as for GAE; r + vs'/2 - v: 1 + 3.375 - 1, 4 + 3.5 - 2, 3 + 4 - 4
+        ({}, [3.375, 5.5, 3.0], [3.1875, 6.75, 7.0]),
+        # d1 = 2, so vs = (1 + 1.5, 4, 7): 1 + 4/2 - 1, 4 - 2
+        ({"terminated": [1]}, [2.0, 2.0, 3.0], [2.5, 4.0, 7.0]),
+        # the defect: step 1 has no error, so vs = (1 + 1, 2, 7) and its advantage is 0: 1 + 2/2 - 1
+        ({"truncated": [1]}, [1.0, 0.0, 3.0], [2.0, 2.0, 7.0]),
+        ({"invalid": [1]}, [1.0, 0.0, 3.0], [2.0, 2.0, 7.0]),
+    ],
+)
+def test_brax_by_hand(ends, advantage, target):
+    check(gae(REWARD, VALUE, NEXT_VALUE, **ends, compiled=brax), advantage, target)
+
+
+def test_brax_at_lambda_0_looks_two_steps_ahead():
+    reward, value, next_value = episode()
+    advantage, _ = gae(reward, value, next_value, discount=0.9, gae_lambda=0.0, compiled=brax)
+    expected = reward[:-1] + 0.9 * (reward[1:] + 0.9 * next_value[1:]) - value[:-1]
+    np.testing.assert_allclose(advantage[:-1], expected, atol=1e-5)
+
+
+def test_brax_at_lambda_1_is_gae():
+    reward, value, next_value = episode()
+    for ends in ({}, {"terminated": [3, 30]}):
+        results = [gae(reward, value, next_value, **ends, discount=0.9, gae_lambda=1.0, compiled=c) for c in (brax, compiled)]
+        np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-5)

@@ -7,24 +7,26 @@ import numpy as np
 import optax
 import pytest
 
-from gorl import trees
+from gorl import seeds, trees
 from gorl.decoders import AbstractDecoder, FlowMatchingDecoder, IdentityDecoder
 from gorl.decoders.grids import UniformGrid
 from gorl.decoders.samplers import Euler
-from gorl.decoders.times import UniformTimes
 from gorl.environments.task import Task
 from gorl.environments.toy import RewardFromObservation
 from gorl.errors import ConfigError
 from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.objectives.times import UniformTimes
 from gorl.optimizers import OptaxCall
 from gorl.phases import FitDecoder, PhaseContext
 from gorl.phases.base import Plan
-from gorl.phases.fit_decoder import PriorLatents
+from gorl.phases.fit_decoder import EncoderLatents, PriorLatents
+from gorl.phases.selection import AllEpisodes, TopEpisodes
 from gorl.state import Dataset, Episodes, RunState
 
 EPISODES, LENGTH = 40, 25  # 4 episodes validate, 900 rows train
-TASK = Task(RewardFromObservation(), LENGTH, 3.0)
+TASK = Task(RewardFromObservation(), LENGTH, True, True, 3.0)
 CONTEXT = PhaseContext(TASK, seed=0, stage=1, phase=1)
+ALL_SEEDS = PhaseContext(TASK, seed=np.zeros(1, np.int32), stage=1, phase=1)
 MODE, SPREAD = 1.5, 0.1  # of the two-mode data: u ~ ± MODE + SPREAD n
 
 
@@ -71,6 +73,9 @@ def fit_decoder(**changes):
         "batch_size": 100,
         "draws": 4,
         "validation_fraction": 0.1,
+        "selection": AllEpisodes(),
+        "split": "episodes",
+        "max_samples": 0,
     }
     return FitDecoder(**{**settings, **changes})
 
@@ -85,7 +90,8 @@ def dataset(action, valid=True):
     """The observation is the number of the episode."""
     obs = jnp.broadcast_to(jnp.arange(EPISODES, dtype=jnp.float32)[:, None, None], (EPISODES, LENGTH, 1))
     action = jnp.broadcast_to(jnp.asarray(action, jnp.float32), (EPISODES, LENGTH))[..., None]
-    return Dataset(Episodes(obs, action, jnp.zeros((EPISODES, LENGTH)), jnp.broadcast_to(jnp.asarray(valid), (EPISODES, LENGTH))))
+    zeros = jnp.zeros((EPISODES, LENGTH))
+    return Dataset(Episodes(obs, action, zeros, zeros, jnp.broadcast_to(jnp.asarray(valid), (EPISODES, LENGTH))))
 
 
 def two_modes(key):
@@ -103,14 +109,15 @@ def fit(phase, data, epochs=None):
     """(the state after each epoch, the metrics of each epoch)."""
     state, states, metrics = start(phase, data), [], []
     for index, unit in enumerate(phase.units(TASK)[:epochs]):
-        state, values = unit.run(CONTEXT, trees.own(state), index)  # `own`: the states of earlier epochs stay ours
+        state, values = unit.run(ALL_SEEDS, trees.own(seeds.expand(state)), index)  # `own`: the states of earlier epochs stay ours
+        state = seeds.one(state)
         states.append(state)
-        metrics.append({name: float(value) for name, value in values.items()})
+        metrics.append({name: float(value[0]) for name, value in values.items()})
     return states, metrics
 
 
 def held_out(phase, data):
-    return np.asarray(start(phase, data).order)[:4]
+    return np.unique(np.asarray(start(phase, data).rows.validation) // LENGTH)
 
 
 # ---- a flow that has a known optimum ----
@@ -195,10 +202,49 @@ def test_validation_noise_is_the_same_at_every_epoch(flow):
 
 
 def test_split_is_by_episode_at_random():
-    data = dataset(0.0)
-    order = np.asarray(start(least_squares(), data).order)
-    np.testing.assert_array_equal(np.sort(order), np.arange(EPISODES))
-    assert np.any(order != np.arange(EPISODES))
+    rows = start(least_squares(), dataset(0.0)).rows
+    both = np.concatenate([rows.validation, rows.training])
+    np.testing.assert_array_equal(np.sort(both), np.arange(EPISODES * LENGTH))
+    episodes = np.asarray(rows.validation).reshape(4, LENGTH) // LENGTH
+    assert np.all(episodes == episodes[:, :1]) and np.any(np.diff(both) < 0)
+
+
+def test_a_split_by_rows_puts_neighbours_on_both_sides():
+    """The published defect, as a switch."""
+    rows = start(least_squares(split="rows"), dataset(0.0)).rows
+    np.testing.assert_array_equal(np.sort(np.concatenate([rows.validation, rows.training])), np.arange(EPISODES * LENGTH))
+    assert rows.validation.shape == (4 * LENGTH,)
+    assert len(set((np.asarray(rows.validation) // LENGTH).tolist())) > 30  # of 40 episodes; a split by episodes has 4
+
+
+def test_only_the_selected_episodes_are_used():
+    """The best tenth by return: four of forty, one of which validates. Their actions are 1, the others' 5."""
+    data = dataset(np.where(np.arange(EPISODES)[:, None] % 10 == 3, 1.0, 5.0))
+    reward = jnp.broadcast_to((jnp.arange(EPISODES) % 10 == 3)[:, None].astype(jnp.float32), (EPISODES, LENGTH))
+    data = eqx.tree_at(lambda d: d.episodes.reward, data, reward)
+    phase = least_squares(selection=TopEpisodes(0.1), batch_size=25)
+    assert set(held_out(phase, data)) < {3, 13, 23, 33} and len(held_out(phase, data)) == 1
+    states, metrics = fit(phase, data, epochs=1)
+    np.testing.assert_allclose(states[0].decoder.level, [1.0 - 0.5**3], rtol=1e-6)  # three batches of one episode each
+
+
+def test_at_most_so_many_samples_are_used():
+    phase = least_squares(max_samples=200)
+    rows = np.asarray(start(phase, dataset(0.0)).rows.training)
+    assert rows.shape == (200,) and len(set(rows.tolist())) == 200
+    assert not set((rows // LENGTH).tolist()) & set(held_out(phase, dataset(0.0)).tolist())
+    states, _ = fit(phase, dataset(1.0), epochs=1)
+    np.testing.assert_allclose(states[0].decoder.level, [0.75], rtol=1e-6)  # two batches
+
+
+def test_latents_of_the_encoder_are_its_samples(getkey):
+    class Encoder:
+        def sample(self, obs, *, key):
+            return obs + jax.random.normal(key, (3,)), None
+
+    key, obs = getkey(), jnp.array([5.0])
+    np.testing.assert_array_equal(EncoderLatents().sample(Encoder(), obs, 3, key=key), 5.0 + jax.random.normal(key, (3,)))
+    np.testing.assert_array_equal(PriorLatents().sample(Encoder(), obs, 3, key=key), jax.random.normal(key, (3,)))
 
 
 def test_losses_are_means_over_the_two_parts():
@@ -287,12 +333,15 @@ def test_each_epoch_is_a_unit():
         ({"validation_fraction": 1.0}, 40, r"FitDecoder\.validation_fraction = 1\.0: it must be in \[0, 1\)"),
         ({"batch_size": 901}, 40, r"FitDecoder\.batch_size = 901, .* 40 episodes of 25 steps, of which 900 steps are for training"),
         ({"batch_size": 1}, 1, r"of which 0 steps are for training"),
+        ({"selection": TopEpisodes(0.1)}, 40, r"of which 75 steps are for training"),
+        ({"max_samples": 50}, 40, r"FitDecoder\.max_samples = 50: it must be at least FitDecoder\.batch_size = 100"),
+        ({"split": "row"}, 40, r"FitDecoder\.split = 'row': it is 'episodes' or 'rows'\. Did you mean rows"),
     ],
 )
 def test_settings_are_checked(changes, episodes, message):
     with pytest.raises(ConfigError, match=message):
-        fit_decoder(**changes).check(TASK, Plan(has_policy=True, episodes=episodes))
+        fit_decoder(**changes).check(TASK, Plan(True, episodes, LENGTH))
 
 
 def test_settings_that_fit_pass():
-    assert fit_decoder(batch_size=900).check(TASK, Plan(has_policy=True, episodes=40)) == Plan(has_policy=True)
+    assert fit_decoder(batch_size=900).check(TASK, Plan(True, 40, LENGTH)) == Plan(has_policy=True)

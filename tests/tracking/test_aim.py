@@ -19,8 +19,7 @@ def entry(unit, value, subset="eval"):
 
 
 def track(folder, repo, entries, resumed):
-    tracker = AimTracker(repo=str(repo), interval=0.1, experiment=None)
-    tracker.start(RunInfo(folder=str(folder), resumed=resumed, **INFO))
+    tracker = AimTracker(repo=str(repo), interval=0.1, experiment=None).start(RunInfo(folder=str(folder), resumed=resumed, **INFO))
     for e in entries:
         tracker.log(e)
     tracker.close("finished", {"return_final_best": 2.0})

@@ -1,0 +1,97 @@
+"""What several seeds in one program cost: the seconds of a training iteration for 1, 2, 4 and 8 vmapped seeds.
+
+    python experiments/benchmarks/seeds.py --out experiments/results/seeds.json
+
+Each size is measured in one process, the numbers of seeds in turn, the median over rounds; compilation is not counted. `factor` is the time
+of S seeds over that of one; S times one seed would be a factor of S (all of the time is arithmetic), 1 would be free. Sizes:
+'toy' (what the factor of at most 3 is asked of), 'small' (parts/small.gin) and, with --large, the published sizes, for a GPU.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import time
+
+import jax
+import numpy as np
+from provenance import provenance
+
+from gorl import config, seeds, trees
+
+TOY = ["Task.environment = @Slider()", "NUM_ENVS = 4", "OnPolicy.batch_size = 4", "OnPolicy.num_minibatches = 4", "OnPolicy.unroll_length = 8",
+       "policy/MLP.width = 32", "policy/MLP.depth = 1", "critic/MLP.width = 32", "critic/MLP.depth = 1"]  # fmt: skip
+SIZES = {
+    "toy: Slider, 4 environments, width 32, minibatches of 32 steps": (["ppo.gin", "parts/small.gin"], TOY),
+    "small: CartpoleBalance, 256 environments, width 64": (["ppo.gin", "parts/small.gin"], ["ENV = 'CartpoleBalance'"]),
+}
+LARGE = {"published: CheetahRun, 2048 environments": (["ppo.gin"], ["ENV = 'CheetahRun'"])}
+SEEDS = (1, 2, 4, 8)
+
+
+class Iteration:
+    """The training iteration of so many seeds, ready to be timed."""
+
+    def __init__(self, files: list[str], bindings: list[str], count: int):
+        experiment = config.build(files, [*bindings, f"NUM_SEEDS = {count}"]).experiment
+        self._step = next(experiment.steps())
+        self._phase = self._step.declaration
+        numbers = np.asarray(experiment.seeds, np.int32)
+        self._context = experiment.context(self._step, numbers)
+        begin = lambda seed: self._phase.start(experiment.context(self._step, seed), experiment.initial_state(seed))  # noqa: E731
+        self._state = trees.own(seeds.each(begin, numbers))
+        self._done = 0
+        self.env_steps = count * self._phase.algorithm.env_steps_per_iteration
+        for _ in range(2):  # the first compiles
+            self.seconds(1)
+
+    def seconds(self, iterations: int) -> float:
+        """Of one iteration, the mean over some."""
+        began = time.perf_counter()
+        for _ in range(iterations):
+            self._state, _ = self._phase.iterate(self._context, self._state, self._done)
+            self._done += 1
+        jax.block_until_ready(self._state)
+        return (time.perf_counter() - began) / iterations
+
+
+def measured(files: list[str], bindings: list[str], rounds: int) -> list[dict]:
+    candidates = {count: Iteration(files, bindings, count) for count in SEEDS}
+    once = candidates[1].seconds(1)
+    iterations = max(1, round(0.5 / once))
+    times: dict[int, list[float]] = {count: [] for count in SEEDS}
+    for _ in range(rounds):
+        for count, candidate in candidates.items():
+            times[count].append(candidate.seconds(max(1, iterations // count)))
+    medians = {count: statistics.median(values) for count, values in times.items()}
+    return [
+        {
+            "seeds": count,
+            "ms": round(1e3 * medians[count], 3),
+            "factor": round(medians[count] / medians[1], 2),
+            "arithmetic_bound": count,
+            "env_steps_per_s": round(candidates[count].env_steps / medians[count]),
+        }
+        for count in SEEDS
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    results = {}
+    with jax.default_matmul_precision("highest"):
+        for name, (files, bindings) in {**SIZES, **(LARGE if args.large else {})}.items():
+            results[name] = measured(files, bindings, args.rounds)
+            print(f"{name}\n| seeds | ms an iteration | factor | env steps/s |\n|---|---|---|---|")
+            for r in results[name]:
+                print(f"| {r['seeds']} | {r['ms']} | {r['factor']} | {r['env_steps_per_s']:,} |")
+    if args.out:
+        args.out.write_text(json.dumps({**provenance(), "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

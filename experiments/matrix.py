@@ -1,0 +1,88 @@
+"""Every method on every task, at debug sizes: does each pair run from its first phase to its last?
+
+    python experiments/matrix.py --out experiments/results/matrix.json
+    python experiments/matrix.py --methods ppo.gin --tasks CheetahRun --dry-run
+
+A pair is `gorl train METHOD parts/debug.gin parts/tasks/TASK.gin` in a process of its own (compiled without optimisation, since nothing is
+learned). What ran is kept beside the results, so the command can be stopped and started again. Prints a Markdown table.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from gorl import config, runs
+from gorl.config.files import shipped
+
+
+def methods() -> list[str]:
+    return [name for name in config.runnable_files(shipped()) if name != "quickstart.gin"]
+
+
+def tasks() -> list[str]:
+    return sorted(p.stem for p in (shipped() / "parts" / "tasks").glob("*.gin"))
+
+
+def run(method: str, task: str, folder: pathlib.Path) -> dict:
+    """Trains one pair in `folder`, unless it is done."""
+    done = folder / "result.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    stages = ["--set", "Experiment.stages = [@stage0/Stage(), @stage2/Stage()]"] if method.startswith("gorl") else []
+    target = folder / f"run{int(time.time())}"
+    command = [sys.executable, "-m", "gorl.cli.main", "train", method, "parts/debug.gin", f"parts/tasks/{task}.gin", *stages, "--no-aim"]
+    env = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()}
+    began = time.monotonic()
+    process = subprocess.run([*command, "--run-dir", str(target)], env=env, capture_output=True, text=True)
+    result = {"method": method, "task": task, "exit": process.returncode, "seconds": round(time.monotonic() - began, 1)}
+    status = target / "status.json"
+    if process.returncode == 0 and status.exists():
+        found = json.loads(status.read_text())
+        result |= {k: found[k] for k in ("status", "env_steps", "return_final_best")}
+    else:
+        result["output"] = (process.stdout + process.stderr)[-500:]
+    folder.mkdir(parents=True, exist_ok=True)
+    if process.returncode == 0:
+        done.write_text(json.dumps(result))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=methods())
+    parser.add_argument("--tasks", nargs="+", default=tasks())
+    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("runs/matrix"), help="where the runs are kept")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    pairs = [(m, t) for t in args.tasks for m in args.methods]
+    print(f"{len(args.methods)} methods x {len(args.tasks)} tasks = {len(pairs)} runs", flush=True)
+    if args.dry_run:
+        return
+    results = []
+    with concurrent.futures.ThreadPoolExecutor(args.processes) as pool:
+        futures = {pool.submit(run, m, t, args.work / f"{pathlib.Path(m).stem}-{t}"): (m, t) for m, t in pairs}
+        for future in concurrent.futures.as_completed(futures):
+            results.append(future.result())
+            r = results[-1]
+            print(f"[{len(results)}/{len(pairs)}] {r['method']} {r['task']}: {r.get('status', 'failed')} in {r['seconds']:.0f} s", flush=True)
+    results.sort(key=lambda r: (r["task"], r["method"]))
+    print(f"| method | {' | '.join(args.tasks)} |\n|{'---|' * (len(args.tasks) + 1)}")
+    found = {(r["method"], r["task"]): "runs" if r["exit"] == 0 else "FAILS" for r in results}
+    for m in args.methods:
+        print(f"| {m} | {' | '.join(found[m, t] for t in args.tasks)} |")
+    if args.out:
+        known = runs.facts()
+        provenance = {k: known[k] for k in ("gorl", "versions", "git", "device", "python")}
+        args.out.write_text(json.dumps({"command": "python experiments/matrix.py", "facts": provenance, "results": results}, indent=1) + "\n")
+    sys.exit(any(r["exit"] for r in results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Soft actor-critic: off-policy, from a replay buffer. Haarnoja et al., arXiv 1812.05905."""
+
+from typing import Any
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl import trees
+from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
+from gorl.algorithms.replay import Experience, Replay, experience
+from gorl.algorithms.rollout import act, episode_metrics
+from gorl.algorithms.twin_critic import AbstractActionCritic
+from gorl.environments.base import AbstractEnvironment
+from gorl.environments.lanes import EpisodeRules, LaneEnvironment
+from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, structural
+from gorl.networks import trainable
+from gorl.objectives.entropy import AbstractEntropy
+from gorl.objectives.regularizers import AbstractRegularizer
+from gorl.optimizers import Optimizer, as_rate, build
+from gorl.policies.base import AbstractGaussianPolicy
+from gorl.state import Lanes, Spaces, Transition
+
+SIZES = ("num_envs", "unroll_length", "updates_per_step", "batch_size", "min_replay", "replay_capacity")
+
+
+class SACLearner(AbstractLearner):
+    policy: AbstractGaussianPolicy
+    critic: AbstractActionCritic
+    target: Any  # the critic's trained arrays, averaged over updates; its normaliser is the critic's own
+    log_temperature: Float[Array, ""]
+    optimizer: Any  # of (policy, critic, log_temperature)
+
+    def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
+        """The smallest Q(s, .) of the policy's mode."""
+        return jnp.min(self.critic(critic_obs, self.policy.distribution(obs).mean))
+
+
+class SACState(eqx.Module):
+    learner: SACLearner
+    lanes: Lanes
+    replay: Any  # flashbax's state
+
+
+@gin.register(module="gorl")
+class SAC(AbstractAlgorithm):
+    """One iteration: `unroll_length` steps in each of `num_envs` lanes, `updates_per_step` updates after each of them.
+
+    An update draws `batch_size` transitions and takes one step down three losses at once, all at the parameters before it:
+    the critic's, towards r + discount (1 - terminated) (min Q'(s', a') - temperature log pi(a'|s')) with Q' an average of
+    past critics that moves by `target_rate` an update; the policy's, temperature log pi(a|s) - min Q(s, a) plus the
+    regularisers'; and the temperature's, which holds the policy's `entropy` at its target (equations 5, 9 and 18). A
+    truncated transition bootstraps like any other, from the observation before the reset; an invalid one has no weight.
+    An update whose losses or gradients are not finite is skipped and counted.
+
+    Until `min_replay` transitions are stored nothing is updated and the policy itself acts, not a uniform one: an algorithm
+    does not know whether its actions are latents. A new policy is N(0, I), which covers the actions and is just the prior
+    of a decoder; one that was trained before refills the buffer with what it does now.
+
+    The replay buffer holds `replay_capacity` transitions of each seed. It is valid for one decoder only, since the same latent
+    is another action after a swap. `start`, which every ImprovePolicy phase calls, begins with an empty one, so it is refilled.
+
+    `temperature_learning_rate` is the temperature's, `learning_rate` that of both networks. `reward_scale` multiplies rewards for
+    learning only; `max_grad_norm` clips the norm of each of the three gradients (1e999: not at all). The normalisers' statistics
+    take in an iteration's own transitions at its end.
+    """
+
+    policy: Factory = factory()
+    critic: Factory = factory()
+    entropy: AbstractEntropy
+    regularizers: tuple[AbstractRegularizer, ...] = eqx.field(converter=instances(AbstractRegularizer, "SAC.regularizers"))
+    optimizer: Optimizer
+    learning_rate: Any = eqx.field(converter=as_rate)
+    temperature_learning_rate: Any = eqx.field(converter=as_rate)
+    max_grad_norm: Scalar = hyperparameter()
+    discount: Scalar = hyperparameter()
+    reward_scale: Scalar = hyperparameter()
+    target_rate: Scalar = hyperparameter()
+    initial_temperature: Scalar = hyperparameter()
+    num_envs: int = structural()
+    unroll_length: int = structural()
+    updates_per_step: int = structural()
+    batch_size: int = structural()
+    min_replay: int = structural()
+    replay_capacity: int = structural()
+
+    @property
+    def env_steps_per_iteration(self) -> int:
+        return self.num_envs * self.unroll_length
+
+    @property
+    def _replay(self) -> Replay:
+        return Replay(self.replay_capacity, self.min_replay, self.batch_size)
+
+    def check(self, episode_length: int) -> None:
+        del episode_length
+        for name in SIZES:
+            require(getattr(self, name) >= 1, f"SAC.{name} = {getattr(self, name)}: it must be >= 1.")
+        require(bool(0 <= self.discount <= 1), f"SAC.discount = {self.discount}: it must be in [0, 1].")
+        require(bool(0 < self.target_rate <= 1), f"SAC.target_rate = {self.target_rate}: it must be in (0, 1].")
+        require(bool(self.initial_temperature > 0), f"SAC.initial_temperature = {self.initial_temperature}: it must be > 0.")
+        self._replay.check("SAC", self.num_envs)
+
+    def create(self, spaces: Spaces, *, key: PRNGKeyArray) -> SACLearner:
+        policy_key, critic_key = jax.random.split(key)
+        policy = self.policy(spaces.observation, spaces.action, key=policy_key)
+        critic = self.critic(spaces.critic_observation, spaces.action, key=critic_key)
+        what = f"SAC.policy builds {type(policy).__name__}, which is not an AbstractGaussianPolicy."
+        require(isinstance(policy, AbstractGaussianPolicy), f"{what} SAC moves along samples and needs their density: a policy with a `distribution`.")
+        what = f"SAC.critic builds {type(critic).__name__}, which is not an AbstractActionCritic."
+        require(isinstance(critic, AbstractActionCritic), f"{what} A network goes inside one, as its body: @TwinCritic.")
+        log_temperature = jnp.log(jnp.asarray(self.initial_temperature))
+        modules = (policy, critic, log_temperature)
+        params = eqx.filter(modules, trainable(modules))
+        optimizer = tuple(t.init(p) for t, p in zip(self._optimizers(), params))
+        return trees.strong(SACLearner(policy, critic, params[1], log_temperature, optimizer))
+
+    def _optimizers(self) -> tuple:
+        rates = (self.learning_rate, self.learning_rate, self.temperature_learning_rate)
+        return tuple(build(self.optimizer, rate, self.max_grad_norm) for rate in rates)
+
+    def _lanes(self, env: AbstractEnvironment, episodes: EpisodeRules) -> LaneEnvironment:
+        return LaneEnvironment(env, self.num_envs, episodes)
+
+    def start(self, env: AbstractEnvironment, learner: SACLearner, episodes: EpisodeRules, *, key: PRNGKeyArray) -> SACState:
+        """With an empty replay buffer: what was stored under another decoder is no longer true."""
+        return SACState(learner, self._lanes(env, episodes).start(key), self._replay.empty(env))
+
+    def iterate(self, env: AbstractEnvironment, state: SACState, episodes: EpisodeRules, *, key: PRNGKeyArray) -> tuple[SACState, dict[str, Any]]:
+        lane_env = self._lanes(env, episodes)
+
+        def step(state: SACState, key: PRNGKeyArray) -> tuple[SACState, tuple]:
+            act_key, learn_key = jax.random.split(key)
+            lanes, move, after = act(lane_env, state.learner.policy, state.lanes, act_key)
+            replay = self._replay.add(state.replay, experience(move, after))
+            learner, sums = self._learn(state.learner, replay, learn_key)
+            return SACState(learner, lanes, replay), (move, sums)
+
+        state, (rollout, sums) = jax.lax.scan(step, state, jax.random.split(key, self.unroll_length))
+        totals = jax.tree.map(jnp.sum, sums)
+        updates, skipped = totals.pop("updates"), totals.pop("updates_skipped")
+        means = {name: total / (updates - skipped) for name, total in totals.items()}  # NaN if there was none
+        counts = {"updates": updates, "updates_skipped": skipped, "replay_size": self._replay.size(state.replay).astype(jnp.float32)}
+        counts["diverged"] = ((updates > 0) & (skipped == updates)).astype(jnp.float32)
+        return SACState(self._observe(state.learner, rollout), state.lanes, state.replay), {**episode_metrics(rollout), **means, **counts}
+
+    def _learn(self, learner: SACLearner, replay: Any, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Any]]:
+        """The updates after one step, and the sums of their metrics; none until enough is stored."""
+        sample_key, update_key = jax.random.split(key)
+        # Drawn before the loop: the buffer is then no operand of it, and is never copied.
+        batches = self._replay.sample(replay, self.updates_per_step, key=sample_key)
+        keys = jax.random.split(update_key, self.updates_per_step)
+
+        def updates(learner: SACLearner) -> tuple[SACLearner, dict[str, Any]]:
+            learner, metrics = jax.lax.scan(lambda m, x: self._update(m, *x), learner, (batches, keys))
+            return learner, jax.tree.map(jnp.sum, metrics)
+
+        _, shapes = jax.eval_shape(updates, learner)
+        nothing = lambda m: (m, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))  # noqa: E731
+        return jax.lax.cond(self._replay.ready(replay), updates, nothing, learner)
+
+    def _update(self, learner: SACLearner, batch: Experience, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Any]]:
+        modules = (learner.policy, learner.critic, learner.log_temperature)
+        params, rest = eqx.partition(modules, trainable(modules))
+        (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, learner.target, batch, key)
+        steps = [t.update(g, o, p) for t, g, o, p in zip(self._optimizers(), grads, learner.optimizer, params)]
+        new = tuple(eqx.apply_updates(p, u) for p, (u, _) in zip(params, steps))
+        target = jax.tree.map(lambda old, now: (1.0 - self.target_rate) * old + self.target_rate * now, learner.target, new[1])
+        policy, critic, log_temperature = eqx.combine(new, rest)
+        moved = SACLearner(policy, critic, target, log_temperature, tuple(o for _, o in steps))
+        sound = trees.all_finite((metrics, grads))
+        metrics = {name: jnp.where(sound, value, 0.0) for name, value in metrics.items()}
+        count = {"updates": jnp.ones(()), "updates_skipped": 1.0 - sound.astype(jnp.float32)}
+        return trees.choose(sound, moved, learner), {**metrics, **count}
+
+    def _loss(self, params: Any, rest: Any, target: Any, batch: Experience, key: PRNGKeyArray) -> tuple[Float[Array, ""], dict[str, Any]]:
+        """The sum of the three losses. What one of them takes for given is out of the gradient there, so it is the gradient of each."""
+        policy, critic, log_temperature = eqx.combine(params, rest)
+        fixed_policy, fixed_critic, fixed_log_temperature = eqx.combine(jax.lax.stop_gradient(params), rest)
+        temperature = jnp.exp(fixed_log_temperature)
+        average = eqx.combine(target, rest[1])  # target network
+        mean = lambda x: jnp.sum(jnp.where(batch.valid, x, 0.0)) / jnp.maximum(jnp.sum(batch.valid), 1)  # noqa: E731
+        act_key, next_key = jax.random.split(key)
+        keys, next_keys = (jax.random.split(k, batch.reward.shape[0]) for k in (act_key, next_key))
+
+        def sample(policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], key: PRNGKeyArray) -> tuple:
+            distribution = policy.distribution(obs)
+            action = distribution.sample(key=key)
+            return action, self.entropy.log_prob(distribution, action)
+
+        next_action, next_log_prob = jax.vmap(lambda o, k: sample(fixed_policy, o, k))(batch.next_obs, next_keys)
+        next_value = jnp.min(jax.vmap(average)(batch.next_for_critic, next_action), axis=-1) - temperature * next_log_prob
+        returns = self.reward_scale * batch.reward + self.discount * jnp.where(batch.terminated, 0.0, next_value)
+        q = jax.vmap(critic)(batch.for_critic, batch.action)
+        critic_loss = mean(0.5 * jnp.sum((q - returns[:, None]) ** 2, axis=-1))
+
+        action, log_prob = jax.vmap(lambda o, k: sample(policy, o, k))(batch.obs, keys)
+        policy_loss = mean(temperature * log_prob - jnp.min(jax.vmap(fixed_critic)(batch.for_critic, action), axis=-1))
+        entropy = -mean(jax.lax.stop_gradient(log_prob))
+        excess = jnp.where(jnp.any(batch.valid), entropy - self.entropy.target(action.shape[-1]), 0.0)
+        loss = critic_loss + policy_loss + jnp.exp(log_temperature) * excess
+        metrics = {"loss/critic": critic_loss, "loss/policy": policy_loss, "entropy": entropy, "temperature": temperature, "q": mean(jnp.min(q, axis=-1))}
+        for regularizer in self.regularizers:
+            cost = mean(jax.vmap(lambda o, k, r=regularizer: r.cost(policy, o, key=k))(batch.obs, keys))
+            loss = loss + regularizer.coefficient * cost
+            metrics[f"cost/{type(regularizer).__name__}"] = cost
+        return loss, metrics
+
+    def _observe(self, learner: SACLearner, rollout: Transition) -> SACLearner:
+        weight = rollout.valid.astype(jnp.float32).reshape(-1)
+        flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
+        policy = learner.policy.observe(flat(rollout.obs), weight)
+        critic = learner.critic.observe(flat(rollout.for_critic), weight)
+        return SACLearner(policy, critic, learner.target, learner.log_temperature, learner.optimizer)

@@ -1,0 +1,154 @@
+"""Which of the collected episodes a decoder is fitted to, and with what weight each step counts."""
+
+import abc
+import math
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gorl.fields import Scalar, hyperparameter, require, structural
+from gorl.objectives.gae import generalized_advantage
+from gorl.state import Episodes
+
+
+class AbstractSelection(eqx.Module):
+    """A number of episodes that follows from how many there are, and a weight for each of their steps."""
+
+    @abc.abstractmethod
+    def count(self, episodes: int) -> int:
+        """How many of so many episodes are kept."""
+
+    @abc.abstractmethod
+    def choose(self, episodes: Episodes) -> Int[Array, " C"]:
+        """The numbers of the episodes that are kept."""
+
+    @abc.abstractmethod
+    def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
+        """The weight of every step, 0 where it is not valid. The mean over valid steps is near 1."""
+
+
+def returns(episodes: Episodes) -> Float[Array, " E"]:
+    """Sums of rewards."""
+    return jnp.sum(jnp.where(episodes.valid, episodes.reward, 0.0), axis=1)
+
+
+def _everything(episodes: Episodes) -> Int[Array, " E"]:
+    return jnp.arange(episodes.valid.shape[0], dtype=jnp.int32)
+
+
+def _valid(episodes: Episodes) -> Float[Array, "E L"]:
+    return episodes.valid.astype(jnp.float32)
+
+
+def _exponential(score: Float[Array, "E L"], episodes: Episodes, temperature: Scalar, limit: Scalar) -> Float[Array, "E L"]:
+    """min(exp(standardised score / temperature), limit), then scaled to a mean of 1 over the valid steps."""
+    valid = _valid(episodes)
+    mean = lambda x: jnp.sum(valid * x) / jnp.maximum(jnp.sum(valid), 1.0)  # noqa: E731
+    centred = jnp.where(episodes.valid, score - mean(score), 0.0)
+    deviation = jnp.sqrt(mean(centred**2))
+    standard = centred / jnp.where(deviation > 0, deviation, 1.0)
+    weight = valid * jnp.minimum(jnp.exp(standard / temperature), limit)
+    return weight / jnp.where(mean(weight) > 0, mean(weight), 1.0)
+
+
+@gin.register(module="gorl")
+class AllEpisodes(AbstractSelection):
+    """Every episode, every step with weight 1 (GoRL)."""
+
+    def count(self, episodes: int) -> int:
+        return episodes
+
+    def choose(self, episodes: Episodes) -> Int[Array, " C"]:
+        return _everything(episodes)
+
+    def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
+        return _valid(episodes)
+
+
+@gin.register(module="gorl")
+class TopEpisodes(AbstractSelection):
+    """The `fraction` of the episodes with the highest returns (rounded up), every step with weight 1."""
+
+    fraction: float = structural()
+
+    def __check_init__(self):
+        require(0 < self.fraction <= 1, f"TopEpisodes.fraction = {self.fraction}: it must be in (0, 1].")
+
+    def count(self, episodes: int) -> int:
+        return math.ceil(self.fraction * episodes)
+
+    def choose(self, episodes: Episodes) -> Int[Array, " C"]:
+        order = jnp.argsort(-returns(episodes), stable=True)
+        return order[: self.count(order.shape[0])].astype(jnp.int32)
+
+    def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
+        return _valid(episodes)
+
+
+@gin.register(module="gorl")
+class ReturnWeighted(AbstractSelection):
+    """Every episode, all its steps with the weight exp(standardised return / `temperature`), at most `max_weight` before the
+    weights are scaled to a mean of 1. Peters and Schaal (2007), reward-weighted regression."""
+
+    temperature: Scalar = hyperparameter()
+    max_weight: Scalar = hyperparameter()
+
+    def __check_init__(self):
+        _check_weights(self)
+
+    def count(self, episodes: int) -> int:
+        return episodes
+
+    def choose(self, episodes: Episodes) -> Int[Array, " C"]:
+        return _everything(episodes)
+
+    def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
+        score = jnp.broadcast_to(returns(episodes)[:, None], episodes.valid.shape)
+        return _exponential(score, episodes, self.temperature, self.max_weight)
+
+
+@gin.register(module="gorl")
+class AdvantageWeighted(AbstractSelection):
+    """Every episode, each step with the weight exp(standardised advantage / `temperature`), at most `max_weight` before the
+    weights are scaled to a mean of 1. Peng et al., arXiv 1910.00177.
+
+    The advantage is GAE's from the values of the learner that collected; `discount` and `reward_scale` are the learner's.
+    An episode that reached its time limit bootstraps from the value of its last state.
+    """
+
+    temperature: Scalar = hyperparameter()
+    max_weight: Scalar = hyperparameter()
+    discount: Scalar = hyperparameter()
+    gae_lambda: Scalar = hyperparameter()
+    reward_scale: Scalar = hyperparameter()
+
+    def __check_init__(self):
+        _check_weights(self)
+
+    def count(self, episodes: int) -> int:
+        return episodes
+
+    def choose(self, episodes: Episodes) -> Int[Array, " C"]:
+        return _everything(episodes)
+
+    def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
+        return _exponential(self.advantages(episodes), episodes, self.temperature, self.max_weight)
+
+    def advantages(self, episodes: Episodes) -> Float[Array, "E L"]:
+        value, valid = episodes.value, episodes.valid
+        next_value = jnp.concatenate([value[:, 1:], value[:, -1:]], axis=1)
+        next_valid = jnp.concatenate([valid[:, 1:], valid[:, -1:]], axis=1)
+        terminated = valid & ~next_valid  # a step before the time limit that has no successor
+        at_limit = jnp.zeros_like(valid).at[:, -1].set(True)
+        constants = {"discount": jnp.asarray(self.discount), "gae_lambda": jnp.asarray(self.gae_lambda)}
+        estimate = lambda *row: generalized_advantage(*row, **constants)[0]  # noqa: E731
+        return jax.vmap(estimate)(episodes.reward * self.reward_scale, value, next_value, terminated, at_limit, valid)
+
+
+def _check_weights(selection: ReturnWeighted | AdvantageWeighted) -> None:
+    for name in ("temperature", "max_weight"):
+        value = getattr(selection, name)
+        require(bool(value > 0), f"{type(selection).__name__}.{name} = {value}: it must be > 0.")

@@ -1,0 +1,120 @@
+"""The denoising policy of DPPO: every step of its sampler is a step of a Markov decision process, with a likelihood."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.fields import require, structural
+from gorl.networks import AbstractNormalizer, FourierTime
+from gorl.policies.base import AbstractPolicy
+from gorl.policies.distributions import DiagonalGaussian
+
+
+class DenoisingExtras(eqx.Module):
+    """The trained part of a chain, and the log-likelihood of each of its steps under the policy that acted."""
+
+    chain: Float[Array, "*batch states D_z"]  # F + 1 states; the last one is the action
+    log_likelihood: Float[Array, "*batch F"]
+
+
+@gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
+class DenoisingPolicy(AbstractPolicy):
+    """x' = x + (t_next - t) v(s, x, t) + sigma n, n ~ N(0, I), on `steps` uniform steps from t = 1 (noise) to t = 0 (action).
+
+    Each step has the likelihood N(x + (t_next - t) v, sigma² I), and its own log-ratio (summed over action dimensions); all
+    share the advantage of the environment's step. Only the last `final_steps` steps are trained (`steps`: all of them): the
+    others have no ratio and no gradient of their own. The mode is the chain without any noise, from x = 0.
+    Source: DPPO, Ren et al., arXiv 2409.00588, on a flow instead of a diffusion. The network sees [normalised observation, x,
+    time embedding]; its output times `velocity_scale` is v.
+    """
+
+    body: eqx.Module
+    normalizer: AbstractNormalizer
+    time_embedding: FourierTime
+    velocity_scale: float = structural()
+    sigma: float = structural()
+    steps: int = structural()
+    final_steps: int = structural()
+    action_size: int = structural()
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        *,
+        body: Callable,
+        normalizer: Callable,
+        time_embedding: FourierTime,
+        velocity_scale: float,
+        sigma: float,
+        steps: int,
+        final_steps: int,
+        key: PRNGKeyArray,
+    ):
+        require(velocity_scale > 0, f"DenoisingPolicy.velocity_scale = {velocity_scale}: it must be > 0.")
+        require(sigma > 0, f"DenoisingPolicy.sigma = {sigma}: it must be > 0, or a step has no likelihood.")
+        require(
+            1 <= final_steps <= steps,
+            f"DenoisingPolicy.final_steps = {final_steps}: it must be in [1, steps], where DenoisingPolicy.steps = {steps}.",
+        )
+        self.body = body(obs_size + action_size + time_embedding.size, action_size, key=key)
+        self.normalizer = normalizer(obs_size)
+        self.time_embedding = time_embedding
+        self.velocity_scale, self.sigma = float(velocity_scale), float(sigma)
+        self.steps, self.final_steps, self.action_size = steps, final_steps, action_size
+
+    def velocity(self, obs: Float[Array, " D_o"], x: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, " D_z"]:
+        return self.velocity_scale * self.body(jnp.concatenate([self.normalizer(obs), x, self.time_embedding(t)]))
+
+    def _times(self) -> Float[Array, " N"]:
+        """Where each step begins: 1, ..., 1 / steps."""
+        return 1.0 - jnp.arange(self.steps, dtype=jnp.float32) / self.steps
+
+    def mean(self, obs: Float[Array, " D_o"], x: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, " D_z"]:
+        """Where a step from x leads on average: t_next - t = -1 / steps."""
+        return x - self.velocity(obs, x, t) / self.steps
+
+    def _chain(self, obs: Float[Array, " D_o"], start: Float[Array, " D_z"], noise: Float[Array, "N D_z"]) -> Float[Array, "states D_z"]:
+        """All states, from the start to the action, for given standard normal noise."""
+
+        def step(x: Float[Array, " D_z"], drawn: tuple) -> tuple[Float[Array, " D_z"], Float[Array, " D_z"]]:
+            t, n = drawn
+            x = self.mean(obs, x, t) + self.sigma * n
+            return x, x
+
+        _, states = jax.lax.scan(step, start, (self._times(), noise))
+        return jnp.concatenate([start[None], states])
+
+    def log_likelihood(self, obs: Float[Array, " D_o"], chain: Float[Array, "states D_z"]) -> Float[Array, " F"]:
+        """Of each of the last F steps.
+
+        Acting and learning both compute it here, from the states as they were stored: taken from the noise instead, it
+        would differ by the rounding of x', which sigma magnifies, and the ratio before an update would not be 1.
+        """
+
+        def likelihood(x: Float[Array, " D_z"], following: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, ""]:
+            return DiagonalGaussian(self.mean(obs, x, t), jnp.full((self.action_size,), self.sigma)).log_prob(following)
+
+        return jax.vmap(likelihood)(chain[:-1], chain[1:], self._times()[-self.final_steps :])
+
+    def sample(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], DenoisingExtras]:
+        start_key, step_key = jax.random.split(key)
+        start = jax.random.normal(start_key, (self.action_size,))
+        chain = self._chain(obs, start, jax.random.normal(step_key, (self.steps, self.action_size)))
+        trained = chain[-self.final_steps - 1 :]
+        return chain[-1], DenoisingExtras(trained, self.log_likelihood(obs, trained))
+
+    def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
+        del key
+        return self._chain(obs, jnp.zeros((self.action_size,)), jnp.zeros((self.steps, self.action_size)))[-1]
+
+    def log_ratio(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: DenoisingExtras, *, key: PRNGKeyArray
+    ) -> Float[Array, " F"]:
+        """One for each trained step; their sum is the log-ratio of the chain."""
+        del action, key  # the chain ends with it
+        return self.log_likelihood(obs, extras.chain) - extras.log_likelihood
