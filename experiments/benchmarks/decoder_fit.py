@@ -1,6 +1,7 @@
 """How well each decoder learns a law of actions: the shipped fit (parts/small.gin, one latent per sample) on data of a known law.
 
     python experiments/benchmarks/decoder_fit.py --out experiments/results/decoder_fit.json
+    python experiments/benchmarks/decoder_fit.py --mean-flow --out experiments/results/mean_flow_fit.json
 
 Every decoder has the same network, data, updates and latents, and is measured on a deterministic grid of quantiles of N(0, 1): errors of
 the mean, the std (relative), the mass of u > 0, and the Wasserstein-1 distance. Writes JSON, prints a Markdown table.
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from provenance import provenance
 
-from gorl import config, trees
+from gorl import config, seeds, trees
 from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
 from gorl.decoders import IdentityDecoder
 from gorl.environments.task import Task
@@ -54,7 +55,7 @@ MEAN_FLOW = {
     "4 frequencies": ["FourierTime.frequencies = 4"],
 }
 EPISODES, LENGTH, LATENTS = 256, 500, 2001
-TASK = Task(RewardFromAction(), LENGTH, 3.0)
+TASK = Task(RewardFromAction(), LENGTH, staggered_starts=True, fresh_resets=True, action_bound=3.0)
 
 
 def dataset(law: Mixture, seed: int) -> Dataset:
@@ -64,7 +65,8 @@ def dataset(law: Mixture, seed: int) -> Dataset:
     action = np.array(law.means)[component] + law.std * rng.standard_normal((EPISODES, LENGTH))
     as_float = lambda x: jnp.asarray(x, jnp.float32)[..., None]
     obs = as_float(rng.standard_normal((EPISODES, LENGTH)))
-    return Dataset(Episodes(obs, as_float(action), jnp.zeros((EPISODES, LENGTH)), jnp.ones((EPISODES, LENGTH), bool)))
+    zeros = jnp.zeros((EPISODES, LENGTH))
+    return Dataset(Episodes(obs, as_float(action), zeros, zeros, jnp.ones((EPISODES, LENGTH), bool)))
 
 
 def declared(file: str, bindings: list[str], epochs: int) -> FitDecoder:
@@ -73,11 +75,12 @@ def declared(file: str, bindings: list[str], epochs: int) -> FitDecoder:
 
 
 def fit(phase: FitDecoder, data: Dataset, seed: int) -> Any:
-    context = PhaseContext(TASK, seed=seed, stage=1, phase=1)
-    state = phase.start(context, RunState(IdentityDecoder(1, 1, key=jax.random.key(0)), dataset=data))
+    one = PhaseContext(TASK, seed=seed, stage=1, phase=1)
+    together = PhaseContext(TASK, seed=np.array([seed], np.int32), stage=1, phase=1)  # units run for an axis of seeds
+    state = seeds.expand(phase.start(one, RunState(IdentityDecoder(1, 1, key=jax.random.key(0)), dataset=data)))
     for index, unit in enumerate(phase.units(TASK)):
-        state, _ = unit.run(context, trees.own(state), index)
-    return phase.finish(context, state).decoder
+        state, _ = unit.run(together, trees.own(state), index)
+    return phase.finish(one, seeds.one(state)).decoder
 
 
 def measure(phase: FitDecoder, law: Mixture, seed: int) -> dict[str, Any]:

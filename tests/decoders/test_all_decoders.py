@@ -35,9 +35,9 @@ DECODERS = {
 }
 
 
-@pytest.fixture(params=DECODERS, ids=lambda d: d.__name__)
-def decoder(request, getkey):
-    return request.param(OBS_SIZE, ACTION_SIZE, key=getkey(), **DECODERS[request.param][0])
+@pytest.fixture(scope="module", params=DECODERS, ids=lambda d: d.__name__)
+def decoder(request):
+    return request.param(OBS_SIZE, ACTION_SIZE, key=jax.random.key(1), **DECODERS[request.param][0])
 
 
 def batch(key):
