@@ -2,8 +2,8 @@
 
     python experiments/summarize.py RUN [RUN ...] --out experiments/results/NAME.json [--names NAME ...]
 
-A run of several seeds stands for each of them. Each contributes its command, seed, environment steps, seconds, final returns and evaluation curve; what the runs share (versions,
-device, commit) is stated once, and named where they differ. Prints a Markdown table of means over seeds.
+A run of several seeds stands for each of them. Each contributes its command, seed, environment steps, seconds, final returns and evaluation
+curve; what the runs share (versions, device, commit) is stated once, and named where they differ. Prints a Markdown table of means over seeds.
 """
 
 import argparse
