@@ -15,15 +15,15 @@ from gorl.state import Episodes
 
 
 class AbstractSelection(eqx.Module):
-    """A number of episodes that follows from how many there are, and a weight for each of their steps."""
+    """Which episodes are kept (all of them, unless a selection says otherwise), and a weight for each of their steps."""
 
-    @abc.abstractmethod
     def count(self, episodes: int) -> int:
         """How many of so many episodes are kept."""
+        return episodes
 
-    @abc.abstractmethod
     def choose(self, episodes: Episodes) -> Int[Array, " C"]:
         """The numbers of the episodes that are kept."""
+        return jnp.arange(episodes.valid.shape[0], dtype=jnp.int32)
 
     @abc.abstractmethod
     def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
@@ -33,10 +33,6 @@ class AbstractSelection(eqx.Module):
 def returns(episodes: Episodes) -> Float[Array, " E"]:
     """Sums of rewards."""
     return jnp.sum(jnp.where(episodes.valid, episodes.reward, 0.0), axis=1)
-
-
-def _everything(episodes: Episodes) -> Int[Array, " E"]:
-    return jnp.arange(episodes.valid.shape[0], dtype=jnp.int32)
 
 
 def _valid(episodes: Episodes) -> Float[Array, "E L"]:
@@ -57,12 +53,6 @@ def _exponential(score: Float[Array, "E L"], episodes: Episodes, temperature: Sc
 @gin.register(module="gorl")
 class AllEpisodes(AbstractSelection):
     """Every episode, every step with weight 1 (GoRL)."""
-
-    def count(self, episodes: int) -> int:
-        return episodes
-
-    def choose(self, episodes: Episodes) -> Int[Array, " C"]:
-        return _everything(episodes)
 
     def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
         return _valid(episodes)
@@ -99,12 +89,6 @@ class ReturnWeighted(AbstractSelection):
     def __check_init__(self):
         _check_weights(self)
 
-    def count(self, episodes: int) -> int:
-        return episodes
-
-    def choose(self, episodes: Episodes) -> Int[Array, " C"]:
-        return _everything(episodes)
-
     def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
         score = jnp.broadcast_to(returns(episodes)[:, None], episodes.valid.shape)
         return _exponential(score, episodes, self.temperature, self.max_weight)
@@ -127,12 +111,6 @@ class AdvantageWeighted(AbstractSelection):
 
     def __check_init__(self):
         _check_weights(self)
-
-    def count(self, episodes: int) -> int:
-        return episodes
-
-    def choose(self, episodes: Episodes) -> Int[Array, " C"]:
-        return _everything(episodes)
 
     def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
         return _exponential(self.advantages(episodes), episodes, self.temperature, self.max_weight)
