@@ -43,8 +43,11 @@ class CheckpointStore:
         stored = {f"{i:05d}": np.asarray(np.asarray(_plain(x))[row]) for i, x in enumerate(arrays)}
         meta = {**meta, "leaves": paths, "datasets": [self._commit(d, row) for d in datasets]}
         args = self._ocp.args
-        if number in self._manager.all_steps():  # one that could not be read: it is being made again
-            self._manager.delete(number)
+        # What is not older was passed over when the run went on (torn, or not there for every seed). It is being made again, and
+        # Orbax would not save a number below its newest, without a word.
+        for later in self._manager.all_steps():
+            if later >= number:
+                self._manager.delete(later)
         self._manager.save(number, args=args.Composite(state=args.StandardSave(stored), meta=args.JsonSave(meta)))
         self._manager.wait_until_finished()
         self._prune()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gorl import config, runs, seeds
+from gorl.checkpoint import CheckpointStore
 from gorl.errors import RunError
 from gorl.phases import AbstractPhase, Unit
 from gorl.state import RunState
@@ -125,6 +126,18 @@ def test_a_checkpoint_that_only_some_seeds_have_is_passed_over(together, tmp_pat
     newest.rmdir()
     train(folder, resume=True)
     assert lines(folder / "seed4") == lines(together / "seed4")
+
+
+def test_a_checkpoint_replaces_those_that_were_passed_over(tmp_path):
+    """A run that went back, since a newer one could not be read, saves under a lower number."""
+    (tmp_path / "run").mkdir()
+    store = CheckpointStore(tmp_path / "run")
+    for number, value in ((4, 1.0), (9, 2.0), (7, 3.0)):
+        store.save(number, {"x": jnp.full((2, 1), value)}, {}, row=0)
+    assert store.newest() == [7, 4]
+    template = {"x": jax.ShapeDtypeStruct((1,), jnp.float32)}
+    assert [float(store.restore(n, template)["x"][0]) for n in (7, 4)] == [3.0, 1.0]
+    store.close()
 
 
 class Poisoned(AbstractPhase):
