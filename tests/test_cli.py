@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -58,6 +59,10 @@ def test_several_seeds_are_runs_of_their_own(tmp_path, cache):
         hashes = [json.loads((tmp_path / "both" / name / "aim.json").read_text())["hash"] for name in ("seed7", "seed8")]
         seeds = {run.hash: run["hparams"]["seed"] for run in aim.Repo(str(tmp_path)).iter_runs()}
         assert seeds == dict(zip(hashes, (7, 8)))
+    shutil.rmtree(tmp_path / "both" / "seed8" / "checkpoints")  # as of a seed that never came to a policy
+    output = gorl("evaluate", "both", "--episodes", "2", cwd=tmp_path, cache=cache)
+    assert "seed8 has no checkpoint yet" in output
+    assert [line.split("│")[1].strip() for line in output.splitlines() if "│" in line and "best" in line] == ["7", "all"]
 
 
 def test_saved_configurations_run_again_to_the_same_end(tmp_path, cache):

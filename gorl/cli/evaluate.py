@@ -23,6 +23,7 @@ def command(
     from rich.table import Table
 
     from gorl import compilation, runs
+    from gorl.errors import RunError
     from gorl.evaluator import Evaluator
 
     compilation.use_persistent_cache()
@@ -31,14 +32,24 @@ def command(
     typer.echo(f"{run}: {episodes} fresh episodes, rule {rule}")
     table = Table("seed", "policy", "return", "std", "min", "max")
     means: dict[str, list[float]] = {}
+    loadable = []
     for member in folder.members:
-        for name, m in _evaluated(member.path, evaluator, jax.random.key(seed)):
-            table.add_row(str(member.facts()["seed"]), name, *(f"{m[k]:.1f}" for k in ("return", "return_std", "return_min", "return_max")))
-            means.setdefault(name, []).append(m["return"])
+        try:
+            for name, m in _evaluated(member.path, evaluator, jax.random.key(seed)):
+                table.add_row(str(member.facts()["seed"]), name, *(f"{m[k]:.1f}" for k in ("return", "return_std", "return_min", "return_max")))
+                means.setdefault(name, []).append(m["return"])
+        except RunError as err:  # say of a seed that diverged before it had a policy: the others are shown
+            if len(folder.members) == 1:
+                raise
+            typer.echo(str(err), err=True)
+        else:
+            loadable.append(member.path)
+    if not loadable:
+        raise RunError(f"no seed of {run} has a policy to evaluate.")
     for name, values in means.items() if len(folder.members) > 1 else ():
         table.add_row("all", name, *(f"{f(values):.1f}" for f in (np.mean, np.std, min, max)))
     Console().print(table)
-    typer.echo(f"in Python: gorl.load({str(folder.members[0].path)!r}).act(obs, key=jax.random.key(0))")
+    typer.echo(f"in Python: gorl.load({str(loadable[0])!r}).act(obs, key=jax.random.key(0))")
 
 
 def _evaluated(path: pathlib.Path, evaluator: Any, key: Any) -> Iterator[tuple[str, dict[str, float]]]:
