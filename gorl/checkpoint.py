@@ -12,11 +12,10 @@ import os
 import pathlib
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from gorl import arrays
 from gorl.errors import RunError
 from gorl.state import Dataset
 
@@ -39,8 +38,8 @@ class CheckpointStore:
     def save(self, number: int, state: Any, meta: dict[str, Any], *, row: int) -> None:
         """Commits the part of seed `row` of a state [S, ...] and `meta` as checkpoint `number`; older ones than the newest two go."""
         state, datasets = self._split(state)
-        arrays, paths = _leaves(state, axes=1)
-        stored = {f"{i:05d}": np.asarray(np.asarray(_plain(x))[row]) for i, x in enumerate(arrays)}
+        found, paths = arrays.leaves(state, axes=1)
+        stored = {f"{i:05d}": np.asarray(np.asarray(arrays.plain(x))[row]) for i, x in enumerate(found)}
         meta = {**meta, "leaves": paths, "datasets": [self._commit(d, row) for d in datasets]}
         args = self._ocp.args
         # What is not older was passed over when the run went on (torn, or not there for every seed). It is being made again, and
@@ -63,18 +62,16 @@ class CheckpointStore:
         """The state (of one seed) of checkpoint `number`, in the structure of `template` (a tree of ShapeDtypeStruct)."""
         meta = self.meta(number)
         outer, datasets = self._split(template)
-        leaves, paths = _leaves(outer)
-        _compare(paths, meta["leaves"], f"checkpoint {number}")
+        leaves, paths = arrays.leaves(outer)
+        arrays.compare(paths, meta["leaves"], f"checkpoint {number}")
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = {}
         for i, leaf in enumerate(leaves):
-            data = jax.eval_shape(_plain, leaf)
+            data = jax.eval_shape(arrays.plain, leaf)
             wanted[f"{i:05d}"] = jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=device)
         args = self._ocp.args
         stored = self._manager.restore(number, args=args.Composite(state=args.StandardRestore(wanted)))["state"]
-        values = iter([_typed(stored[f"{i:05d}"], leaf) for i, leaf in enumerate(leaves)])
-        fill = lambda x: (next(values) if 0 not in x.shape else jnp.zeros(x.shape, x.dtype)) if _is_leaf(x) else x  # noqa: E731
-        state = jax.tree.map(fill, outer)
+        state = arrays.refill(outer, (stored[f"{i:05d}"] for i in range(len(leaves))))
         parts = iter([self._fetch(h, d) for h, d in zip(meta["datasets"], datasets, strict=True)])
         return jax.tree.map(lambda x: next(parts) if isinstance(x, _Slot) else x, state, is_leaf=lambda x: isinstance(x, _Slot))
 
@@ -120,8 +117,8 @@ class CheckpointStore:
         if not path.exists():
             raise RunError(f"{path} is missing: the checkpoint needs this dataset.")
         with np.load(path, allow_pickle=False) as file:
-            arrays = [file[f"arr_{i}"] for i in range(len(file.files))]
-        return jax.tree.unflatten(jax.tree.structure(template), arrays)
+            values = [file[f"arr_{i}"] for i in range(len(file.files))]
+        return jax.tree.unflatten(jax.tree.structure(template), values)
 
     def _prune(self) -> None:
         """Deletes datasets that no kept checkpoint refers to."""
@@ -134,39 +131,6 @@ class CheckpointStore:
 
 class _Slot:
     """Where a dataset was taken out of a state."""
-
-
-def _is_leaf(x: Any) -> bool:
-    return eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)
-
-
-def _leaves(state: Any, *, axes: int = 0) -> tuple[list[Any], list[list]]:
-    """The non-empty array leaves, and [path, shape, dtype] of each, without its leading `axes`."""
-    pairs = [(k, x) for k, x in jax.tree_util.tree_leaves_with_path(state) if _is_leaf(x) and 0 not in x.shape]
-    return [x for _, x in pairs], [[jax.tree_util.keystr(k), list(x.shape[axes:]), str(x.dtype)] for k, x in pairs]
-
-
-def _compare(expected: list[list], found: list[list], where: str) -> None:
-    for ours, theirs in zip(expected, found):
-        if list(ours) != list(theirs):
-            raise RunError(
-                f"{where} does not fit this configuration: at {theirs[0]} it has {theirs[2]}{theirs[1]}, the configuration"
-                f" makes {ours[0]} {ours[2]}{ours[1]}. Was the run's config.gin edited?"
-            )
-    if len(expected) != len(found):
-        raise RunError(f"{where} has {len(found)} arrays, but the configuration makes {len(expected)}.")
-
-
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _plain(x: Any) -> Any:
-    return jax.random.key_data(x) if _is_key(x) else x
-
-
-def _typed(x: Any, template: Any) -> Any:
-    return jax.random.wrap_key_data(x) if _is_key(template) else x
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -141,6 +141,12 @@ def facts(**more: Any) -> dict[str, Any]:
     }
 
 
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two `facts`, as far as results depend on it."""
+    changed = [f"{k} {then['versions'].get(k)} -> {v}" for k, v in now["versions"].items() if then["versions"].get(k) != v]
+    return changed + [f"{k} {then[k]} -> {now[k]}" for k in ("gorl", "device", "xla_flags") if then[k] != now[k]]
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -199,7 +205,7 @@ class TrainedPolicy:
 def restore(path: Any) -> tuple[Any, Any]:
     """(experiment, RunState) of a seed's folder, from its newest sound checkpoint; a phase under way is finished as it stands."""
     from gorl import config, seeds
-    from gorl.trainer import restore_newest
+    from gorl.member import restore_newest
 
     folder = RunFolder.open(pathlib.Path(path))
     if (members := folder.facts().get("members")) is not None:

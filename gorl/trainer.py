@@ -1,136 +1,73 @@
 """The generic trainer: runs the declared phases unit by unit, checkpoints between units, and can go on from any of them."""
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from gorl import seeds, trees
-from gorl.checkpoint import CheckpointStore
 from gorl.errors import RunError
 from gorl.experiment import Experiment, Step
+from gorl.member import Member, Position, StageEnd, first_readable, is_frozen, restore
 from gorl.phases.base import Unit
-from gorl.runs import RunFolder
+from gorl.reuse.results import PhaseResult, Reuse
 from gorl.tracking.base import Entry
-from gorl.tracking.record import Record
 
-DIVERGED = "diverged"
-"""The metric by which a unit says (1.0) that it could make no sound update of a seed."""
-
-_UNREADABLE = (RunError, ValueError, OSError, KeyError, TypeError)
+_WAIT = 0.5  # seconds between two looks at whether another run has finished a phase
+_WAITING = Unit("wait for the run that computes this phase", lambda context, state, index: (state, {}))
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class Position:
-    """Where a run stands: the next unit of the phase `index`, or, where not `started`, before that phase."""
-
-    index: int = 0
-    started: bool = False
-    unit: int = 0  # within the phase
-    total_units: int = 0
-    env_steps: int = 0
-    eval_steps: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
 class Interrupted(Exception):
-    """A signal arrived; the state is saved."""
+    """A signal (its number) arrived; the state is saved."""
 
-    signal: int
+    def __init__(self, signal: int):
+        super().__init__(signal)
+        self.signal = signal
 
 
 class Diverged(Exception):
     """Every seed was given up; their states are saved."""
 
 
-class Member:
-    """One seed's part of a run: its folder, and who is told of its metrics (`observers`, after they are in the record)."""
-
-    def __init__(self, seed: int, folder: RunFolder, observers: Sequence[Callable[[Entry], None]] = ()):
-        self.seed = seed
-        self.folder = folder
-        self.observers = tuple(observers)
-        self.failures = 0  # units in a row without a sound update
-        self.frozen = False  # given up, and saved for the last time
-
-    def open(self) -> None:
-        self.store = CheckpointStore(self.folder.path)
-        self.record = Record(self.folder.record_path)
-
-    def close(self) -> None:
-        self.record.close()
-        self.store.close()
-
-    def log(self, entry: Entry) -> None:
-        if DIVERGED in entry.metrics:
-            self.failures = self.failures + 1 if entry.metrics[DIVERGED] > 0 else 0
-        self.record.log(entry)
-        self.record.flush()
-        for observer in self.observers:
-            observer(entry)
-
-
-def restore_newest(experiment: Experiment, store: CheckpointStore) -> tuple[Position, Any, dict[str, Any]] | None:
-    """(position, state of one seed, meta) of the newest checkpoint that can be read, or None. Ones that cannot are named."""
-    return _first_readable(store.newest(), lambda number: restore(experiment, store, number))
-
-
-def restore(experiment: Experiment, store: CheckpointStore, number: int) -> tuple[Position, Any, dict[str, Any]]:
-    meta = store.meta(number)
-    position = Position(**meta["position"])
-    return position, store.restore(number, experiment.template(position.index, position.started)), meta
-
-
-def _first_readable(numbers: Sequence[int], read: Callable[[int], Any]) -> Any:
-    failures = []
-    for number in numbers:
-        try:
-            return read(number)
-        except _UNREADABLE as err:
-            failures.append(f"checkpoint {number}: {err}")
-            _log.warning("checkpoint %s cannot be read and is skipped: %s", number, err)
-    if failures:
-        raise RunError("no checkpoint of this run can be read:\n  " + "\n  ".join(failures))
-    return None
-
-
-def _is_frozen(store: CheckpointStore) -> bool:
-    """As the newest checkpoint that can be read says."""
-    for number in store.newest():
-        try:
-            return store.meta(number)["frozen"]
-        except _UNREADABLE:
-            continue
-    return False
-
-
 class Trainer:
     """Executes an experiment, all its seeds at once, in the folders of its members (one for each seed, in order).
 
     `observers` are called with every unit's entry, the mean over the members. A member that goes `divergence_limit` units
-    in a row without a sound update is saved, marked and no longer written; the others go on.
+    in a row without a sound update is saved, marked and no longer written; the others go on. `reuse`: where the results of
+    phases are taken from and left. `stages`: how many of them to run (None: all).
     """
 
     def __init__(
-        self, experiment: Experiment, members: Sequence[Member], progress: Callable[..., None], observers: Sequence[Callable[[Entry], None]] = ()
+        self,
+        experiment: Experiment,
+        members: Sequence[Member],
+        progress: Callable[..., None],
+        observers: Sequence[Callable[[Entry], None]] = (),
+        *,
+        reuse: Reuse | None = None,
+        stages: int | None = None,
     ):
         self._experiment = experiment
         self._members = members
         self._seeds = np.asarray([m.seed for m in members], np.int32)
         self._observers = observers
         self._progress = progress
+        self._reuse = reuse
+        self._steps = [s for s in experiment.steps() if stages is None or s.stage < stages]
         self._pending: collections.deque[tuple[Entry, dict[str, Any]]] = collections.deque()
         self._signal: int | None = None
         self._began = time.monotonic()
         self._elapsed_before = 0.0
         self._saved_at = time.monotonic()
+        self._entries: list[list[Entry]] = [[] for _ in members]  # of the phase under way
 
     def run(self) -> None:
         """To the end, or raises Interrupted after a signal, or Diverged, with the state saved."""
@@ -154,17 +91,27 @@ class Trainer:
 
     def _run(self) -> None:
         position, state = self._restore()
-        steps = list(self._experiment.steps())
-        while position.index < len(steps):
-            step = steps[position.index]
-            if not position.started:
-                state = trees.own(self._each(step, step.declaration.start, state))
-                position = dataclasses.replace(position, started=True, unit=0)
-            position, state = self._phase(step, position, state)
-            state = self._each(step, step.declaration.finish, state)
-            position = dataclasses.replace(position, index=position.index + 1, started=False, unit=0)
+        while position.index < len(self._steps):
+            with self._claim(position, state) as mine:
+                found = None if position.started else self._take(position)
+                position, state = found or self._compute(position, state, store=mine)
             self._save(position, state)
+            self._stage_ended(position, state)
             self._leave_if_told(saved=True)
+
+    def _compute(self, position: Position, state: Any, *, store: bool) -> tuple[Position, Any]:
+        """The rest of a phase, and what it hands on."""
+        step, began, sound = self._steps[position.index], (position, self.elapsed), not position.started and self._all_sound()
+        if not position.started:
+            state = trees.own(self._each(step, step.declaration.start, state))
+            position = dataclasses.replace(position, started=True, unit=0)
+            self._entries = [[] for _ in self._members]
+        position, state = self._phase(step, position, state)
+        state = self._each(step, step.declaration.finish, state)
+        position = dataclasses.replace(position, index=position.index + 1, started=False, unit=0)
+        if store and sound and self._all_sound():
+            self._leave(*began, position, state)
+        return position, state
 
     def _restore(self) -> tuple[Position, Any]:
         if not all(m.store.newest() for m in self._members):  # of the first checkpoint, not all were written
@@ -172,14 +119,14 @@ class Trainer:
                 member.record.rewind(0)
             return Position(), seeds.each(lambda seed: self._experiment.initial_state(seed), self._seeds)
         for member in self._members:
-            member.frozen = _is_frozen(member.store)
+            member.frozen = is_frozen(member.store)
         live = [m for m in self._members if not m.frozen]
         if not live:
             raise Diverged
         common = set.intersection(*(set(m.store.newest()) for m in live))
         if not common:
             raise RunError("the seeds of this run stand at different checkpoints: resume each in its own folder.")
-        position, states, metas = _first_readable(sorted(common, reverse=True), lambda number: self._read(live, number))
+        position, states, metas = first_readable(sorted(common, reverse=True), lambda number: self._read(live, number))
         for member, meta in zip(live, metas):
             member.record.rewind(meta["record_bytes"])
             member.failures = meta["failures"]
@@ -216,6 +163,69 @@ class Trainer:
         self._drain()
         return position, state
 
+    @contextlib.contextmanager
+    def _claim(self, position: Position, state: Any) -> Iterator[bool]:
+        """Whether the phase's result is this run's to store. Waits while another run computes the same, unless this one has begun it."""
+        if self._reuse is None:
+            yield False
+            return
+        step = self._steps[position.index]
+        with self._reuse.claim(position.index) as claim:
+            while not claim.try_acquire() and not position.started:
+                self._progress(step=step, unit=_WAITING, index=0, units=1, env_steps=position.env_steps)
+                self._leave_if_told(position, state)
+                time.sleep(_WAIT)
+                self._began += _WAIT  # it is no training
+            yield claim.held
+
+    def _take(self, position: Position) -> tuple[Position, Any] | None:
+        """The stored results of the phases from here on, to the end of the stage at most; None where there is none."""
+        if self._reuse is None or not self._all_sound():
+            return None
+        stage = self._steps[position.index].stage
+        last = sum(s.stage <= stage for s in self._steps)
+        found = self._reuse.take(position.index, last, self._experiment.template, len(self._members))
+        if found is None:
+            return None
+        results, state = found
+        for result in results:
+            for row in zip(*(self._placed(entries) for entries in result.entries), strict=True):
+                for member, entry in zip(self._members, row, strict=True):
+                    member.log(entry)
+                self._tell(row)
+            self._elapsed_before += result.seconds
+            position = dataclasses.replace(
+                position,
+                index=position.index + 1,
+                total_units=position.total_units + result.units,
+                env_steps=position.env_steps + result.env_steps,
+                eval_steps=position.eval_steps + result.eval_steps,
+            )
+        return position, trees.own(state)
+
+    def _placed(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Entries with the clock of this run instead of their phase's."""
+        return [dataclasses.replace(e, wall_s=round(self.elapsed + e.wall_s, 3)) for e in entries]
+
+    def _leave(self, before: Position, began: float, after: Position, state: Any) -> None:
+        """Stores the result of the phase that just ended."""
+        if self._reuse is not None:
+            entries = [[dataclasses.replace(e, wall_s=round(e.wall_s - began, 3)) for e in own] for own in self._entries]
+            counts = {name: getattr(after, name) - getattr(before, name) for name in ("env_steps", "eval_steps")}
+            units = after.total_units - before.total_units
+            self._reuse.leave(before.index, PhaseResult(entries, units=units, seconds=self.elapsed - began, **counts), state)
+
+    def _stage_ended(self, position: Position, state: Any) -> None:
+        """Tells each member's observers, if the phase that just ended was the last of its stage."""
+        step = self._steps[position.index - 1]
+        if position.index < len(self._steps) and self._steps[position.index].stage == step.stage:
+            return
+        for row, member in enumerate(self._members):
+            if member.stage_observers and not member.frozen:
+                end = StageEnd(self._experiment.context(step, member.seed), seeds.one(state, row), position.total_units, position.env_steps)
+                for observer in member.stage_observers:
+                    observer(end)
+
     def _push(self, step: Step, unit: Unit, position: Position, metrics: dict[str, Any]) -> None:
         """Metrics of a unit are fetched when the next one is under way, so the device is never waited for in between."""
         entry = Entry(position.total_units, step.stage, step.name, unit.name, unit.subset, unit.axis, position.env_steps, 0.0, {})
@@ -234,12 +244,20 @@ class Trainer:
         told = []
         for row, member in enumerate(self._members):
             if not self._is_given_up(member):
-                told.append({name: float(value[row]) for name, value in metrics.items()})
-                member.log(dataclasses.replace(entry, metrics=told[-1]))
-        if told:
-            average = dataclasses.replace(entry, metrics={name: seeds.mean([t[name] for t in told]) for name in metrics})
+                told.append(dataclasses.replace(entry, metrics={name: float(value[row]) for name, value in metrics.items()}))
+                self._entries[row].append(told[-1])
+                member.log(told[-1])
+        self._tell(told)
+
+    def _tell(self, entries: Sequence[Entry]) -> None:
+        """Those who watch all seeds at once, of one unit."""
+        if entries:
+            average = {name: seeds.mean([e.metrics[name] for e in entries]) for name in entries[0].metrics}
             for observer in self._observers:
-                observer(average)
+                observer(dataclasses.replace(entries[0], metrics=average))
+
+    def _all_sound(self) -> bool:
+        return not any(m.frozen or m.failures for m in self._members)
 
     def _is_given_up(self, member: Member) -> bool:
         return member.frozen or member.failures >= self._experiment.divergence_limit

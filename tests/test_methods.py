@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from gorl import config, runs
-from gorl.trainer import Member, Trainer
+from gorl.member import Member
+from gorl.trainer import Trainer
 
 SMALL = [
     "Task.environment = @Slider()",

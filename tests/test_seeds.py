@@ -14,7 +14,8 @@ from gorl.checkpoint import CheckpointStore
 from gorl.errors import RunError
 from gorl.phases import AbstractPhase, Unit
 from gorl.state import RunState
-from gorl.trainer import Diverged, Member, Trainer
+from gorl.member import Member
+from gorl.trainer import Diverged, Trainer
 
 FILES = ["gorl_fm.gin", "parts/debug.gin"]
 SMALL = [

@@ -8,7 +8,8 @@ import pytest
 
 from gorl import config, programs, runs
 from gorl.errors import ConfigError
-from gorl.trainer import Member, Trainer
+from gorl.member import Member
+from gorl.trainer import Trainer
 
 SLIDER = ["Task.environment = @Slider()"]
 

@@ -13,6 +13,7 @@ import jax
 from gorl.config import checks, mistakes, tables
 from gorl.config.files import FORMAT
 from gorl.config.reader import read
+from gorl.config.resolve import resolved_tree
 from gorl.config.sources import Source
 from gorl.config.text import render
 from gorl.decoders.base import AbstractDecoder
@@ -42,6 +43,11 @@ class Configuration:
     def operative(self) -> str:
         """What ran, as text."""
         return render(self.tables.taken)
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """The experiment as nested plain data: {'@': class, parameter: value}, every reference and macro resolved."""
+        return resolved_tree(self.tables, "gorl.Experiment")
 
     def save(self, folder: pathlib.Path) -> None:
         """config.gin, operative_config.gin and the files as read."""

@@ -26,11 +26,13 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    """What a tracker may show about a run."""
+    """What a tracker may show about a run. `variant` and `axes` say which one of its study it is: what varies, as text."""
 
     folder: str
     name: str
     study: str
+    variant: str | None
+    axes: dict[str, str]
     seed: int
     parameters: dict[str, Any]  # the configuration as nested plain values
     config: str  # operative_config.gin

@@ -1,0 +1,99 @@
+"""Trains what is declared in a run folder, to the end of it or of a stage, and leaves the outcome in the folder and at the trackers."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gorl import compilation
+from gorl.analysis.summary import summary
+from gorl.config import Configuration
+from gorl.member import Member
+from gorl.reuse.results import Reuse
+from gorl.runs import RunFolder
+from gorl.tracking.base import AbstractTracked, Entry, RunInfo
+from gorl.trainer import Diverged, Interrupted, Trainer
+
+EXIT_CODES = {"finished": 0, "paused": 0, "diverged": 3}
+"""Of the command, by a run's status. (After a signal: 128 + its number. Else 1.)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How it ended: 'finished', 'paused' (at the end of the stage it was to run to), 'interrupted' or 'diverged'."""
+
+    status: str
+    code: int
+
+
+def execute(
+    configuration: Configuration,
+    folder: RunFolder,
+    *,
+    progress: Callable[..., None],
+    observers: Sequence[Callable[[Entry], None]] = (),
+    resumed: bool,
+    track: bool = True,
+    reuse: Reuse | None = None,
+    stages: int | None = None,
+) -> Outcome:
+    """Trains in a locked folder. `track`: at the configuration's trackers too. `reuse`: results of phases to take or leave.
+    `stages`: how many to run (None: all)."""
+    experiment = configuration.experiment
+    start_up = compilation.StartUp()
+    tracked = [_track(configuration, member, resumed) if track else [] for member in folder.members]
+    members = [Member(seed, f, [t.log for t in ts]) for seed, f, ts in zip(experiment.seeds, folder.members, tracked, strict=True)]
+    for each in all_folders(folder):
+        each.set_status("running", pid=os.getpid())
+    outcome = Outcome("failed", 1)
+    try:
+        Trainer(experiment, members, progress, [start_up, *observers], reuse=reuse, stages=stages).run()
+        whole = stages is None or stages >= len(experiment.stages)
+        outcome = Outcome("finished" if whole else "paused", 0)
+    except Interrupted as stop:
+        outcome = Outcome("interrupted", 128 + stop.signal)
+    except Diverged:
+        outcome = Outcome("diverged", EXIT_CODES["diverged"])
+    finally:
+        more: dict[str, Any] = {"start_up": start_up.result, "compilation": compilation.totals()}
+        if reuse is not None:
+            more["reused"] = reuse.taken
+        _close(members, tracked, outcome.status, more)
+        if len(members) > 1:
+            folder.set_status(outcome.status, **more)
+    return outcome
+
+
+def all_folders(folder: RunFolder) -> list[RunFolder]:
+    """The folder itself, and those of its seeds."""
+    return list({f.path: f for f in (folder, *folder.members)}.values())
+
+
+def _track(configuration: Configuration, folder: RunFolder, resumed: bool) -> list[AbstractTracked]:
+    """One seed's run at every tracker."""
+    facts = folder.facts()
+    own = configuration.alone(facts["seed"])
+    info = RunInfo(
+        folder=str(folder.path.absolute()),
+        name=facts["name"],
+        study=facts["study"],
+        variant=facts.get("variant"),
+        axes=facts.get("axes", {}),
+        seed=facts["seed"],
+        parameters=own.parameters(),
+        config=own.operative,
+        facts=facts,
+        resumed=resumed,
+    )
+    return [tracker.start(info) for tracker in configuration.experiment.trackers]
+
+
+def _close(members: Sequence[Member], tracked: Sequence[Sequence[AbstractTracked]], status: str, more: dict[str, Any]) -> None:
+    """Every seed's outcome, in its folder and at its trackers."""
+    for member, trackers in zip(members, tracked, strict=True):
+        own = "diverged" if member.frozen else status
+        result = summary(member.folder.record_path)
+        member.folder.set_status(own, **result, **more)
+        for tracker in trackers:
+            tracker.close(own, {k: v for k, v in result.items() if math.isfinite(v)})

@@ -1,0 +1,86 @@
+"""What the result of a phase depends on, and its hash.
+
+A phase's result is a function of its own configuration, of the state it is given, of the seeds, and of what computes it: the
+code, the libraries, the device. The state it is given is itself the result of the phase before, so the hashes form a chain.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+from typing import Any
+
+import gorl
+from gorl import runs
+from gorl.config import Configuration
+from gorl.reuse.results import Identity
+
+NOT_RESULTS = ("stages", "seed", "num_seeds", "checkpoint_interval", "trackers", "pictures")
+"""Parameters of Experiment on which no phase's result depends, or which are told apart another way."""
+
+
+def identities(configuration: Configuration) -> list[Identity]:
+    """One for each phase of the experiment, in order. Starts the device, whose kind is a part of them."""
+    experiment, tree = configuration.experiment, configuration.tree
+    parts: dict[str, Any] = {"platform": platform_facts(configuration.source.plugins)}
+    parts["experiment"] = {name: value for name, value in tree.items() if name not in NOT_RESULTS}
+    parts["environment"] = experiment.task.environment.describe()
+    parts["seeds"] = list(experiment.seeds)
+    found: list[Identity] = []
+    key = _hash(parts)
+    for step in experiment.steps():
+        own = {"stage": step.stage, "phase": step.phase, "settings": tree["stages"][step.stage]["phases"][step.phase]}
+        key = _hash([key, own])
+        found.append(Identity(key, {**parts, "before": [i.parts["settings"] for i in found], **own}))
+    return found
+
+
+def platform_facts(plugins: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What computes: code, versions, device, threads, flags."""
+    import jax
+
+    known = runs.facts()
+    device = {k: v for k, v in known["device"].items() if k != "cores"}
+    flags = {name: str(getattr(jax.config, name)) for name in ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable")}
+    return {
+        "python": platform.python_version(),
+        "versions": known["versions"],
+        "code": code_hash(),
+        "plugins": {pathlib.Path(p).name: _source_hash(p) for p in plugins},
+        "device": device,
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "xla_flags": known["xla_flags"],
+        **flags,
+    }
+
+
+@functools.cache
+def code_hash() -> str:
+    """Of gorl's own source files."""
+    return _hash_files(pathlib.Path(gorl.__file__).parent)
+
+
+def _source_hash(plugin: str) -> str:
+    """Of a plugin's source: all files beside a .py file, since it may import them; a module's package, or its file."""
+    if plugin.endswith(".py"):
+        return _hash_files(pathlib.Path(plugin).expanduser().resolve().parent, recursive=False)
+    spec = importlib.util.find_spec(plugin)
+    origin = pathlib.Path(spec.origin) if spec and spec.origin else None
+    if origin is None:
+        return "unknown"
+    return _hash_files(origin.parent) if origin.name == "__init__.py" else hashlib.sha256(origin.read_bytes()).hexdigest()
+
+
+def _hash_files(folder: pathlib.Path, *, recursive: bool = True) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py") if recursive else folder.glob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()
