@@ -11,7 +11,10 @@ from gorl.tracking.base import Entry, RunInfo
 
 aim = pytest.importorskip("aim")
 
-INFO = dict(name="run-1", study="study", variant="slow", axes={"STAGE_KL": "0.1"}, seed=3, parameters={"macros": {"SEED": 3}, "gin": {"Clip": {"epsilon": 0.2}}}, config="x = 1", facts={"gorl": "0"})
+INFO = dict(
+    name="run-1", study="study", variant="slow", axes={"STAGE_KL": "0.1"}, seed=3,
+    parameters={"macros": {"SEED": 3}, "gin": {"Clip": {"epsilon": 0.2}}}, config="x = 1", facts={"gorl": "0"},
+)  # fmt: skip
 
 
 def entry(unit, value, subset="eval"):
