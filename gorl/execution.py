@@ -1,9 +1,10 @@
 """Trains what is declared in a run folder, to the end of it or of a stage, and leaves the outcome in the folder and at the trackers."""
 
+import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gorl import compilation
@@ -57,12 +58,27 @@ def execute(
         outcome = Outcome("diverged", EXIT_CODES["diverged"])
     finally:
         more: dict[str, Any] = {"start_up": start_up.result, "compilation": compilation.totals()}
+        if outcome.code == 0:
+            more["stages_done"] = min(stages or len(experiment.stages), len(experiment.stages))
         if reuse is not None:
             more["reused"] = reuse.taken
         _close(members, tracked, outcome.status, more)
         if len(members) > 1:
             folder.set_status(outcome.status, **more)
     return outcome
+
+
+@contextlib.contextmanager
+def locked(folder: RunFolder, *, wait: float = 0.0) -> Iterator[None]:
+    """Holds the locks of a run folder and of its seeds'. Raises RunError if another process trains there, still after `wait` seconds."""
+    held = all_folders(folder)
+    for each in held:
+        each.lock(wait=wait)
+    try:
+        yield
+    finally:
+        for each in held:
+            each.unlock()
 
 
 def all_folders(folder: RunFolder) -> list[RunFolder]:

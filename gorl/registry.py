@@ -13,6 +13,7 @@ import gorl.environments
 import gorl.environments.task
 import gorl.environments.toy
 import gorl.evaluator
+import gorl.executors
 import gorl.experiment
 import gorl.networks
 import gorl.objectives.entropy
@@ -24,6 +25,7 @@ import gorl.objectives.trust_region
 import gorl.optimizers
 import gorl.phases
 import gorl.policies
+import gorl.studies.declaration
 import gorl.tracking.aim  # noqa: F401
 
 # A constant hands over the function itself. gin's wrapper would be neither `is` nor `==` jax.nn.silu, and so would change

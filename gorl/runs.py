@@ -20,6 +20,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import time
 from importlib import metadata
 from typing import Any
 
@@ -68,13 +69,20 @@ class RunFolder:
         names = self.facts().get("members")
         return [RunFolder(self.path / name) for name in names] if names else [self]
 
-    def lock(self) -> None:
-        """One process trains in a folder at a time. The lock goes with the process."""
+    def lock(self, *, wait: float = 0.0) -> None:
+        """One process trains in a folder at a time. The lock goes with the process. `wait`: seconds to wait for it."""
         self._lock = open(self.path / ".lock", "a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            raise RunError(f"another process is training in {self.path}.") from err
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as err:
+                if time.monotonic() >= deadline:
+                    raise RunError(f"another process is training in {self.path}.") from err
+                time.sleep(0.1)
+
+    def unlock(self) -> None:
+        self._lock.close()
 
     def facts(self) -> dict[str, Any]:
         try:
@@ -100,20 +108,23 @@ def new_path(root: pathlib.Path, name: str) -> pathlib.Path:
     return path
 
 
-def begin(configuration: Any, path: pathlib.Path, *, study: str, **more: Any) -> RunFolder:
-    """A run folder for a configuration, with all that is known before the first step; one in it for each of several seeds."""
+def begin(configuration: Any, path: pathlib.Path, *, study: str, name: str | None = None, **more: Any) -> RunFolder:
+    """A run folder for a configuration, with all that is known before the first step; one in it for each of several seeds.
+
+    `name`: what to call the run (None: as the folder).
+    """
     experiment = configuration.experiment
     plugins = [str(pathlib.Path(p).resolve()) if p.endswith(".py") else p for p in configuration.source.plugins]
     about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": experiment.task.environment.describe()}
     known = facts(**about, **more)
-    folder = RunFolder.create(path)
+    folder, name = RunFolder.create(path), name or path.name
     if experiment.num_seeds == 1:
-        _describe(folder, configuration, {**known, "name": path.name, "seed": experiment.seed})
+        _describe(folder, configuration, {**known, "name": name, "seed": experiment.seed})
         return folder
-    names = {f"seed{seed}": seed for seed in experiment.seeds}
-    for name, seed in names.items():
-        _describe(RunFolder.create(path / name), configuration.alone(seed), {**known, "name": f"{path.name}/{name}", "seed": seed})
-    _describe(folder, configuration, {**known, "name": path.name, "seed": experiment.seed, "members": list(names)})
+    members = {f"seed{seed}": seed for seed in experiment.seeds}
+    for member, seed in members.items():
+        _describe(RunFolder.create(path / member), configuration.alone(seed), {**known, "name": f"{name}/{member}", "seed": seed})
+    _describe(folder, configuration, {**known, "name": name, "seed": experiment.seed, "members": list(members)})
     return folder
 
 

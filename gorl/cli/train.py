@@ -70,13 +70,12 @@ def _execute(configuration: Any, folder: Any, aim: bool, reuse: bool, stages: in
     compilation.use_persistent_cache()
     quiet.quiet_warp()
     experiment, console = configuration.experiment, Console(soft_wrap=True)
-    for each in execution.all_folders(folder):
-        each.lock()
-    _say_hello(console, experiment, folder, resumed)
-    with ConsoleDisplay(experiment, console) as display:
+    reused = reuse_of(configuration) if reuse else None
+    with execution.locked(folder), ConsoleDisplay(experiment, console) as display:
+        _say_hello(console, experiment, folder, resumed)
         outcome = execution.execute(
             configuration, folder, progress=display.progress, observers=[display.entry],
-            resumed=resumed, track=aim, reuse=reuse_of(configuration) if reuse else None, stages=stages,
+            resumed=resumed, track=aim, reuse=reused, stages=stages,
         )  # fmt: skip
     table = final_table([m.record_path for m in folder.members])
     if outcome.code == 0 and table is not None:

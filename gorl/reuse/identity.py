@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 import gorl
@@ -22,13 +23,16 @@ NOT_RESULTS = ("stages", "seed", "num_seeds", "checkpoint_interval", "trackers",
 """Parameters of Experiment on which no phase's result depends, or which are told apart another way."""
 
 
-def identities(configuration: Configuration) -> list[Identity]:
-    """One for each phase of the experiment, in order. Starts the device, whose kind is a part of them."""
+def identities(configuration: Configuration, seeds: Sequence[int] | None = None) -> list[Identity]:
+    """One for each phase of the experiment, in order. Starts the device, whose kind is a part of them.
+
+    `seeds`: of the program that computes them (None: the experiment's).
+    """
     experiment, tree = configuration.experiment, configuration.tree
     parts: dict[str, Any] = {"platform": platform_facts(configuration.source.plugins)}
     parts["experiment"] = {name: value for name, value in tree.items() if name not in NOT_RESULTS}
     parts["environment"] = experiment.task.environment.describe()
-    parts["seeds"] = list(experiment.seeds)
+    parts["seeds"] = list(experiment.seeds if seeds is None else seeds)
     found: list[Identity] = []
     key = _hash(parts)
     for step in experiment.steps():
@@ -38,6 +42,7 @@ def identities(configuration: Configuration) -> list[Identity]:
     return found
 
 
+@functools.cache
 def platform_facts(plugins: tuple[str, ...] = ()) -> dict[str, Any]:
     """What computes: code, versions, device, threads, flags."""
     import jax

@@ -78,14 +78,14 @@ class ConsoleDisplay:
 
     def _tail(self) -> str:
         rate = "" if math.isnan(self._rate) or self._rate <= 0 else f" · {self._rate:,.0f} steps/s"
-        return rate + ("" if math.isnan(self._left) else f" · {_clock(self._left)} left")
+        return rate + ("" if math.isnan(self._left) else f" · {clock(self._left)} left")
 
     def _render(self) -> Table:
         table = Table.grid(padding=(0, 1))
         self._bar.update(self._task, description=self._where)
         table.add_row(self._bar)
         returns = "" if math.isnan(self._last) else f" · return {self._last:.1f} (best {self._best:.1f})"
-        table.add_row(f"{self._env_steps:,} of {self._total:,} env steps{self._tail()}{returns} · {_clock(time.monotonic() - self._began)}")
+        table.add_row(f"{self._env_steps:,} of {self._total:,} env steps{self._tail()}{returns} · {clock(time.monotonic() - self._began)}")
         return table
 
     def _show(self, now: float) -> None:
@@ -94,7 +94,7 @@ class ConsoleDisplay:
 
     def _say(self, line: str) -> None:
         self._spoke = time.monotonic()
-        self._console.print(f"[{_clock(time.monotonic() - self._began)}] {line}", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(f"[{clock(time.monotonic() - self._began)}] {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], float]:
@@ -107,7 +107,8 @@ def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], fl
     return before, max(1.0, total)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """1:02:03, or 2:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

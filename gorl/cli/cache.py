@@ -1,0 +1,42 @@
+"""gorl cache"""
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from gorl.cli import options
+
+
+def command(
+    prune: Annotated[float | None, typer.Option("--prune", metavar="GB", min=0.0, help="Remove what was not used for longest, to so many gibibytes.")] = None,
+    debug: options.Debug = False,
+) -> None:
+    del debug
+    from gorl import reuse
+
+    store = reuse.store()
+    if prune is not None:
+        gone = store.prune(int(prune * 1024**3))
+        typer.echo(f"removed {len(gone)} results, {_size(sum(e.bytes for e in gone))}")
+    entries = store.entries()
+    if entries:
+        _table(entries)
+    typer.echo(f"{store.folder}: {len(entries)} results of phases, {_size(sum(e.bytes for e in entries))} of {_size(store.limit)} ($GORL_CACHE_GB)")
+
+
+def _table(entries: list[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("result", "environment", "stage", "phase", "seeds", "env steps", "took", "size", "last used")
+    for e in reversed(entries):
+        parts = e.parts
+        where = (e.key[:12], str(parts["environment"].get("name")), str(parts["stage"]), str(parts["settings"]["@"]))
+        seeds = ",".join(map(str, parts["seeds"]))
+        table.add_row(*where, seeds, f"{e.env_steps:,}", f"{e.seconds:.1f} s", _size(e.bytes), f"{(time.time() - e.used) / 3600:.1f} h ago")
+    Console().print(table)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1024**3:.2f} GiB" if count >= 1024**3 else f"{count / 1024**2:.1f} MiB"

@@ -1,0 +1,86 @@
+"""What a sweep is about to do: runs, environment steps, what is shared, how long it may take."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from gorl.tracking.console import clock
+
+
+@dataclasses.dataclass
+class _Count:
+    """Of the phases of one variant's jobs, or of all."""
+
+    env_steps: int = 0  # if every run computed all of its own
+    computed: int = 0  # environment steps that will be taken
+    phases: int = 0
+    shared: int = 0  # phases that another run of the study computes
+    stored: int = 0  # phases that an earlier run has computed
+    seconds: float = 0.0
+    unknown: int = 0  # phases of which no time is known
+
+    def add(self, other: "_Count") -> None:
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+def lines(plan: Any, path: pathlib.Path, reuse: bool) -> Iterator[str]:
+    """For a person. Starts the device, whose kind decides what can be reused; trains nothing."""
+    from gorl import reuse as reusing
+    from gorl.reuse.explain import Estimator
+
+    store = reusing.store()
+    estimator = Estimator(store.entries())
+    groups = [plan.seeds] if plan.seeds_together else [(seed,) for seed in plan.seeds]
+    seen: set[str] = set()
+    rows, total = [("variant", "stages", "env steps a seed", "to compute", "phases", "shared", "stored")], _Count()
+    for variant in plan.variants:
+        count = _Count()
+        for seeds in groups:
+            count.add(_of_job(variant.configuration, seeds, store if reuse else None, estimator, seen))
+        total.add(count)
+        stages = str(len(variant.configuration.experiment.stages))
+        each = f"{variant.configuration.experiment.env_steps():,}"
+        rows.append((variant.name, stages, each, f"{count.computed:,}", str(count.phases), str(count.shared), str(count.stored)))
+    runs, seeds = len(plan.variants) * len(plan.seeds), len(plan.seeds)
+    together = " in one program" if plan.seeds_together and seeds > 1 else ""
+    yield f"study {plan.name}: {len(plan.variants)} variants x {seeds} seed{'s' * (seeds > 1)}{together} = {runs} runs, in {path}"
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        yield "  " + "  ".join(f"{cell:{'<' if i == 0 else '>'}{widths[i]}}" for i, cell in enumerate(row)).rstrip()
+    yield f"env steps: {total.computed:,} to compute of {total.env_steps:,}" + ("" if reuse else " (nothing is shared: --no-reuse)")
+    yield _time(total)
+    halving = plan.sweep.halving
+    if halving is not None:
+        after = ", ".join(map(str, halving.after))
+        yield f"successive halving: after {after} stages the best {halving.keep:.0%} by {halving.score} go on, so this is the most that will run."
+
+
+def _of_job(configuration: Any, seeds: tuple[int, ...], store: Any, estimator: Any, seen: set[str]) -> _Count:
+    from gorl.reuse.identity import identities
+
+    count, experiment = _Count(), configuration.experiment
+    for step, identity in zip(experiment.steps(), identities(configuration, seeds), strict=True):
+        steps = sum(unit.env_steps for unit in experiment.units(step)) * len(seeds)
+        count.env_steps += steps
+        count.phases += 1
+        if store is not None and store.has(identity.key):
+            count.stored += 1
+        elif store is not None and identity.key in seen:
+            count.shared += 1
+        else:
+            seen.add(identity.key)
+            count.computed += steps
+            seconds = estimator.seconds(identity, steps // len(seeds))
+            count.unknown += seconds is None
+            count.seconds += seconds or 0.0
+    return count
+
+
+def _time(total: _Count) -> str:
+    computed = total.phases - total.shared - total.stored
+    if total.unknown == computed:
+        return "estimated time: " + ("none, everything is stored" if computed == 0 else "unknown, no such phase has been measured on this machine")
+    rest = f", and {total.unknown} of {computed} phases of which none has been measured" if total.unknown else ""
+    return f"estimated time: {clock(total.seconds)} of one worker{rest}"

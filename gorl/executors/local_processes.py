@@ -1,0 +1,92 @@
+"""Several jobs at once, each in a process of its own on this machine."""
+
+import ctypes
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import gin
+
+from gorl.errors import ConfigError
+from gorl.executors.base import AbstractExecutor, Watch
+from gorl.executors.signals import Told
+from gorl.studies.folder import Job, StudyFolder
+from gorl.studies.jobs import Settings
+
+_TICK = 0.25  # seconds
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@gin.register(module="gorl")
+class LocalProcesses(AbstractExecutor):
+    """`workers` processes at once (0: as many as there are devices or groups of cores). `cores`: how many each may use, its own
+    where there are enough (0: all of them); on this the bits of a result may depend. `devices`: the numbers of the GPUs to
+    share out, one a worker ([]: every worker sees what this process sees)."""
+
+    def __init__(self, *, workers: int, cores: int, devices: list[int]):
+        self.cores, self.devices = cores, list(devices)
+        mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+        if cores < 0 or workers < 0 or cores > len(mine):
+            raise ConfigError(f"LocalProcesses: workers = {workers}, cores = {cores}: they are >= 0, and there are {len(mine)} cores.")
+        groups = [mine[i : i + cores] for i in range(0, len(mine) - cores + 1, cores)] if cores else [mine]
+        self.workers = workers or (len(self.devices) or len(groups))
+        self._cores = [groups[i % len(groups)] for i in range(self.workers)]
+
+    def run(self, study: StudyFolder, jobs: Sequence[Job], settings: Settings, watch: Watch) -> None:
+        waiting, running, passed_on = list(jobs), {}, False
+        (study.path / "logs").mkdir(exist_ok=True)
+        with Told() as told:
+            while running or (waiting and not told.signal):
+                for slot in sorted(set(range(self.workers)) - set(running)):
+                    if waiting and not told.signal:
+                        running[slot] = (waiting[0], self._start(study, waiting.pop(0), settings, slot))
+                        watch.began(running[slot][0])
+                if told.signal and not passed_on:
+                    passed_on = True
+                    for _, process in running.values():
+                        process.send_signal(signal.SIGTERM)  # they save and end
+                for slot, (job, process) in list(running.items()):
+                    if process.poll() is not None:
+                        del running[slot]
+                        watch.ended(job, process.returncode, _last_line(_log_path(study, job)) if process.returncode else "")
+                watch.tick([job for job, _ in running.values()])
+                time.sleep(_TICK)
+        if told.signal:
+            raise KeyboardInterrupt
+
+    def _start(self, study: StudyFolder, job: Job, settings: Settings, slot: int) -> subprocess.Popen:
+        words = [str(study.path), job.variant_folder, ",".join(map(str, job.seeds)), *settings.words]
+        env = dict(os.environ)
+        if self.devices:
+            env["CUDA_VISIBLE_DEVICES"] = str(self.devices[slot % len(self.devices)])
+        with open(_log_path(study, job), "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "gorl.studies.jobs", *words], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                start_new_session=True, preexec_fn=_prepared(self._cores[slot]),
+            )  # fmt: skip
+
+
+def _prepared(cores: list[int]) -> Callable[[], None]:
+    """What a child does before it begins: takes its cores, and asks Linux for a SIGTERM when this process is gone."""
+    linux = sys.platform == "linux"
+    libc = ctypes.CDLL(None) if linux else None
+
+    def prepare() -> None:
+        if linux:
+            os.sched_setaffinity(0, cores)
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return prepare
+
+
+def _log_path(study: StudyFolder, job: Job) -> pathlib.Path:
+    return study.path / "logs" / f"{job.folder.replace('/', '-')}.log"
+
+
+def _last_line(path: pathlib.Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return f"{lines[-1]} ({path})" if lines else str(path)

@@ -1,0 +1,165 @@
+"""Study folders: what a sweep leaves on disk.
+
+    study.json              what was declared, the variants, their seeds, what successive halving decided
+    configs/VARIANT.gin     each variant's configuration, flattened; runs by itself
+    VARIANT/seedN/          a run folder for each variant and seed
+    logs/                   what the runs' processes printed
+    report/                 what `gorl report` writes
+"""
+
+import dataclasses
+import datetime
+import fcntl
+import json
+import pathlib
+import sys
+from typing import Any
+
+from gorl.checkpoint import write_json
+from gorl.errors import RunError
+from gorl.runs import RunFolder
+from gorl.studies.plan import Plan, Variant
+
+FORMAT = 1
+ENDED = ("finished", "diverged", "stopped")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Seeds of one variant that one program trains. `folder`: relative to the study's."""
+
+    variant: str
+    variant_folder: str
+    folder: str
+    seeds: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant} seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{self.variant} seeds {self.seeds[0]} to {self.seeds[-1]}"
+
+
+class StudyFolder:
+    """A study on disk."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self._lock: Any = None
+
+    @classmethod
+    def open(cls, path: pathlib.Path) -> "StudyFolder":
+        folder = cls(path)
+        try:
+            known = folder.read()
+        except (OSError, ValueError) as err:
+            raise RunError(f"{path} is not a gorl study folder: its study.json cannot be read ({err}).") from err
+        if known.get("format") != FORMAT:
+            raise RunError(f"{path} has study format {known.get('format')}; this gorl reads format {FORMAT}.")
+        return folder
+
+    @classmethod
+    def begin(cls, path: pathlib.Path, plan: Plan) -> "StudyFolder":
+        """Makes the folder, or goes on with the one that is there. Raises RunError if a run in it has another configuration."""
+        folder = cls(path)
+        decisions: list[dict[str, Any]] = []
+        if (path / "study.json").exists():
+            decisions = cls.open(path).read()["halving"]
+            _check_unchanged(folder, plan)
+        elif path.exists() and any(path.iterdir()):
+            raise RunError(f"{path} exists and holds no study. Name another folder with --dir.")
+        try:
+            (path / "configs").mkdir(parents=True, exist_ok=True)
+        except OSError as err:
+            raise RunError(f"cannot make the study folder {path}: {err.strerror}. Name another with --dir.") from err
+        for variant in plan.variants:
+            folder.config_path(variant.folder).write_text(variant.configuration.config, encoding="utf-8")
+        write_json(path / "study.json", _described(plan, decisions))
+        return folder
+
+    def read(self) -> dict[str, Any]:
+        return json.loads((self.path / "study.json").read_text())
+
+    def lock(self) -> None:
+        """One sweep at a time. The lock goes with the process."""
+        self._lock = open(self.path / ".lock", "a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise RunError(f"another process is sweeping {self.path}.") from err
+
+    def config_path(self, variant_folder: str) -> pathlib.Path:
+        return self.path / "configs" / f"{variant_folder}.gin"
+
+    def jobs(self) -> list[Job]:
+        """In the order in which they are best run: a variant's seeds one after another, so that later variants find what they share."""
+        known = self.read()
+        seeds = tuple(known["seeds"])
+        groups = [seeds] if known["seeds_together"] else [(seed,) for seed in seeds]
+        return [self._job(v, g) for v in known["variants"] for g in groups]
+
+    def job(self, variant_folder: str, seeds: tuple[int, ...]) -> Job:
+        (variant,) = [v for v in self.read()["variants"] if v["folder"] == variant_folder]
+        return self._job(variant, seeds)
+
+    def _job(self, variant: dict[str, Any], seeds: tuple[int, ...]) -> Job:
+        alone = len(seeds) == 1
+        return Job(variant["name"], variant["folder"], f"{variant['folder']}/seed{seeds[0]}" if alone else variant["folder"], seeds)
+
+    def status(self, job: Job) -> str:
+        """Of its seeds together: 'new', 'finished', 'diverged' (all of them), 'stopped', 'paused', or 'unfinished'."""
+        path = self.path / job.folder
+        if not (path / "run.json").is_file():
+            return "new"
+        found = {m.status()["status"] for m in RunFolder(path).members}
+        if len(found) == 1:
+            (only,) = found
+            return only if only in (*ENDED, "paused") else "unfinished"
+        return "finished" if found <= {"finished", "diverged"} else "unfinished"
+
+    def stop(self, job: Job) -> None:
+        """Marks the runs of a job as ended by successive halving."""
+        for folder in {f.path: f for f in (RunFolder(self.path / job.folder), *RunFolder(self.path / job.folder).members)}.values():
+            known = folder.status()
+            if known["status"] != "diverged":
+                folder.set_status("stopped", **{k: v for k, v in known.items() if k != "status"})
+
+    def decide(self, decision: dict[str, Any]) -> None:
+        """Adds a decision of successive halving."""
+        known = self.read()
+        write_json(self.path / "study.json", {**known, "halving": [*known["halving"], decision]})
+
+
+def _described(plan: Plan, decisions: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "name": plan.name,
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "base": list(plan.base),
+        "bindings": plan.source.bindings,
+        "plugins": list(plan.source.plugins),
+        "seeds": list(plan.seeds),
+        "seeds_together": plan.seeds_together,
+        "variants": [
+            {"name": v.name, "folder": v.folder, "axes": v.axes, "words": list(v.words), "seed_bindings": v.seed_bindings} for v in plan.variants
+        ],
+        "halving": decisions,
+    }
+
+
+def _check_unchanged(folder: StudyFolder, plan: Plan) -> None:
+    """The variants that have runs must still say what they said."""
+    for variant in plan.variants:
+        path = folder.config_path(variant.folder)
+        if path.exists() and (folder.path / variant.folder).exists() and path.read_text() != variant.configuration.config:
+            raise RunError(
+                f"{folder.path / variant.folder} has runs of another configuration: {_first_difference(path.read_text(), variant)}."
+                " Name another folder with --dir, or remove that one."
+            )
+
+
+def _first_difference(before: str, variant: Variant) -> str:
+    """'it had `X = 1`, now `X = 2`', of the first line that is not in the other."""
+    old, new = before.splitlines(), variant.configuration.config.splitlines()
+    gone = [line.strip() for line in old if line not in new]
+    come = [line.strip() for line in new if line not in old]
+    return f"it had `{gone[0] if gone else '(nothing)'}`, now `{come[0] if come else '(nothing)'}`"
