@@ -14,6 +14,7 @@ from gorl.errors import ConfigError
 COMMANDS = {
     "train": "Train what a gin file declares, or go on with a run.",
     "evaluate": "Evaluate the policies of a run on fresh episodes.",
+    "report": "Statistics, learning curves and tables of runs and studies.",
     "browse": "Open the tracked runs in Aim.",
     "list": "List environments, configurations, or what gin can bind.",
     "check": "Show what a configuration would run, without running it.",
