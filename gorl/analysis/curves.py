@@ -9,7 +9,6 @@ from jaxtyping import Float
 from gorl.analysis.runs_table import RunResult
 from gorl.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, CUT_SHORT, REPETITIONS
 
-
 LEAST_SHARE = 0.5  # a line ends where fewer of its runs have come that far
 
 

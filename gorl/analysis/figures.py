@@ -33,6 +33,7 @@ DASHES = ("-", "--", ":", "-.")
 PANELS_A_ROW = 3
 NAME_WIDTH = 30  # characters of a method's name on a line
 FEW_POINTS = 40  # up to this many are marked on a curve
+MARK_EVERY = 10  # thresholds between the markers of a profile
 TITLES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
 
 
@@ -75,7 +76,8 @@ def _settings(style: Style) -> dict[str, Any]:
 
 def _look(index: int, style: Style) -> dict[str, Any]:
     count = len(style.lines)
-    return {"color": style.lines[index % count], "marker": MARKERS[index % len(MARKERS)], "linestyle": DASHES[index // count % len(DASHES)]}
+    again = index // count  # the colours come again with other markers and dashes
+    return {"color": style.lines[index % count], "marker": MARKERS[(index + 3 * again) % len(MARKERS)], "linestyle": DASHES[again % len(DASHES)]}
 
 
 def _curves(shown: Sequence[Curve], axis: str, looks: dict[str, dict]) -> Any:
@@ -84,8 +86,9 @@ def _curves(shown: Sequence[Curve], axis: str, looks: dict[str, dict]) -> Any:
     tasks = sorted({c.task for c in shown})
     columns = min(PANELS_A_ROW, len(tasks))
     rows = math.ceil(len(tasks) / columns)
-    size = (7.2, 4.4) if len(tasks) == 1 else (4.1 * columns, 3.1 * rows + 0.8)
+    size = (7.2, 4.4) if len(tasks) == 1 else (4.1 * columns, 3.2 * rows + 0.8)
     figure = Figure(figsize=size, layout="constrained")
+    figure.get_layout_engine().set(hspace=0.06)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     divisor, unit = _unit(axis, max(float(c.x[-1]) for c in shown))
     for axes, task in zip(grid, tasks, strict=False):
@@ -128,7 +131,7 @@ def _aggregates(results: Results, looks: dict[str, dict], style: Style) -> Any:
             if method in estimates:
                 _estimate(axes, row, estimates[method], looks[method])
             else:
-                axes.text(0.5, row, "reference", ha="center", va="center", fontsize=8, color=style.muted)
+                axes.text(0.5, row, "reference", ha="center", va="center", fontsize=8, color=style.muted, backgroundcolor=style.surface)
         better = "lower is better" if title == TITLES["optimality_gap"] else "higher is better"
         axes.set(title=title, xlabel=f"normalised score\n{better}")
         axes.tick_params(axis="y", length=0)
@@ -150,10 +153,11 @@ def _estimate(axes: Any, row: int, estimate: Estimate, look: dict[str, Any]) -> 
 def _profiles(profiles: dict[str, Profile], looks: dict[str, dict], style: Style) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(7.2, 4.0 + 0.12 * len(profiles)), layout="constrained")
     axes = figure.subplots()
-    for method, profile in profiles.items():
-        axes.plot(profile.thresholds, profile.share, linewidth=1.8, drawstyle="steps-post", markevery=0.125, markersize=4, **looks[method])
+    for i, (method, profile) in enumerate(profiles.items()):
+        every = (2 * i % MARK_EVERY, MARK_EVERY)  # in different places, since profiles often lie on each other
+        axes.plot(profile.thresholds, profile.share, linewidth=1.8, drawstyle="steps-post", markevery=every, markersize=4, **looks[method])
         axes.fill_between(profile.thresholds, profile.low, profile.high, color=looks[method]["color"], alpha=0.15, linewidth=0, step="post")
     axes.set(xlabel="normalised score τ", ylabel="share of runs with a score above τ", ylim=(-0.02, 1.04), xlim=(0.0, _last(profiles)))
     _legend(figure, list(profiles), looks, 7.2)

@@ -168,8 +168,8 @@ def _aggregate_rows(results: Results) -> Iterable[Sequence[Any]]:
     yield ["method", "task", "metric", "unit", "value", "low", "high", "runs_per_task", "reference"]
     found = statistics.returns(results.runs, results.settings.score)
     for (method, task), estimates in results.by_task.items():
-        for name in ("mean", "iqm"):
-            yield [method, task, name, "return", *_numbers(estimates[name]), len(found[method][task]), ""]
+        for name, estimate in estimates.items():
+            yield [method, task, name, "return", *_numbers(estimate), len(found[method][task]), ""]
     everything = " + ".join(results.matrices.tasks)
     for method, estimates in results.aggregates.items():
         count = len(results.matrices.scores[method])

@@ -12,6 +12,7 @@ from gorl.analysis.statistics import Estimate, Profile, ScoreMatrices
 from gorl.errors import ConfigError, RunError, did_you_mean
 
 MAX_RETURN = 1000.0  # DM Control: 1000 steps with rewards in [0, 1]
+TASK_METRICS = ("mean", "iqm")  # on one task; over tasks, all of METRICS
 AXES = ("env_steps", "wall_s")
 
 
@@ -81,7 +82,7 @@ def compute(runs: Sequence[RunResult], problems: Sequence[str], settings: Settin
         settings=settings,
         matrices=found,
         by_task={
-            (method, task): statistics.aggregates(np.array(values, np.float64)[:, None], repetitions=n)
+            (method, task): statistics.aggregates(np.array(values, np.float64)[:, None], names=TASK_METRICS, repetitions=n)
             for method, by_task in statistics.returns(runs, settings.score).items()
             for task, values in by_task.items()
         },

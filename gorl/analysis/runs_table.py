@@ -202,7 +202,8 @@ def _task_axes(runs: Sequence[RunResult]) -> set[str]:
 def _without(run: RunResult, axes: set[str]) -> str:
     if not run.variant or not axes & set(run.axes):
         return run.method
-    return ", ".join(f"{name}={value}" for name, value in run.axes.items() if name not in axes) or run.study
+    rest = {name: value for name, value in run.axes.items() if name not in axes}
+    return next(iter(rest.values())) if len(rest) == 1 else ", ".join(f"{name}={value}" for name, value in rest.items()) or run.study
 
 
 def _texts(axes: Any) -> dict[str, str]:

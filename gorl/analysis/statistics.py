@@ -109,14 +109,14 @@ def matrices(runs: Sequence[RunResult], which: str) -> ScoreMatrices:
     return ScoreMatrices(tuple(tasks), scores, tuple(notes))
 
 
-def aggregates(scores: Float[np.ndarray, "runs tasks"], *, repetitions: int = REPETITIONS) -> dict[str, Estimate]:
-    """rliable's interquartile mean, mean, median (over tasks, of means over runs) and optimality gap, by names of METRICS."""
+def aggregates(scores: Float[np.ndarray, "runs tasks"], *, names: Sequence[str] = METRICS, repetitions: int = REPETITIONS) -> dict[str, Estimate]:
+    """rliable's interquartile mean, mean, median (over tasks, of means over runs) and optimality gap, by their names in METRICS."""
     _, metrics = library()
-    functions = [getattr(metrics, f"aggregate_{name}") for name in METRICS]
+    functions = [getattr(metrics, f"aggregate_{name}") for name in names]
     points, intervals = _interval(scores, lambda s: np.array([f(s) for f in functions]), repetitions)
     if len(scores) < 2:
         intervals = np.full_like(intervals, math.nan)
-    return {name: Estimate(float(points[i]), float(intervals[0, i]), float(intervals[1, i])) for i, name in enumerate(METRICS)}
+    return {name: Estimate(float(points[i]), float(intervals[0, i]), float(intervals[1, i])) for i, name in enumerate(names)}
 
 
 def probability_of_improvement(
