@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from gorl.analysis.runs_table import RunResult
-from gorl.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, CUT_SHORT, REPETITIONS
+from gorl.analysis.statistics import BOOTSTRAP_SEED, CONFIDENCE, CUT_SHORT, ENDED, REPETITIONS
 
-LEAST_SHARE = 0.5  # a line ends where fewer of its runs have come that far
+LEAST_SHARE = 0.5  # a line ends where fewer of its runs have come that far, runs that are still going included
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,13 +32,15 @@ def curves(runs: Sequence[RunResult], axis: str, *, repetitions: int = REPETITIO
     """A curve for each method and task that has an evaluation, in the order of the runs.
 
     Points are where any of its runs was evaluated. A run is interpolated within its own range. Beyond it a run that diverged
-    or was stopped keeps its last value as far as the longest run of its method goes; any other run is left out there.
+    or was stopped keeps its last value as far as the longest run of its method goes. A curve has the points where all runs
+    that ended are, and at least LEAST_SHARE of all: without the former, its end would be that of the slowest runs.
     """
     groups: dict[tuple[str, str], list[RunResult]] = {}
     for run in runs:
         if run.evaluations:
             groups.setdefault((run.method, run.task), []).append(run)
-    return [_curve(method, task, members, axis, repetitions) for (method, task), members in groups.items()]
+    found = [_curve(method, task, members, axis, repetitions) for (method, task), members in groups.items()]
+    return [curve for curve in found if len(curve.x)]
 
 
 def _curve(method: str, task: str, runs: Sequence[RunResult], axis: str, repetitions: int) -> Curve:
@@ -47,7 +49,8 @@ def _curve(method: str, task: str, runs: Sequence[RunResult], axis: str, repetit
     values = np.stack([_on(x, points, carried=run.status in CUT_SHORT) for points, run in zip(series, runs, strict=True)])
     there = np.isfinite(values)
     count = there.sum(axis=0)
-    kept = count >= LEAST_SHARE * len(runs)
+    ended = np.array([run.status in ENDED for run in runs])
+    kept = there[ended].all(axis=0) & (count >= LEAST_SHARE * len(runs))
     x, values, there, count = x[kept], values[:, kept], there[:, kept], count[kept]
     low, high = _band(values, there, repetitions)
     return Curve(method, task, x, np.nanmean(values, axis=0), low, high, count)

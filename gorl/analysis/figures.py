@@ -32,7 +32,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", ":", "-.")
 PANELS_A_ROW = 3
 NAME_WIDTH = 30  # characters of a method's name on a line
-FEW_POINTS = 40  # up to this many are marked on a curve
+MARKS = 25  # at most so many markers on a curve
 MARK_EVERY = 10  # thresholds between the markers of a profile
 TITLES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
 
@@ -104,8 +104,7 @@ def _curves(shown: Sequence[Curve], axis: str, looks: dict[str, dict]) -> Any:
 
 
 def _curve(axes: Any, curve: Curve, divisor: float, look: dict[str, Any]) -> None:
-    marked = {"markersize": 4} if len(curve.x) <= FEW_POINTS else {"marker": None}
-    axes.plot(curve.x / divisor, curve.mean, linewidth=1.8, **look | marked)
+    axes.plot(curve.x / divisor, curve.mean, linewidth=1.8, markersize=4, markevery=math.ceil(len(curve.x) / MARKS), **look)
     axes.fill_between(curve.x / divisor, curve.low, curve.high, color=look["color"], alpha=0.18, linewidth=0)
 
 

@@ -36,6 +36,7 @@ class Picture:
 
 Block = Heading | Text | Listing | Table | Picture
 
+LONG = 36  # characters from which a cell may have several lines
 _STYLE = """
 :root { color-scheme: light dark; --surface: #ffffff; --ink: #1a1a1a; --muted: #555555; --line: #e4e4e4; }
 @media (prefers-color-scheme: dark) { :root { --surface: #16181d; --ink: #ececec; --muted: #a8adb7; --line: #31353d; } }
@@ -44,7 +45,8 @@ h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 p, ul { max-width: 62rem; } ul { padding-left: 1.2rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: 0.35rem 0.9rem 0.35rem 0; border-bottom: 1px solid var(--line); }
-th { color: var(--muted); font-weight: 600; }
+td { white-space: nowrap; } td.long { white-space: normal; min-width: 16rem; overflow-wrap: anywhere; }
+th { color: var(--muted); font-weight: 600; vertical-align: bottom; }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; } figcaption { color: var(--muted); font-size: 0.9rem; max-width: 62rem; }
 """
 
@@ -85,12 +87,17 @@ def _html(block: Block, pictures: dict[str, tuple[bytes, bytes]]) -> str:
             return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
         case Table(header, rows):
             head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-            body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
+            body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
             return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
         case Picture(name, caption):
             light, dark = map(_uri, pictures[name])
             image = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}"><img src="{light}" alt="{html.escape(caption)}">'
             return f"<figure><picture>{image}</picture><figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _cell(text: str) -> str:
+    kind = ' class="long"' if len(text) > LONG else ""
+    return f"<td{kind}>{html.escape(text)}</td>"
 
 
 def _uri(svg: bytes) -> str:

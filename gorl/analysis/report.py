@@ -34,12 +34,17 @@ RULES = (
 )
 
 
-def tables(results: Results) -> list[page.Block]:
-    """The results in numbers: by task, over tasks, and what is not finished."""
-    blocks: list[page.Block] = [_by_task(results)]
+def over_tasks(results: Results) -> list[page.Block]:
+    """The aggregates, and what is not in them."""
+    blocks: list[page.Block] = []
     if results.aggregates:
         blocks += [Heading(f"Over {_count(len(results.matrices.tasks), 'task')}"), _over_tasks(results)]
-    blocks += [Listing(results.matrices.notes)] if results.matrices.notes else []
+    return blocks + ([Listing(results.matrices.notes)] if results.matrices.notes else [])
+
+
+def by_task(results: Results) -> list[page.Block]:
+    """The returns on each task, and which runs are not finished or not read."""
+    blocks: list[page.Block] = [Heading("By task"), _by_task(results)]
     if unfinished := [r for r in results.runs if r.status != "finished" or score(r, results.settings.score) is None]:
         blocks += [Heading("Runs that are not finished, or have no score"), _unfinished(unfinished, results.settings.score)]
     blocks += [Heading("Not read"), Listing(results.problems)] if results.problems else []
@@ -55,10 +60,9 @@ def contents(results: Results, title: str, names: Iterable[str]) -> list[page.Bl
     return [
         Heading(title, 1),
         Text(f"{_count(len(results.runs), 'run')}: {counts}. Score: {SCORE_MEANINGS[results.settings.score]}."),
-        Heading("Returns"),
-        *tables(results),
-        Heading("Pictures"),
+        *over_tasks(results),
         *(Picture(name, captions[name]) for name in captions if name in names),
+        *by_task(results),
         Heading("What the numbers mean"),
         Text(_meaning(results)),
         Text(RULES),
@@ -147,7 +151,7 @@ def _meaning(results: Results) -> str:
 def _captions(results: Results) -> dict[str, str]:
     return {
         "curves": f"Evaluation return during training against {AXIS_MEANINGS[results.settings.x]}. Lines: mean over seeds; bands: 95 % bootstrap interval "
-        "of that mean. A line ends where fewer than half of its runs have come that far.",
+        "of that mean. A line goes as far as all of its runs that ended, and half of all; where an unfinished run drops out, it may jump.",
         "aggregates": f"Scores over {', '.join(results.matrices.tasks)}, with 95 % stratified bootstrap intervals.",
         "profiles": "Performance profiles: the share of runs, over all tasks, with a normalised score above τ. Bands: 95 % stratified bootstrap intervals.",
     }

@@ -19,6 +19,7 @@ from gorl.errors import ConfigError
 
 ENDED = ("finished", "diverged", "stopped")  # statuses whose outcome is known
 CUT_SHORT = ("diverged", "stopped")
+_ENDS = {"diverged": "diverged", "stopped": "were stopped"}
 BOOTSTRAP_SEED = 0
 REPETITIONS = 2000
 CONFIDENCE = 0.95
@@ -98,6 +99,7 @@ def matrices(runs: Sequence[RunResult], which: str) -> ScoreMatrices:
         lacking = [method for method, by_task in found.items() if task not in by_task]
         if lacking:
             notes.append(f"{task} is not in the aggregates: {', '.join(lacking)} has no score there.")
+    notes += [note for method in found if (note := _substituted([r for r in runs if r.method == method and r.task in tasks], which))]
     scores = {}
     for method, by_task in found.items() if tasks else ():
         counts = {task: len(by_task[task]) for task in tasks}
@@ -107,6 +109,15 @@ def matrices(runs: Sequence[RunResult], which: str) -> ScoreMatrices:
             notes.append(f"{method} has scores of {uneven}: the aggregates use {least} on each task, of the lowest seeds.")
         scores[method] = np.array([by_task[task][:least] for task in tasks], np.float64).T
     return ScoreMatrices(tuple(tasks), scores, tuple(notes))
+
+
+def _substituted(runs: Sequence[RunResult], which: str) -> str:
+    """How many scores of a method are not what was asked for, or ''."""
+    scored = [(r, s[1]) for r in runs if (s := score(r, which)) is not None]
+    ends = [_ENDS[r.status] for r, kind in scored if kind != which]
+    if not ends:
+        return ""
+    return f"{runs[0].method}: {len(ends)} of {len(scored)} scores are last evaluations, of runs that {' or '.join(sorted(set(ends)))}."
 
 
 def aggregates(scores: Float[np.ndarray, "runs tasks"], *, names: Sequence[str] = METRICS, repetitions: int = REPETITIONS) -> dict[str, Estimate]:

@@ -30,5 +30,5 @@ def command(
     target = out or (paths[0] / "report" if study else pathlib.Path("report"))
     title = runs[0].study if len({r.study for r in runs}) == 1 else "Report"
     files = report.write(found, target, title)
-    typer.echo(page.markdown(report.tables(found)))
+    typer.echo(page.markdown([*report.by_task(found), *report.over_tasks(found)]))
     typer.echo(f"written to {target}: {', '.join(f.name for f in files)}")
