@@ -1,6 +1,8 @@
 """`gorl report` as a person uses it, on run folders with known returns."""
 
 import csv
+import dataclasses
+import inspect
 import re
 import subprocess
 import sys
@@ -139,6 +141,14 @@ def test_runs_without_scores_still_have_curves(tmp_path):
     run = make_run(tmp_path / "r", status="running", evaluations=((0, 1.0, 100.0), (10, 2.0, 200.0)))
     assert "ppo has no score yet" in gorl("report", run, "--x", "wall_s", cwd=tmp_path)
     assert {p.name for p in (tmp_path / "report").iterdir()} == {name for name in FILES if not name.startswith(("aggregates.p", "aggregates.s", "profiles"))}
+
+
+def test_the_command_has_the_defaults_of_the_library():
+    from gorl.analysis.results import Settings
+    from gorl.cli.report import command
+
+    parameters = inspect.signature(command).parameters
+    assert all(parameters[field.name].default == field.default for field in dataclasses.fields(Settings))
 
 
 def test_other_commands_do_not_import_it():

@@ -7,8 +7,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from gorl.analysis.curves import Curve
 from gorl.analysis.results import Results
 from gorl.analysis.statistics import Estimate, Profile
@@ -33,6 +31,7 @@ DASHES = ("-", "--", ":", "-.")
 PANELS_A_ROW = 3
 NAME_WIDTH = 30  # characters of a method's name on a line
 MARKS = 25  # at most so many markers on a curve
+LEAST_SPAN = 0.1  # of an axis of scores: smaller differences are not to look large
 MARK_EVERY = 10  # thresholds between the markers of a profile
 TITLES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
 
@@ -133,6 +132,8 @@ def _aggregates(results: Results, looks: dict[str, dict], style: Style) -> Any:
                 axes.text(0.5, row, "reference", ha="center", va="center", fontsize=8, color=style.muted, backgroundcolor=style.surface)
         better = "lower is better" if title == TITLES["optimality_gap"] else "higher is better"
         axes.set(title=title, xlabel=f"normalised score\n{better}")
+        axes.set_xlim(*_at_least(LEAST_SPAN, *axes.get_xlim()))
+        axes.locator_params(axis="x", nbins=4)
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
     if results.better:
@@ -141,6 +142,11 @@ def _aggregates(results: Results, looks: dict[str, dict], style: Style) -> Any:
     grid[0].set_yticks(range(len(methods)), ["\n".join(textwrap.wrap(m, NAME_WIDTH)) for m in methods], color=style.ink)
     grid[0].set_ylim(len(methods) - 0.4, -0.6)
     return figure
+
+
+def _at_least(span: float, low: float, high: float) -> tuple[float, float]:
+    missing = max(0.0, span - (high - low)) / 2.0
+    return low - missing, high + missing
 
 
 def _estimate(axes: Any, row: int, estimate: Estimate, look: dict[str, Any]) -> None:
@@ -158,13 +164,10 @@ def _profiles(profiles: dict[str, Profile], looks: dict[str, dict], style: Style
         every = (2 * i % MARK_EVERY, MARK_EVERY)  # in different places, since profiles often lie on each other
         axes.plot(profile.thresholds, profile.share, linewidth=1.8, drawstyle="steps-post", markevery=every, markersize=4, **looks[method])
         axes.fill_between(profile.thresholds, profile.low, profile.high, color=looks[method]["color"], alpha=0.15, linewidth=0, step="post")
-    axes.set(xlabel="normalised score τ", ylabel="share of runs with a score above τ", ylim=(-0.02, 1.04), xlim=(0.0, _last(profiles)))
+    axes.set(xlabel="normalised score τ", ylabel="share of runs with a score above τ", ylim=(-0.02, 1.04))
+    axes.margins(x=0.0)
     _legend(figure, list(profiles), looks, 7.2)
     return figure
-
-
-def _last(profiles: dict[str, Profile]) -> float:
-    return float(np.max([p.thresholds[-1] for p in profiles.values()]))
 
 
 def _legend(figure: Any, methods: Sequence[str], looks: dict[str, dict], width: float) -> None:
@@ -172,5 +175,5 @@ def _legend(figure: Any, methods: Sequence[str], looks: dict[str, dict], width: 
 
     handles = [Line2D([], [], linewidth=1.8, markersize=5, label="\n".join(textwrap.wrap(m, NAME_WIDTH)), **looks[m]) for m in methods]
     longest = max(min(len(m), NAME_WIDTH) for m in methods)
-    columns = max(1, min(len(methods), int(width / (0.085 * longest + 0.7))))
+    columns = max(1, min(len(methods), int(width / (0.075 * longest + 0.6))))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)

@@ -138,9 +138,9 @@ def _role(run: RunResult, which: str) -> str:
 
 
 def _meaning(results: Results) -> str:
-    settings, tasks = results.settings, len(results.matrices.tasks)
+    settings = results.settings
     return (
-        f"Scores are returns divided by {settings.max_return:g}. IQM is the mean of the middle half of all runs of all {_count(tasks, 'task')} "
+        f"Scores are returns divided by {settings.max_return:g}. IQM is the mean of the middle half of all runs of all tasks "
         "(with fewer than four runs, of all); median is that over tasks of the means over runs; the optimality gap is by how much scores fall "
         "short of 1 on average. P(above) is the probability that a run scores above one of the reference, ties half, averaged over tasks. "
         f"Brackets are 95 % percentile intervals of rliable's bootstrap, stratified by task, {settings.repetitions:,} repetitions, numpy seed "

@@ -71,7 +71,7 @@ def compute(runs: Sequence[RunResult], problems: Sequence[str], settings: Settin
     found = statistics.matrices(runs, settings.score)
     scores = {method: matrix / settings.max_return for method, matrix in found.scores.items()}
     reference = settings.reference or next(iter(scores), None)
-    highest = max([1.0, *(float(s.max()) for s in scores.values())])
+    lowest, highest = min([0.0, *(float(s.min()) for s in scores.values())]), max([1.0, *(float(s.max()) for s in scores.values())])
     better = {}
     if reference in scores:
         others = {m: s for m, s in scores.items() if m != reference}
@@ -89,6 +89,6 @@ def compute(runs: Sequence[RunResult], problems: Sequence[str], settings: Settin
         aggregates={m: statistics.aggregates(s, repetitions=n) for m, s in scores.items()},
         better=better,
         reference=reference if better else None,
-        profiles={m: statistics.profile(s, highest, repetitions=n) for m, s in scores.items()},
+        profiles={m: statistics.profile(s, lowest, highest, repetitions=n) for m, s in scores.items()},
         curves=tuple(curves(runs, settings.x, repetitions=n)),
     )

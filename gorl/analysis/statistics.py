@@ -140,10 +140,10 @@ def probability_of_improvement(
     return Estimate(float(point), low, high)
 
 
-def profile(scores: Float[np.ndarray, "runs tasks"], highest: float, *, repetitions: int = REPETITIONS) -> Profile:
-    """The run-score distribution on PROFILE_POINTS thresholds from 0 to `highest`."""
+def profile(scores: Float[np.ndarray, "runs tasks"], lowest: float, highest: float, *, repetitions: int = REPETITIONS) -> Profile:
+    """The run-score distribution on PROFILE_POINTS thresholds from `lowest` to `highest`."""
     rliable, _ = library()
-    thresholds = np.linspace(0.0, highest, PROFILE_POINTS)
+    thresholds = np.linspace(lowest, highest, PROFILE_POINTS)
     with _seeded():
         share, band = rliable.create_performance_profile({"": scores}, thresholds, reps=repetitions, confidence_interval_size=CONFIDENCE)
     low, high = band[""] if len(scores) > 1 else np.full((2, PROFILE_POINTS), math.nan)

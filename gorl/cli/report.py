@@ -24,7 +24,7 @@ def command(
     settings = results.Settings(score, x, max_return, reference, repetitions)
     settings.check()
     runs, problems = runs_table.load(paths)
-    typer.echo(f"{len(runs)} runs; {repetitions:,} bootstrap repetitions for each number ...", err=True)
+    typer.echo(f"runs: {len(runs)}; bootstrap repetitions: {repetitions:,} ...", err=True)
     found = results.compute(runs, problems, settings)
     study = len(paths) == 1 and (paths[0] / "study.json").is_file()
     target = out or (paths[0] / "report" if study else pathlib.Path("report"))

@@ -61,9 +61,9 @@ def test_probability_of_improvement():
 
 
 def test_profiles():
-    found = statistics.profile(np.array([[0.25], [0.75]]), 1.0, repetitions=100)
+    found = statistics.profile(np.array([[0.25], [0.75]]), 0.0, 1.0, repetitions=100)
     assert [found.share[found.thresholds == t].item() for t in (0.0, 0.25, 0.5, 0.75, 1.0)] == [1.0, 0.5, 0.5, 0.0, 0.0]
-    found = statistics.profile(SCORES, 1.0, repetitions=100)
+    found = statistics.profile(SCORES, 0.0, 1.0, repetitions=100)
     np.random.seed(statistics.BOOTSTRAP_SEED)
     shares, bands = library.create_performance_profile({"a": SCORES}, np.linspace(0, 1, 101), reps=100)
     assert np.array_equal(found.share, shares["a"]) and np.array_equal(np.stack([found.low, found.high]), bands["a"])
@@ -73,7 +73,7 @@ def test_one_run_has_no_interval():
     one = SCORES[:1]
     assert all(math.isnan(e.low) and math.isnan(e.high) for e in statistics.aggregates(one, repetitions=100).values())
     assert math.isnan(statistics.probability_of_improvement(SCORES, one, repetitions=100).low)
-    assert np.isnan(statistics.profile(one, 1.0, repetitions=100).high).all()
+    assert np.isnan(statistics.profile(one, 0.0, 1.0, repetitions=100).high).all()
 
 
 @pytest.mark.parametrize(
