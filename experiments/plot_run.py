@@ -3,7 +3,7 @@
     python experiments/plot_run.py RUN [RUN ...] --out curve.png [--names NAME ...]
 
 Runs of one name (by default their configuration's) are drawn in one colour; a run of several seeds stands for each of them. Stages of the
-first run are shaded. Needs matplotlib (the extra `dev`).
+first run are shaded. For means over seeds and comparisons: `gorl report`.
 """
 
 import argparse

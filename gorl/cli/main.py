@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "Train what a gin file declares, or go on with a run.",
     "sweep": "Run a study: every variant and seed that a gin file declares.",
     "evaluate": "Evaluate the policies of a run on fresh episodes.",
+    "report": "Statistics, learning curves and tables of runs and studies.",
     "browse": "Open the tracked runs in Aim.",
     "list": "List environments, configurations, or what gin can bind.",
     "check": "Show what a configuration would run, without running it.",
