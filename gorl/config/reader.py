@@ -100,7 +100,7 @@ def _statements(text: str, where: _Text) -> Iterator[Any]:
         if re.match(r" *\t", line):
             raise ConfigError(f"{where.origin(text, number).quoted}: this line is indented with a tab. Indent with spaces.")
     try:
-        yield from config_parser.ConfigParser(text, gc.ParserDelegate())
+        yield from syntax.Parser(text, gc.ParserDelegate())
     except (SyntaxError, tokenize.TokenError) as err:
         message, line = (err.msg, err.lineno or 0) if isinstance(err, SyntaxError) else (err.args[0], err.args[1][0])
         line, problem = syntax.explain(text, line, message)

@@ -4,6 +4,9 @@ Judged by the text more than by gin's message, which names tokens, and differs b
 """
 
 import re
+from typing import Any
+
+from gin import config_parser
 
 from gorl.config import tables
 
@@ -133,6 +136,7 @@ _BY_TEXT = (
     (r"^include\s+[^'\"\s]", lambda m: "the file's name needs quotes: include 'file.gin'."),
 )  # fmt: skip
 _BY_MESSAGE = (
+    (r"the key (.+) stands twice", lambda m, _: f"the key {m[1]} stands twice in this dict, and only the last would count. Take one out, or rename it."),
     (r"Failed to parse token '(.+)'", lambda m, text: bad_value(m[1], text)),
     (r"Unable to parse value", lambda m, text: f"{text.partition('=')[2].strip() or text} is not a value. {_VALUES}"),
     (r"Expected '\)'", lambda m, text: "arguments are not written in parentheses. Write @Thing(), and bind Thing.parameter in a line of its own."),
@@ -142,3 +146,25 @@ _BY_MESSAGE = (
     (r"Invalid identifier name|indent|Expected '='", _block),
     (r"Expected newline", _trailing),
 )  # fmt: skip
+
+
+class Parser(config_parser.ConfigParser):
+    """gin's, which also refuses a dict with the same key twice."""
+
+    def __init__(self, *args: Any):
+        self._keys: list[set] = []
+        super().__init__(*args)
+
+    def _maybe_parse_container(self) -> tuple[bool, Any]:
+        self._keys.append(set())
+        try:
+            return super()._maybe_parse_container()
+        finally:
+            self._keys.pop()
+
+    def _parse_dict_item(self) -> tuple[Any, Any]:
+        key, value = super()._parse_dict_item()
+        if key in self._keys[-1]:
+            self._raise_syntax_error(f"the key {key!r} stands twice")
+        self._keys[-1].add(key)
+        return key, value

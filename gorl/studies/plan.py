@@ -66,8 +66,6 @@ def _seeds(source: StudySource, base: Configuration) -> tuple[int, ...]:
 
 def _combinations(source: StudySource) -> Iterator[tuple[str, dict[str, str], list[str], list[str]]]:
     """(name, axes, files, bindings) of each variant: the named ones, with every combination of the grid."""
-    if "variants" in source.at and not source.variants and not source.grid:
-        raise ConfigError(f"{_where(source, 'variants')} is empty, and so is Study.grid: nothing varies.")
     for name, values in source.grid.items():
         if not values:
             raise ConfigError(f"{_where(source, 'grid')}[{name!r}] is empty: give it one value at least, or take it out.")
