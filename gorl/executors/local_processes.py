@@ -1,13 +1,12 @@
 """Several jobs at once, each in a process of its own on this machine."""
 
-import ctypes
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import gin
 
@@ -18,7 +17,6 @@ from gorl.studies.folder import Job, StudyFolder
 from gorl.studies.jobs import Settings
 
 _TICK = 0.25  # seconds
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @gin.register(module="gorl")
@@ -59,28 +57,19 @@ class LocalProcesses(AbstractExecutor):
             raise KeyboardInterrupt
 
     def _start(self, study: StudyFolder, job: Job, settings: Settings, slot: int) -> subprocess.Popen:
-        words = [str(study.path), job.variant_folder, ",".join(map(str, job.seeds)), *settings.words]
+        words = [str(study.path), job.variant_folder, _listed(job.seeds), *settings.words, "--cores", _listed(self._cores[slot])]
         env = dict(os.environ)
         if self.devices:
             env["CUDA_VISIBLE_DEVICES"] = str(self.devices[slot % len(self.devices)])
         with open(_log_path(study, job), "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "gorl.studies.jobs", *words], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                start_new_session=True, preexec_fn=_prepared(self._cores[slot]),
+                start_new_session=True,
             )  # fmt: skip
 
 
-def _prepared(cores: list[int]) -> Callable[[], None]:
-    """What a child does before it begins: takes its cores, and asks Linux for a SIGTERM when this process is gone."""
-    linux = sys.platform == "linux"
-    libc = ctypes.CDLL(None) if linux else None
-
-    def prepare() -> None:
-        if linux:
-            os.sched_setaffinity(0, cores)
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    return prepare
+def _listed(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
 
 
 def _log_path(study: StudyFolder, job: Job) -> pathlib.Path:

@@ -1,14 +1,17 @@
 """Runs one job of a study, in this process, from wherever it stands.
 
-    python -m gorl.studies.jobs STUDY VARIANT_FOLDER SEED[,SEED...] [--stages N] [--no-aim] [--no-reuse]
+    python -m gorl.studies.jobs STUDY VARIANT_FOLDER SEED[,SEED...] [--stages N] [--no-aim] [--no-reuse] [--cores N[,N...]]
 
-A worker needs nothing but the study's folder, and the plugins where they were.
+A worker needs nothing but the study's folder, and the plugins where they were. It ends when the process that started it does.
 """
 
 import argparse
+import ctypes
 import dataclasses
+import os
 import pathlib
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 from gorl.errors import GorlError, RunError
 from gorl.studies.folder import ENDED, Job, StudyFolder
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ORPHAN = 60.0
 """Seconds in which a job's process whose sweep was killed saves and ends."""
 
@@ -72,22 +76,35 @@ def _prepared(study: StudyFolder, job: Job) -> tuple[bool, Any, Any]:
     return False, runs.begin(configuration, path, study=known["name"], name=job.folder, **about), configuration
 
 
+def _end_with_parent() -> None:
+    """Asks Linux for a SIGTERM, on which the state is saved, when the process that started this one is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
 def main() -> None:
     from gorl.cli import quiet
 
+    _end_with_parent()
     quiet.before_imports(debug=False)
     parser = argparse.ArgumentParser(prog="python -m gorl.studies.jobs")
     parser.add_argument("study", type=pathlib.Path)
     parser.add_argument("variant")
-    parser.add_argument("seeds")
+    parser.add_argument("seeds", type=_numbers)
     parser.add_argument("--stages", type=int)
     parser.add_argument("--no-aim", action="store_true")
     parser.add_argument("--no-reuse", action="store_true")
+    parser.add_argument("--cores", type=_numbers)
     args = parser.parse_args()
+    if args.cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, args.cores)  # before JAX counts them
     try:
         study = StudyFolder.open(args.study)
-        seeds = tuple(map(int, args.seeds.split(",")))
-        job = study.job(args.variant, seeds)
+        job = study.job(args.variant, args.seeds)
         sys.exit(run_job(study, job, Settings(not args.no_aim, not args.no_reuse, args.stages)))
     except GorlError as err:
         print(f"gorl: {err}", file=sys.stderr)

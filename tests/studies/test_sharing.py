@@ -115,8 +115,8 @@ def test_why_a_phase_is_not_reused(tmp_path, cache):
     sweep(path, tmp_path / "study")
     stored = reuse.store().entries()
     changed = identities(config.build([str(path)], ["FIT_EPOCHS = 7"]))
-    assert why_not(changed[3], stored) == "the nearest stored one differs in settings.epochs: 7, stored 1"
-    assert "before[3].epochs: 7, stored 1" in why_not(changed[4], stored)
+    assert why_not(changed[3], stored) == "the nearest stored one differs in settings.epochs: 7, stored 2"
+    assert "before[3].epochs: 7, stored 2" in why_not(changed[4], stored)
     assert differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}, "c": 0}) == ["a.b[1]: 2, stored 3", "c: null, stored 0"]
 
 

@@ -1,0 +1,194 @@
+"""The same study, run in other ways and interrupted in others, ends with the same bits."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from toy_study import assert_same, status, sweep, write
+
+from gorl.errors import ConfigError, RunError
+from gorl.executors import NAMES
+from gorl.executors.base import Watch
+from gorl.executors.local_processes import LocalProcesses
+from gorl.executors.ray import Ray
+from gorl.studies.folder import StudyFolder
+from gorl.studies.halving import SuccessiveHalving
+from gorl.studies.jobs import Settings
+
+STUDY = """
+Study.grid = {'STAGE_KL': [0.0, 0.5]}
+Study.seeds = 2
+LocalProcesses.cores = 0
+LocalProcesses.workers = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, compiled):
+    """Each run computed by itself, in this process."""
+    root = tmp_path_factory.mktemp("reference")
+    with pytest.MonkeyPatch.context() as patch:
+        (root / "cache").mkdir()
+        (root / "cache" / "xla").symlink_to(compiled)
+        patch.setenv("GORL_CACHE", str(root / "cache"))
+        study, result, _ = sweep(write(root, STUDY), root / "study", reuse=False)
+    assert result.statuses == {"finished": 4}
+    return study
+
+
+def assert_all_same(study, reference):
+    for job in reference.jobs():
+        assert_same(study.path / job.folder, reference.path / job.folder)
+
+
+def test_processes_give_the_same_bits(reference, tmp_path, cache):
+    study, result, _ = sweep(write(tmp_path, STUDY), tmp_path / "study", "Sweep.executor = @LocalProcesses()")
+    assert result.statuses == {"finished": 4}
+    assert_all_same(study, reference)
+    assert len(list((study.path / "logs").iterdir())) == 4
+    taken = sorted(status(study.path / job.folder)["reused"]["phases"] for job in study.jobs())
+    assert taken == [0, 0, 4, 4]  # of each seed, one process computed what both variants share
+
+
+def gorl_sweep(path: pathlib.Path, folder: pathlib.Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "gorl.cli.main", "sweep", str(path), "--dir", str(folder), "--no-aim", "--no-report", *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_until(condition, process):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def state_of(run: pathlib.Path) -> str:
+    return status(run)["status"] if (run / "status.json").exists() else "new"
+
+
+@pytest.mark.parametrize("executor", ["in_process", "local_processes"])
+def test_a_killed_sweep_goes_on_and_repeats_nothing(executor, reference, tmp_path, cache):
+    path, folder = write(tmp_path, STUDY), tmp_path / "study"
+    first, third = folder / "STAGE_KL=0.0" / "seed0", folder / "STAGE_KL=0.5" / "seed0"
+    process = gorl_sweep(path, folder, "--executor", executor)
+    wait_until(lambda: state_of(first) == "finished" and state_of(third) == "running", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+    kept = (first / "metrics.jsonl").read_bytes()
+    again = gorl_sweep(path, folder, "--executor", executor)
+    output, _ = again.communicate(timeout=300)
+    assert again.returncode == 0 and "are done already" in output and "4 finished" in output
+    assert (first / "metrics.jsonl").read_bytes() == kept  # with its clock
+    assert_all_same(StudyFolder.open(folder), reference)
+
+
+def test_sigterm_saves_what_runs_and_the_same_command_goes_on(reference, tmp_path, cache):
+    path, folder = write(tmp_path, STUDY), tmp_path / "study"
+    process = gorl_sweep(path, folder, "--executor", "local_processes")
+    wait_until(lambda: state_of(folder / "STAGE_KL=0.0" / "seed0") == "running", process)
+    process.terminate()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "The same command goes on" in output
+    assert state_of(folder / "STAGE_KL=0.0" / "seed0") in ("interrupted", "finished")
+    again = gorl_sweep(path, folder)
+    assert again.communicate(timeout=300) and again.returncode == 0
+    assert_all_same(StudyFolder.open(folder), reference)
+
+
+def test_a_job_that_cannot_run_does_not_end_the_others(reference, tmp_path, cache):
+    path, folder = write(tmp_path, STUDY), tmp_path / "study"
+    torn = folder / "STAGE_KL=0.0" / "seed1"
+    (torn / "checkpoints").mkdir(parents=True)
+    (folder / "study.json").write_text(json.dumps({**reference.read(), "halving": []}))
+    study, result, _ = sweep(path, folder)
+    assert result.statuses == {"finished": 3, "failed": 1}
+    assert "has checkpoints but no run.json" in result.failures["STAGE_KL=0.0/seed1"]
+
+
+def test_a_run_of_another_configuration_is_not_taken_for_the_studys(reference, tmp_path, cache):
+    path = write(tmp_path, STUDY.replace("Study.seeds = 2", "Study.seeds = 1"))
+    sweep(path, tmp_path / "study", "STAGE_STEPS = 240")
+    with pytest.raises(RunError, match=r"STAGE_KL=0.0 has runs of another configuration: it had `STAGE_STEPS = 240`, now `STAGE_STEPS = 480`"):
+        sweep(path, tmp_path / "study")
+
+
+def test_executors_say_what_they_cannot_do():
+    with pytest.raises(ConfigError, match="cores = 1000: they are >= 0, and there are"):
+        LocalProcesses(workers=0, cores=1000, devices=[])
+    assert LocalProcesses(workers=0, cores=0, devices=[4, 5, 6]).workers == 3
+    assert set(NAMES) == {"in_process", "local_processes", "ray"}
+
+
+def test_halving_keeps_the_best_by_their_mean_over_seeds():
+    halving = SuccessiveHalving(after=[1, 3], keep=0.5, score="return_final_best")
+    scores = {"a": [1.0, 3.0], "b": [5.0, float("nan")], "c": [float("nan")], "d": [2.5, 2.5], "e": [0.0, 0.0]}
+    assert halving.survivors(scores) == ["a", "b", "d"]  # 3 of 5, in their own order
+    with pytest.raises(ConfigError, match="ascending numbers of stages"):
+        SuccessiveHalving(after=[2, 1], keep=0.5, score="x")
+
+
+def test_hopeless_variants_end_at_a_stages_end(reference, tmp_path, cache):
+    study = STUDY + "Sweep.halving = @SuccessiveHalving()\nSuccessiveHalving.score = 'return_best_evaluation'\n"
+    study = study.replace("'STAGE_KL': [0.0, 0.5]", "'stage0/OnPolicy.learning_rate': [1e-3, 0.5]")
+    folder, result, said = sweep(write(tmp_path, study), tmp_path / "study")
+    (decision,) = folder.read()["halving"]
+    assert decision["stages"] == 1 and len(decision["stopped"]) == 1 and "end here" in said[0]
+    assert result.statuses == {"finished": 2, "stopped": 2}
+    means = {name: sum(scores) / 2 for name, scores in decision["scores"].items()}
+    assert decision["stopped"] == [min(means, key=means.get)]
+    for job in folder.jobs():
+        stopped = job.variant in decision["stopped"]
+        assert status(folder.path / job.folder)["status"] == ("stopped" if stopped else "finished")
+        stages = {json.loads(line)["stage"] for line in (folder.path / job.folder / "metrics.jsonl").read_text().splitlines()}
+        assert stages == ({0} if stopped else {0, 1})
+    again, result, said = sweep(write(tmp_path, study), tmp_path / "study")
+    assert again.read()["halving"] == [decision] and said == [] and result.statuses == {"finished": 2, "stopped": 2}
+
+
+@pytest.fixture
+def cluster(cache):
+    """A Ray cluster of two workers on this machine."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    yield ray
+    ray.shutdown()
+
+
+def test_ray_gives_the_same_bits_also_after_the_loss_of_a_worker(cluster, reference, tmp_path):
+    import threading
+
+    folder, killed = tmp_path / "study", []
+
+    def kill_one():
+        """The worker of the first run, once it has a checkpoint in the middle of a phase."""
+        run = folder / "STAGE_KL=0.0" / "seed0"
+        while not ((run / "metrics.jsonl").exists() and len((run / "metrics.jsonl").read_text().splitlines()) >= 2):
+            time.sleep(0.005)
+        killed.append(status(run)["pid"])
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_one, daemon=True)
+    thread.start()
+    study, result, _ = sweep(write(tmp_path, STUDY), folder, "Sweep.executor = @Ray()")
+    thread.join(timeout=1)
+    assert len(killed) == 1 and killed[0] != os.getpid()
+    assert result.statuses == {"finished": 4} and result.failures == {}
+    assert_all_same(study, reference)
+
+
+def test_ray_says_what_does_not_fit(cluster, tmp_path):
+    with pytest.raises(RunError, match="no machine of the Ray cluster has 64 CPUs and 0 GPUs"):
+        sweep(write(tmp_path, STUDY), tmp_path / "study", "Sweep.executor = @Ray()", "Ray.cpus = 64.0")
+
+
+def test_ray_without_a_cluster_says_so():
+    pytest.importorskip("ray")
+    executor = Ray(address="127.0.0.1:1", cpus=1.0, gpus=0.0, retries=0)
+    with pytest.raises(RunError, match="no Ray cluster answers there"):
+        executor.run(StudyFolder(pathlib.Path()), [], Settings(), Watch(print, print, print))
