@@ -12,9 +12,9 @@ import pytest
 from gorl import config, runs, seeds
 from gorl.checkpoint import CheckpointStore
 from gorl.errors import RunError
+from gorl.member import Member
 from gorl.phases import AbstractPhase, Unit
 from gorl.state import RunState
-from gorl.member import Member
 from gorl.trainer import Diverged, Trainer
 
 FILES = ["gorl_fm.gin", "parts/debug.gin"]

@@ -17,7 +17,7 @@ def command(
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 43800,
     debug: options.Debug = False,
 ) -> None:
-    from gorl.tracking import aim, links
+    from gorl.tracking import aim_repository as aim, links
 
     if not aim.available():
         raise ConfigError("Aim is not installed (it has wheels for Python 3.11 and 3.12): pip install aim. A run's own record is its metrics.jsonl.")
