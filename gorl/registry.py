@@ -23,6 +23,7 @@ import gorl.objectives.times
 import gorl.objectives.trust_region
 import gorl.optimizers
 import gorl.phases
+import gorl.pictures
 import gorl.policies
 import gorl.tracking.aim
 import gorl.tracking.tensorboard  # noqa: F401
