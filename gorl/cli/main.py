@@ -15,6 +15,8 @@ COMMANDS = {
     "train": "Train what a gin file declares, or go on with a run.",
     "evaluate": "Evaluate the policies of a run on fresh episodes.",
     "browse": "Open the tracked runs in Aim.",
+    "track": "Import runs into a tracker again, from their own records.",
+    "draw": "Draw pictures of a run from its newest checkpoint.",
     "list": "List environments, configurations, or what gin can bind.",
     "check": "Show what a configuration would run, without running it.",
 }

@@ -60,16 +60,17 @@ class ActionDensity(AbstractPicture):
         return [file(path, ".png")]
 
     def _show(self, axes: Any, shares: Float[np.ndarray, "bins N"], label: str, extent: float) -> None:
-        """An image of the law at each observation, and the law over all: both with roots, so that small shares are seen."""
+        """An image of the law at each observation, and the law over all: both with roots, so that small shares are seen.
+
+        A bin with a quarter of a law is white.
+        """
         image, beside = axes
         box = (0.5, shares.shape[1] + 0.5, -extent, extent)
-        image.imshow(np.sqrt(shares), origin="lower", aspect="auto", extent=box, vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest")
+        image.imshow(np.sqrt(shares), origin="lower", aspect="auto", extent=box, vmin=0.0, vmax=0.5, cmap="magma", interpolation="nearest")
         image.set_ylabel(label)
         beside.stairs(shares.mean(1), np.linspace(-extent, extent, self.bins + 1), orientation="horizontal", fill=True, color="tab:purple")
-        beside.set(xscale="function", xlim=(0.0, 1.0), ylim=(-extent, extent), xticks=(0.1, 0.5, 1.0), yticklabels=())
         beside.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0.0)), np.square))
-        beside.set_xlim(0.0, 1.0)
-        beside.set_xticks((0.1, 0.5, 1.0))
+        beside.set(xlim=(0.0, 0.5), ylim=(-extent, extent), xticks=(0.05, 0.2, 0.5), xticklabels=("0.05", "0.2", "0.5"), yticklabels=())
 
 
 @eqx.filter_jit

@@ -28,13 +28,13 @@ class Album:
     """
 
     def __init__(self, pictures: Iterable[AbstractPicture], folder: pathlib.Path, tracked: Sequence[AbstractTracked], failed: set[str]):
-        self._pictures = named(pictures)
+        self.pictures = named(pictures)
         self._folder, self._tracked, self._failed = folder / "pictures", tracked, failed
         self.seconds = 0.0  # spent on drawing
 
     def __call__(self, end: "StageEnd") -> None:
         began = time.monotonic()
-        for name, picture in self._pictures.items():
+        for name, picture in self.pictures.items():
             if name not in self._failed:
                 try:
                     self.draw(name, picture, end)

@@ -37,7 +37,7 @@ def backend() -> str:
 
 
 class Camera:
-    """Draws a scene from one of the model's cameras (None: MuJoCo's free one)."""
+    """Draws a scene from one of the model's cameras (None: its first, or MuJoCo's free one where it has none)."""
 
     def __init__(self, scene: Scene, camera: str | None, size: int):
         """`size`: the longer side in pixels; the shape is 4:3. Raises CannotDraw."""
@@ -51,11 +51,11 @@ class Camera:
             raise CannotDraw(f"the model has room for {room.offwidth} x {room.offheight} pixels, fewer than {self.width} x {self.height}.")
         self._view = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(scene.model, self._view)
-        if camera is not None:
-            names = [scene.model.camera(i).name for i in range(scene.model.ncam)]
-            if camera not in names:
-                raise CannotDraw(f"the model has no camera {camera!r}; it has {', '.join(map(repr, names)) or 'none'}.")
-            self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, names.index(camera)
+        names = [scene.model.camera(i).name for i in range(scene.model.ncam)]
+        if camera is not None and camera not in names:
+            raise CannotDraw(f"the model has no camera {camera!r}; it has {', '.join(map(repr, names)) or 'none'}.")
+        if names:
+            self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0 if camera is None else names.index(camera)
         self._rect = mujoco.MjrRect(0, 0, self.width, self.height)
         self._scene, self._option, self._perturb = mujoco.MjvScene(scene.model, maxgeom=10_000), mujoco.MjvOption(), mujoco.MjvPerturb()
 
@@ -99,7 +99,8 @@ def write_gif(path: pathlib.Path, frames: Sequence[UInt8[np.ndarray, "H W 3"]], 
     import PIL.Image
 
     images = [PIL.Image.fromarray(f) for f in frames]
-    palette = images[len(images) // 2].quantize(64)
+    some = np.concatenate(frames[:: max(1, len(frames) // 8)])
+    palette = PIL.Image.fromarray(some).quantize(64)
     images = [i.quantize(palette=palette, dither=PIL.Image.Dither.NONE) for i in images]
     duration = max(20, round(1000 * seconds / len(images)))  # browsers slow down what is shorter
     images[0].save(path, save_all=True, append_images=images[1:], duration=duration, loop=0)

@@ -33,7 +33,7 @@ _said: set[str] = set()
 class Rollout(AbstractPicture):
     """One episode by the rule of `evaluator`, from the same reset in every stage, drawn by MuJoCo: a small GIF and, where ffmpeg is, an MP4.
 
-    `camera`: a camera of the model (None: MuJoCo's free one). The GIF has at most `gif_frames` frames of `gif_size` pixels,
+    `camera`: a camera of the model (None: its first, or MuJoCo's free one). The GIF has at most `gif_frames` frames of `gif_size` pixels,
     spread over the episode; the MP4 has `film_rate` frames for every second of simulated time (`film_size` = 0: none).
     """
 

@@ -133,6 +133,19 @@ def close_gone(path: pathlib.Path) -> dict[str, str]:
     return closed
 
 
+def studies(path: pathlib.Path) -> dict[str, bool]:
+    """{study: whether it has pictures} of an indexed repository, by name."""
+    from aim import Run
+
+    found: dict[str, bool] = {}
+    for run_hash in sorted(_folders(path)):
+        run = Run(run_hash, repo=str(path), read_only=True)
+        name = str(run.experiment)
+        found[name] = found.get(name, False) or bool(run.collect_sequence_info(("images",))["images"])
+    gc.collect()
+    return dict(sorted(found.items()))
+
+
 def _folders(path: pathlib.Path, hashes: list[str] | None = None) -> dict[str, str]:
     """{hash: the run's folder} of gorl's runs in a repository."""
     from aim import Repo
