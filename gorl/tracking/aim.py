@@ -128,8 +128,9 @@ class AimRun(AbstractTracked):
         repositories.remember(folder, path, run.hash)
         run.name = info.name
         parameters = {"hparams": info.hparams, "gin": info.parameters.get("gin", {}), "sys": info.facts, "dir": info.folder, "study": info.study}
-        for name, value in {**parameters, "status": "running"}.items():
+        for name, value in parameters.items():
             run.set(name, value, strict=False)
+        repositories.set_status(run, "running")
         if known is None:
             from aim import Text
 

@@ -48,9 +48,18 @@ def _open(path: pathlib.Path, run_hash: str | None, **more: Any) -> Any:
     return Run(run_hash, repo=str(path), force_resume=run_hash is not None, capture_terminal_logs=False, log_system_params=False, **more)
 
 
+def set_status(run: Any, status: str) -> None:
+    """As a parameter, by which runs can be sorted, and as a tag, which the table of runs shows among its first columns."""
+    before = run.get("status")
+    run.set("status", status, strict=False)
+    if before in run.tags:
+        run.remove_tag(before)
+    run.add_tag(status)
+
+
 def finish(run: Any, status: str, summary: dict[str, Any]) -> None:
     """Writes how a run ended, closes it in Aim, and makes it visible to queries. Drop the run object afterwards."""
-    run.set("status", status, strict=False)
+    set_status(run, status)
     run.set("summary", summary, strict=False)
     path, run_hash = pathlib.Path(run.repo.root_path), run.hash
     run.close()

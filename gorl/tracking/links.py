@@ -23,7 +23,7 @@ def returns(base: str, study: str) -> str:
 
 def images(base: str, study: str) -> str:
     """The pictures of a study, in rows by variant and seed."""
-    return _page(base, "images", _of(study), {"row": ["run.params.hparams.variant", "run.params.hparams.seed", "images.name"]})
+    return _page(base, "images", _of(study), {"row": ["run.params.hparams.variant", "run.params.hparams.seed", "name"]})
 
 
 def runs(base: str) -> str:

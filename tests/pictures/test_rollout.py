@@ -21,7 +21,7 @@ from gorl.policies.agent import Agent
 from gorl.policies.base import AbstractPolicy
 
 XML = """<mujoco><option timestep="0.05"/><worldbody><light pos="0 0 3"/><camera name="side" pos="0 -3 0"  xyaxes="1 0 0 0 0 1"/>
-<body><joint name="x" type="slide" axis="1 0 0"/><geom size=".3" rgba="1 0 0 1"/></body></worldbody>
+<body><joint name="x" type="slide" axis="1 0 0"/><geom size=".3" mass="1" rgba="1 0 0 1"/></body></worldbody>
 <actuator><motor joint="x" gear="20" ctrlrange="-1 1" ctrllimited="true"/></actuator></mujoco>"""
 
 

@@ -58,7 +58,7 @@ def test_a_run_is_one_series_that_resuming_goes_on_with(tmp_path, folder):
     assert context == {"subset": "eval"} and points == [(100, 1, 1.0), (200, 2, 2.0), (300, 3, 3.0)]
     run = aim.Run(run_hash, repo=str(repo), read_only=True)
     assert run["gin"]["Clip"]["epsilon"] == 0.2 and run["status"] == "finished" and run["summary"] == {"return_final_best": 2.0}
-    assert run.experiment == "study" and run.name == "run-1" and not run.active
+    assert run.experiment == "study" and run.name == "run-1" and run.tags == ["finished"] and not run.active
 
 
 def test_parameters_say_what_a_run_is_grouped_by(tmp_path, folder):
@@ -129,7 +129,7 @@ def test_a_killed_run_does_not_stay_in_progress(tmp_path):
     assert repositories.close_gone(repo) == {str(folder): "killed"}
     assert aim.Repo(str(repo)).list_active_runs() == []
     (run,) = (r.run for r in aim.Repo(str(repo)).query_runs("run.status == 'killed'", report_mode=0).iter_runs())
-    assert not run.active and run.end_time is not None and run["summary"]["return_untrained"] == 1.0
+    assert not run.active and run.end_time is not None and run.tags == ["killed"] and run["summary"]["return_untrained"] == 1.0
     run_hash = run.hash
     del run
     gc.collect()
