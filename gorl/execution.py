@@ -11,6 +11,7 @@ from gorl import compilation
 from gorl.analysis.summary import summary
 from gorl.config import Configuration
 from gorl.member import Member
+from gorl.pictures.album import Album
 from gorl.reuse.results import Reuse
 from gorl.runs import RunFolder
 from gorl.tracking.base import AbstractTracked, Entry, RunInfo
@@ -44,7 +45,12 @@ def execute(
     experiment = configuration.experiment
     start_up = compilation.StartUp()
     tracked = [_track(configuration, member, resumed) if track else [] for member in folder.members]
-    members = [Member(seed, f, [t.log for t in ts]) for seed, f, ts in zip(experiment.seeds, folder.members, tracked, strict=True)]
+    failed: set[str] = set()
+    albums = [Album(experiment.pictures, f.path, ts, failed) for f, ts in zip(folder.members, tracked, strict=True)]
+    members = [
+        Member(seed, f, [t.log for t in ts], [album] if experiment.pictures else [])
+        for seed, f, ts, album in zip(experiment.seeds, folder.members, tracked, albums, strict=True)
+    ]
     for each in all_folders(folder):
         each.set_status("running", pid=os.getpid())
     outcome = Outcome("failed", 1)
@@ -60,6 +66,8 @@ def execute(
         more: dict[str, Any] = {"start_up": start_up.result, "compilation": compilation.totals()}
         if outcome.code == 0:
             more["stages_done"] = min(stages or len(experiment.stages), len(experiment.stages))
+        if experiment.pictures:
+            more["pictures_s"] = round(sum(album.seconds for album in albums), 3)
         if reuse is not None:
             more["reused"] = reuse.taken
         _close(members, tracked, outcome.status, more)

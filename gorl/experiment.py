@@ -13,6 +13,7 @@ from gorl.environments.task import Task
 from gorl.errors import ConfigError
 from gorl.fields import as_factory, instances, require
 from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.pictures.base import AbstractPicture
 from gorl.state import RunState
 from gorl.tracking.base import AbstractTracker
 
@@ -52,7 +53,7 @@ class Experiment:
     program. `divergence_limit`: units in a row in which a seed could make no sound update, after which it is given up.
     `precision`: of float32 matrix products ('highest': true float32).
     `checkpoint_interval`: seconds between checkpoints inside a phase; every phase also ends with one.
-    `trackers`: beside the run's own record, which is always written.
+    `trackers`: beside the run's own record, which is always written. `pictures`: drawn after every stage, of every seed.
     """
 
     task: Task
@@ -64,11 +65,13 @@ class Experiment:
     precision: str
     checkpoint_interval: float
     trackers: list[AbstractTracker]
+    pictures: list[AbstractPicture] = ()  # runs from before there were any have none
 
     def __post_init__(self):
         set_field = object.__setattr__
         set_field(self, "stages", instances(Stage, "Experiment.stages")(self.stages))
         set_field(self, "trackers", instances(AbstractTracker, "Experiment.trackers")(self.trackers))
+        set_field(self, "pictures", instances(AbstractPicture, "Experiment.pictures")(self.pictures))
         set_field(self, "decoder", as_factory(self.decoder))
         require(isinstance(self.task, Task), f"Experiment.task is {self.task!r}, not a Task; did you forget '()' after its name?")
         require(self.precision in PRECISIONS, f"Experiment.precision = {self.precision!r}: it is one of {', '.join(map(repr, PRECISIONS))}.")

@@ -24,9 +24,11 @@ import gorl.objectives.times
 import gorl.objectives.trust_region
 import gorl.optimizers
 import gorl.phases
+import gorl.pictures
 import gorl.policies
 import gorl.studies.declaration
-import gorl.tracking.aim  # noqa: F401
+import gorl.tracking.aim
+import gorl.tracking.tensorboard  # noqa: F401
 
 # A constant hands over the function itself. gin's wrapper would be neither `is` nor `==` jax.nn.silu, and so would change
 # the structure of every module that holds it.

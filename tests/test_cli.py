@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gorl.tracking import aim as tracking
+from gorl.tracking import aim_repository as tracking
 
 TOY = ["gorl_fm.gin", "parts/debug.gin", "--set", "Task.environment = @Slider()", "--set", "Experiment.stages = [@stage0/Stage()]"]
 

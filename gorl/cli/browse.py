@@ -9,25 +9,51 @@ from typing import Annotated
 import typer
 
 from gorl.cli import options
-from gorl.errors import ConfigError
+from gorl.errors import ConfigError, did_you_mean
 
 
 def command(
     repo: Annotated[pathlib.Path | None, typer.Option("--repo", help="The folder that holds .aim (default: $GORL_AIM_REPO, else here).")] = None,
+    study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Links of this study only.")] = None,
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 43800,
     debug: options.Debug = False,
 ) -> None:
-    from gorl.tracking import aim, links
+    from gorl.tracking import aim_repository
 
-    if not aim.available():
+    if not aim_repository.available():
         raise ConfigError("Aim is not installed (it has wheels for Python 3.11 and 3.12): pip install aim. A run's own record is its metrics.jsonl.")
-    path = aim.repository(str(repo) if repo else None)
+    path = aim_repository.repository(str(repo) if repo else None)
     if not (path / ".aim").is_dir():
         raise ConfigError(f"{path} has no Aim repository yet: `gorl train quickstart.gin` makes one. Elsewhere? Name it with --repo.")
-    aim.index(path)
+    for folder, status in aim_repository.close_gone(path).items():
+        typer.echo(f"{folder} no longer runs: closed in Aim as {status}.")
+    aim_repository.index(path)
     base = f"http://127.0.0.1:{port}"
+    lines = _links(path, base, study)
     typer.echo(f"Aim at {base}   (only this machine can reach it; Aim has no password. Ctrl-C ends it.)")
-    typer.echo(f"returns by stage:  {links.returns(base)}")
+    for line in lines:
+        typer.echo(line)
+    _serve(path, port, debug)
+
+
+def _links(path: pathlib.Path, base: str, study: str | None) -> list[str]:
+    """Ready-made pages, one line each."""
+    from gorl.tracking import aim_repository, links
+
+    found = aim_repository.studies(path)
+    if study is not None and study not in found:
+        raise ConfigError(f"--study {study}: {path} has the studies {', '.join(found) or 'none'}.{did_you_mean(study, found)}")
+    lines = [f"all runs:  {links.runs(base)}"]
+    for name, pictures in found.items():
+        if study in (None, name):
+            lines.append(f"{name}, returns:  {links.returns(base, name)}")
+            if pictures:
+                lines.append(f"{name}, pictures:  {links.images(base, name)}")
+    return lines
+
+
+def _serve(path: pathlib.Path, port: int, debug: bool) -> None:
+    """Runs `aim up` until Ctrl-C."""
     aim_command = [str(pathlib.Path(sys.executable).parent / "aim"), "up", "--repo", str(path), "-h", "127.0.0.1", "-p", str(port), "-y"]
     output = None if debug else subprocess.DEVNULL
     child = subprocess.Popen(aim_command, stdout=output, stderr=output, start_new_session=True)

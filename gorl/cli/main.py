@@ -17,6 +17,8 @@ COMMANDS = {
     "evaluate": "Evaluate the policies of a run on fresh episodes.",
     "report": "Statistics, learning curves and tables of runs and studies.",
     "browse": "Open the tracked runs in Aim.",
+    "track": "Import runs into a tracker again, from their own records.",
+    "draw": "Draw pictures of a run from its newest checkpoint.",
     "list": "List environments, configurations, or what gin can bind.",
     "check": "Show what a configuration would run, without running it.",
     "cache": "List, or prune, the results of phases that runs share.",

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl import trees
+from gorl.environments.scene import Scene
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require
 from gorl.state import EnvState, Spaces
@@ -41,6 +42,10 @@ class AbstractEnvironment(eqx.Module):
 
     def check(self) -> None:
         """Raises ConfigError if the environment cannot be built. Fast: compiles nothing."""
+
+    def scene(self) -> Scene | None:
+        """How MuJoCo draws it; None where it has no MuJoCo model."""
+        return None
 
     def spaces(self) -> Spaces:
         """Sizes, from the shapes of a reset."""

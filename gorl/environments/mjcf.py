@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.environments.base import AbstractEnvironment, like, make_state
 from gorl.environments.playground import check_implementation
+from gorl.environments.scene import Scene, pose_of
 from gorl.errors import ConfigError
 from gorl.fields import require, structural
 from gorl.state import EnvState
@@ -91,6 +92,10 @@ class MJCFEnvironment(AbstractEnvironment):
             data, _call("observation", self.observation, model, data), reward, done,
             obs_key=self.obs_key, critic_obs_key=self.critic_obs_key, physics=(data.qpos, data.qvel),
         )  # fmt: skip
+
+    def scene(self) -> Scene:
+        model = _read(self.xml)
+        return Scene(model, model.opt.timestep * self.substeps, lambda state: pose_of(state.sim))
 
     def describe(self) -> dict[str, Any]:
         path = pathlib.Path(self.xml)

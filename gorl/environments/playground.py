@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.environments.base import AbstractEnvironment, like, make_state
 from gorl.environments.names import dm_control_names
+from gorl.environments.scene import Scene, pose_of
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require, structural
 from gorl.state import EnvState
@@ -79,6 +80,9 @@ class PlaygroundEnvironment(AbstractEnvironment):
             sim, sim.obs, sim.reward, sim.done,
             obs_key=self.obs_key, critic_obs_key=self.critic_obs_key, physics=(sim.data.qpos, sim.data.qvel),
         )  # fmt: skip
+
+    def scene(self) -> Scene:
+        return Scene(self.library.mj_model, float(self.library.dt), lambda state: pose_of(state.sim.data))
 
     def describe(self) -> dict[str, Any]:
         return {"library": "mujoco_playground", "name": self.name, "impl": self.impl, "overrides": dict(self.overrides)}

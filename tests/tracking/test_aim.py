@@ -1,73 +1,155 @@
 """Aim, for real: what is written can be queried without `aim up`; a resumed run is the same Aim run."""
 
 import gc
+import io
+import json
 import logging
+import os
+import signal
+import subprocess
+import sys
 
+import PIL.Image
 import pytest
+from runs_on_disk import entry, info, write
 
-from gorl.tracking import aim as tracking, links
+from gorl.tracking import aim_repository as repositories
 from gorl.tracking.aim import AimTracker
-from gorl.tracking.base import Entry, RunInfo
 
 aim = pytest.importorskip("aim")
 
-INFO = dict(
-    name="run-1", study="study", variant="slow", axes={"STAGE_KL": "0.1"}, seed=3,
-    parameters={"macros": {"SEED": 3}, "gin": {"Clip": {"epsilon": 0.2}}}, config="x = 1", facts={"gorl": "0"},
-)  # fmt: skip
+
+def picture(path, frames):
+    images = [PIL.Image.new("L", (8, 6), 80 * i) for i in range(frames)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=40)
 
 
-def entry(unit, value, subset="eval"):
-    return Entry(unit, 1, "ImprovePolicy", "evaluate", subset, "env_steps", 100 * unit, 0.5 * unit, {"return": value, "loss/value": 1.0})
-
-
-def track(folder, repo, entries, resumed):
-    tracker = AimTracker(repo=str(repo), interval=0.1, experiment=None).start(RunInfo(folder=str(folder), resumed=resumed, **INFO))
+def track(folder, repo, entries, resumed, pictures=()):
+    run = AimTracker(repo=str(repo), interval=0.1, experiment=None).start(info(folder, resumed=resumed))
     for e in entries:
-        tracker.log(e)
-    tracker.close("finished", {"return_final_best": 2.0})
+        run.log(e)
+    for path in pictures:
+        run.picture(path, "Rollout", 200, 2, "Rollout, after stage 1")
+    run.close("finished", {"return_final_best": 2.0})
+    return run
 
 
 def series(repo, query):
-    metrics = list(aim.Repo(str(repo)).query_metrics(query, report_mode=0))
-    found = [(m.run.hash, m.name, dict(m.context.to_dict()), m.values.sparse_numpy()) for m in metrics]
-    steps = [sorted(zip(*(x.tolist() for x in (m.data.numpy()[0], m.data.numpy()[1][0])))) for m in metrics]
-    return found, steps
+    """[(run's hash, context, [(step, epoch, value)])] of the metrics that answer a query."""
+    found = []
+    for m in aim.Repo(str(repo)).query_metrics(query, report_mode=0):
+        steps, (values, epochs, _) = m.data.numpy()
+        found.append((m.run.hash, dict(m.context.to_dict()), sorted(zip(steps.tolist(), epochs.tolist(), values.tolist()))))
+    return found
 
 
-def test_a_run_is_one_series_that_resuming_goes_on_with(tmp_path):
-    folder, repo = tmp_path / "run", tmp_path / "repo"
-    folder.mkdir()
-    track(folder, repo, [entry(1, 1.0), entry(2, 2.0), entry(2, 5.0, "train")], resumed=False)
-    track(folder, repo, [entry(3, 3.0)], resumed=True)
-    found, steps = series(repo, "metric.name == 'return' and metric.context.subset == 'eval' and run.hparams.seed == 3")
-    assert len(found) == 1 and found[0][2] == {"subset": "eval"}
-    assert steps == [[(100, 1.0), (200, 2.0), (300, 3.0)]]
-    run = aim.Run(found[0][0], repo=str(repo), read_only=True)
-    assert run["gin"]["Clip"]["epsilon"] == 0.2 and run["summary"]["status"] == "finished" and run["summary"]["return_final_best"] == 2.0
-    assert run.experiment == "study" and run.name == "run-1"
-    del run
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "run").mkdir()
+    yield tmp_path / "run"
     gc.collect()
 
 
-def test_a_tracker_that_fails_is_a_warning(tmp_path, caplog, monkeypatch):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    monkeypatch.setattr(tracking, "open_run", lambda *a, **k: (_ for _ in ()).throw(OSError("no space")))
+def test_a_run_is_one_series_that_resuming_goes_on_with(tmp_path, folder):
+    repo = tmp_path / "repo"
+    track(folder, repo, [entry(1, 1.0), entry(2, 2.0), entry(2, 5.0, "train")], resumed=False)
+    track(folder, repo, [entry(3, 3.0)], resumed=True)
+    ((run_hash, context, points),) = series(repo, "metric.name == 'return' and metric.context.subset == 'eval' and run.hparams.seed == 3")
+    assert context == {"subset": "eval"} and points == [(100, 1, 1.0), (200, 2, 2.0), (300, 3, 3.0)]
+    run = aim.Run(run_hash, repo=str(repo), read_only=True)
+    assert run["gin"]["Clip"]["epsilon"] == 0.2 and run["status"] == "finished" and run["summary"] == {"return_final_best": 2.0}
+    assert run.experiment == "study" and run.name == "run-1" and run.tags == ["finished"] and not run.active
+
+
+def test_parameters_say_what_a_run_is_grouped_by(tmp_path, folder):
+    track(folder, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
+    (run,) = aim.Repo(str(tmp_path / "repo")).query_runs("run.hparams.variant == 'slow' and run.hparams.axes.KL < 0.2", report_mode=0).iter_runs()
+    assert run.run["hparams"] == {
+        "seed": 3, "variant": "slow", "axes": {"KL": 0.1, "decoder": "spline"}, "env": "Slider", "task": {"episode_length": 50}, "macros": {"SEED": 3},
+    }  # fmt: skip
+
+
+def test_wall_clock_is_an_x_axis_of_returns(tmp_path, folder):
+    """The same steps in the same context, and never 0, which Aim leaves out."""
+    first = entry(0, 0.5)
+    assert first.wall_s == 0.0
+    track(folder, tmp_path / "repo", [first, entry(1, 1.0)], resumed=False)
+    where = "metric.context.subset == 'eval'"
+    ((_, context, returns),) = series(tmp_path / "repo", f"metric.name == 'return' and {where}")
+    ((_, same, seconds),) = series(tmp_path / "repo", f"metric.name == 'wall_s' and {where}")
+    assert context == same and [p[:2] for p in returns] == [p[:2] for p in seconds] == [(0, 0), (100, 1)]
+    assert [p[2] for p in seconds] == [1e-3, 0.5]
+
+
+def test_pictures_are_images_and_gifs_stay_animated(tmp_path, folder):
+    picture(tmp_path / "b.gif", frames=3)
+    track(folder, tmp_path / "repo", [entry(1, 1.0)], False, [tmp_path / "b.gif"])
+    (found,) = aim.Repo(str(tmp_path / "repo")).query_images("images.name == 'Rollout'", report_mode=0)
+    steps, (images, epochs, _) = found.data.numpy()
+    assert steps.tolist() == [200] and epochs.tolist() == [2] and images[0].caption == "Rollout, after stage 1"
+    assert PIL.Image.open(io.BytesIO(bytes(images[0].storage["data"]))).n_frames == 3
+
+
+def test_a_note_remembers_every_repository(tmp_path, folder):
+    for name in ("one", "two"):
+        track(folder, tmp_path / name, [entry(1, 1.0)], resumed=False)
+    track(folder, tmp_path / "one", [entry(2, 2.0)], resumed=True)
+    assert [len(aim.Repo(str(tmp_path / name)).list_all_runs()) for name in ("one", "two")] == [1, 1]
+
+
+CHILD = """
+import fcntl, sys, time, pathlib
+sys.path.insert(0, sys.argv[3])
+from runs_on_disk import entry, info
+from gorl.tracking.aim import AimTracker
+folder = pathlib.Path(sys.argv[1])
+lock = open(folder / ".lock", "a")
+fcntl.flock(lock, fcntl.LOCK_EX)
+run = AimTracker(repo=sys.argv[2], interval=0.05, experiment=None).start(info(folder))
+run.log(entry(1, 1.0))
+while run._written < 2:
+    time.sleep(0.05)
+print("written", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_killed_run_does_not_stay_in_progress(tmp_path):
+    """While its process lives it is left alone; after SIGKILL it is closed, and resuming goes on with it."""
+    folder, repo = write(tmp_path / "run", [1.0]), tmp_path / "repo"
+    child = subprocess.Popen([sys.executable, "-c", CHILD, folder, repo, os.path.dirname(__file__)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "written\n"
+        (folder / "status.json").write_text(json.dumps({"status": "running", "pid": child.pid}))
+        assert repositories.close_gone(repo) == {}
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert len(aim.Repo(str(repo)).list_active_runs()) == 1
+    assert repositories.close_gone(repo) == {str(folder): "killed"}
+    assert aim.Repo(str(repo)).list_active_runs() == []
+    (run,) = (r.run for r in aim.Repo(str(repo)).query_runs("run.status == 'killed'", report_mode=0).iter_runs())
+    assert not run.active and run.end_time is not None and run.tags == ["killed"] and run["summary"]["return_untrained"] == 1.0
+    run_hash = run.hash
+    del run
+    gc.collect()
+    track(folder, repo, [entry(2, 2.0)], resumed=True)
+    ((same, _, points),) = series(repo, "metric.name == 'return'")
+    assert same == run_hash and [p[2] for p in points] == [1.0, 2.0]
+    assert aim.Run(same, repo=str(repo), read_only=True)["status"] == "finished"
+
+
+def test_a_tracker_that_fails_is_a_warning(tmp_path, folder, caplog, monkeypatch):
+    monkeypatch.setattr(repositories, "open_run", lambda *a, **k: (_ for _ in ()).throw(OSError("no space")))
     logging.getLogger("gorl").propagate = True
     with caplog.at_level(logging.WARNING):
-        track(folder, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
-    assert "Aim tracking stops (OSError: no space)" in caplog.text
+        run = track(folder, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
+    assert "Aim tracking stops (OSError: no space)" in caplog.text and run.failed
 
 
 def test_without_aim_gorl_says_so_and_goes_on(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(tracking, "available", lambda: False)
+    monkeypatch.setattr(repositories, "available", lambda: False)
     logging.getLogger("gorl").propagate = True
     with caplog.at_level(logging.WARNING):
         track(tmp_path, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
     assert "the run's own record is complete" in caplog.text
-
-
-def test_links_encode_as_aim_does():
-    assert links.encode({"a": 1}) == "O-JTdCJTIyYSUyMjoxJTdE"
-    assert links.returns("http://127.0.0.1:1").startswith("http://127.0.0.1:1/metrics?select=O-")

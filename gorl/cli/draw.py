@@ -1,0 +1,86 @@
+"""gorl draw"""
+
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+from gorl.cli import options
+from gorl.errors import RunError, did_you_mean
+
+_PICTURE = typer.Option("--picture", metavar="NAME", help="Which: ActionDensity, DecoderMap, Rollout (default: the run's own). Repeatable.")
+_SET = typer.Option("--set", metavar="'NAME = VALUE'", help="A binding, such as 'Rollout.camera = \"side\"'. Repeatable.")
+
+
+def command(
+    run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    pictures: Annotated[list[str] | None, _PICTURE] = None,
+    bindings: Annotated[list[str] | None, _SET] = None,
+    debug: options.Debug = False,
+) -> None:
+    del debug
+    from gorl import compilation
+    from gorl.runs import RunFolder
+
+    compilation.use_persistent_cache()
+    folder = RunFolder.open(run)
+    drawn = sum(_draw(member.path, pictures or [], bindings or []) for member in folder.members)
+    if not drawn:
+        raise RunError(f"nothing was drawn of {run}.")
+
+
+def _draw(path: pathlib.Path, names: list[str], bindings: list[str]) -> int:
+    """Draws pictures of one seed from its newest checkpoint. Returns how many files it wrote."""
+    import jax
+
+    from gorl.pictures.album import Album, reason
+
+    album = Album(_pictures(path, names, bindings), path, [], set())
+    if not album.pictures:
+        raise RunError(f"{path} declares no pictures: name some, such as --picture ActionDensity.")
+    experiment, end = _end(path)
+    count = 0
+    for name, picture in album.pictures.items():
+        try:
+            with jax.default_matmul_precision(experiment.precision):
+                files = album.draw(name, picture, end)
+        except Exception as err:
+            typer.echo(f"gorl: picture {name} of {path} is left out: {reason(err)}", err=True)
+        else:
+            for file in files:
+                typer.echo(str(file))
+            count += len(files)
+    return count
+
+
+def _pictures(path: pathlib.Path, names: list[str], bindings: list[str]) -> Any:
+    """The pictures of a run's configuration, or others by name, with the bindings of parts/pictures.gin where the run has none."""
+    from gorl import config
+    from gorl.config import catalog
+    from gorl.pictures import AbstractPicture
+    from gorl.runs import RunFolder
+
+    folder = RunFolder.open(path)
+    plugins = folder.facts().get("plugins", [])
+    if names:
+        catalog.names(plugins)
+        known = [k.removeprefix("@").removesuffix("()") for k in catalog.implementations(AbstractPicture)]
+        for name in names:
+            if name not in known:
+                raise RunError(f"there is no picture {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
+        bindings = [*bindings, f"Experiment.pictures = [{', '.join(f'@{name}()' for name in names)}]"]
+    return config.build(["parts/pictures.gin", str(folder.config_path)], bindings, plugins).experiment.pictures
+
+
+def _end(path: pathlib.Path) -> tuple[Any, Any]:
+    """(experiment, StageEnd) of a seed's newest checkpoint: the stage is the one that the record ends in."""
+    from gorl import runs
+    from gorl.member import StageEnd
+    from gorl.tracking.record import read
+
+    experiment, state = runs.restore(path)
+    *_, last = [None, *read(path / "metrics.jsonl")]
+    if last is None:
+        raise RunError(f"{path} has no record yet.")
+    step = [s for s in experiment.steps() if s.stage == last.stage][-1]
+    return experiment, StageEnd(experiment.context(step, experiment.seed), state, last.unit, last.env_steps)

@@ -1,0 +1,101 @@
+"""The law of the agent's actions, and of the latents that they come from."""
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.fields import Scalar, require
+from gorl.pictures import figures
+from gorl.pictures.base import AbstractPicture, file, fresh_observations, keys, policy_of
+from gorl.policies.agent import bounded
+
+if TYPE_CHECKING:
+    from gorl.member import StageEnd
+
+
+@gin.register(module="gorl")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActionDensity(AbstractPicture):
+    """For each dimension the law of the action and, next to it, of the policy's latent, sampled `samples` times at `observations` fresh resets.
+
+    A column of an image is the law at one observation (observations lie in the order of their main direction); beside it is
+    the law over all of them. The observations and axes are the same in every stage; the first `dimensions` are shown.
+    """
+
+    observations: int
+    samples: int
+    bins: int
+    dimensions: int
+    latent_extent: float
+
+    def __post_init__(self):
+        for name in ("observations", "samples", "bins", "dimensions"):
+            require(getattr(self, name) >= 1, f"ActionDensity.{name} = {getattr(self, name)}: it must be >= 1.")
+        require(self.latent_extent > 0, f"ActionDensity.latent_extent = {self.latent_extent}: it must be > 0.")
+
+    def draw(self, end: "StageEnd", path: pathlib.Path) -> list[pathlib.Path]:
+        policy, task = policy_of(end), end.context.task
+        same, own = keys(end, "ActionDensity")
+        obs = in_order(np.asarray(fresh_observations(task, same, self.observations)))
+        latents, actions = map(np.asarray, samples(policy, end.run.decoder, task.action_bound, obs, own, self.samples))
+        shown = min(self.dimensions, actions.shape[-1])
+        fig = figures.figure(9.0, 0.8 + 1.7 * shown)
+        rows = fig.subplots(shown, 4, squeeze=False, sharex="col", width_ratios=(3, 1, 3, 1))
+        for d, row in enumerate(rows):
+            self._show(row[:2], law(actions[..., d], 1.0, self.bins), f"action {d + 1}", 1.0)
+            if d < latents.shape[-1]:
+                self._show(row[2:], law(latents[..., d], self.latent_extent, self.bins), f"latent {d + 1}", self.latent_extent)
+        for ax, text in zip(rows[-1], ("observation", "share", "observation", "share")):
+            ax.set_xlabel(text)
+        some = f"the first {shown} of {actions.shape[-1]} dimensions, " if shown < actions.shape[-1] else ""
+        fig.suptitle(f"stage {end.context.stage}, {end.env_steps:,} steps: {some}{self.samples} actions at each of {self.observations} resets", fontsize=10)
+        figures.save(fig, file(path, ".png"))
+        return [file(path, ".png")]
+
+    def _show(self, axes: Any, shares: Float[np.ndarray, "bins N"], label: str, extent: float) -> None:
+        """An image of the law at each observation, and the law over all: both with roots, so that small shares are seen.
+
+        A bin with a quarter of a law is white.
+        """
+        image, beside = axes
+        box = (0.5, shares.shape[1] + 0.5, -extent, extent)
+        image.imshow(np.sqrt(shares), origin="lower", aspect="auto", extent=box, vmin=0.0, vmax=0.5, cmap="magma", interpolation="nearest")
+        image.set_ylabel(label)
+        beside.stairs(shares.mean(1), np.linspace(-extent, extent, self.bins + 1), orientation="horizontal", fill=True, color="tab:purple")
+        beside.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0.0)), np.square))
+        beside.set(xlim=(0.0, 0.5), ylim=(-extent, extent), xticks=(0.05, 0.2, 0.5), xticklabels=("0.05", "0.2", "0.5"), yticklabels=())
+
+
+@eqx.filter_jit
+def samples(
+    policy: Any, decoder: Any, bound: Scalar, obs: Float[Array | np.ndarray, "N D_o"], key: PRNGKeyArray, count: int
+) -> tuple[Float[Array, "N {count} D_z"], Float[Array, "N {count} D_a"]]:
+    """(latents, actions in (-1, 1)) of the agent acting stochastically, `count` at each observation."""
+
+    def one(o: Float[Array, " D_o"], key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], Float[Array, " D_a"]]:
+        latent = policy.sample(o, key=key)[0]
+        return latent, jnp.tanh(bounded(decoder(o, latent), bound))
+
+    return jax.vmap(jax.vmap(one, (None, 0)))(obs, jax.random.split(key, (obs.shape[0], count)))
+
+
+def in_order(obs: Float[np.ndarray, "N D_o"]) -> Float[np.ndarray, "N D_o"]:
+    """The observations sorted along the direction in which they differ most."""
+    centred = obs - obs.mean(0)
+    direction = np.linalg.svd(centred, full_matrices=False)[2][0]
+    direction = direction * np.sign(direction[np.abs(direction).argmax()])  # of two signs, always the same
+    return obs[np.argsort(centred @ direction, kind="stable")]
+
+
+def law(values: Float[np.ndarray, "N K"], extent: float, bins: int) -> Float[np.ndarray, "bins N"]:
+    """The share of each row's values in bins of [-extent, extent]; what lies outside counts in the outermost."""
+    width = 2.0 * extent / bins
+    index = np.clip(np.floor((values + extent) / width), 0, bins - 1).astype(int)
+    return np.stack([np.bincount(row, minlength=bins) / row.size for row in index], axis=1)

@@ -1,0 +1,56 @@
+"""The interface of a picture."""
+
+import abc
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.environments.task import Task
+from gorl.errors import GorlError
+
+if TYPE_CHECKING:  # it imports the declarations, which name pictures
+    from gorl.member import StageEnd
+
+
+class CannotDraw(GorlError):
+    """There is nothing to draw here, or nothing to draw it with. The message is one line."""
+
+
+class AbstractPicture(abc.ABC):
+    """A picture of one seed at the end of a stage. It reads what the stage left, and draws its own random numbers."""
+
+    @property
+    def name(self) -> str:
+        """In file names and in trackers."""
+        return type(self).__name__
+
+    @abc.abstractmethod
+    def draw(self, end: "StageEnd", path: pathlib.Path) -> list[pathlib.Path]:
+        """Writes `path` + '.png' or the like, in an existing folder, and returns what it wrote. Raises CannotDraw."""
+
+
+def keys(end: "StageEnd", purpose: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """(a key that is the same in every stage of a seed, a key of this stage), which nothing else in the run uses."""
+    whole = dataclasses.replace(end.context, stage=0, phase=0)
+    return whole.key(f"picture {purpose}", 0), end.context.key(f"picture {purpose}", 1)
+
+
+def policy_of(end: "StageEnd") -> Any:
+    if end.run.policy is None:
+        raise CannotDraw("there is no policy yet.")
+    return end.run.policy
+
+
+@eqx.filter_jit
+def fresh_observations(task: Task, key: PRNGKeyArray, count: int) -> Float[Array, "{count} D_o"]:
+    """Observations of `count` fresh resets."""
+    return jax.vmap(lambda k: task.squashed.reset(k).obs)(jax.random.split(key, count))
+
+
+def file(path: pathlib.Path, suffix: str) -> pathlib.Path:
+    """`path` with a suffix; what it has of dots stays."""
+    return path.with_name(path.name + suffix)

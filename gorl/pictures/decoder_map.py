@@ -1,0 +1,87 @@
+"""What a decoder makes of its latents."""
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gorl.fields import Scalar, require
+from gorl.pictures import figures
+from gorl.pictures.base import AbstractPicture, CannotDraw, file, fresh_observations, keys
+
+if TYPE_CHECKING:
+    from gorl.member import StageEnd
+
+
+@gin.register(module="gorl")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderMap(AbstractPicture):
+    """Latent -> action at one observation (of a fresh reset, the same in every stage), where both have 1 or 2 dimensions.
+
+    One dimension: a curve. Two: an image of each action over the latents, and where a grid of latents goes.
+    """
+
+    resolution: int
+    latent_extent: float
+
+    def __post_init__(self):
+        require(self.resolution >= 2, f"DecoderMap.resolution = {self.resolution}: it must be >= 2.")
+        require(self.latent_extent > 0, f"DecoderMap.latent_extent = {self.latent_extent}: it must be > 0.")
+
+    def draw(self, end: "StageEnd", path: pathlib.Path) -> list[pathlib.Path]:
+        task, decoder = end.context.task, end.run.decoder
+        sizes = (decoder.latent_size, task.environment.action_size)
+        if max(sizes) > 2:
+            raise CannotDraw(f"it shows actions of 1 or 2 dimensions, and here latents have {sizes[0]} and actions {sizes[1]}.")
+        obs = fresh_observations(task, keys(end, "DecoderMap")[0], 1)[0]
+        axis = np.linspace(-self.latent_extent, self.latent_extent, self.resolution, dtype=np.float32)
+        grid = np.stack(np.meshgrid(*[axis] * sizes[0], indexing="ij"), -1)  # [R, D_z] or [R, R, D_z]
+        actions = np.asarray(decoded(decoder, task.action_bound, obs, grid.reshape(-1, sizes[0]))).reshape(*grid.shape[:-1], sizes[1])
+        fig = (_curve if sizes[0] == 1 else _images)(axis, actions)
+        fig.suptitle(f"stage {end.context.stage}: the decoder at one observation", fontsize=10)
+        figures.save(fig, file(path, ".png"))
+        return [file(path, ".png")]
+
+
+@eqx.filter_jit
+def decoded(decoder: Any, bound: Scalar, obs: Float[Array, " D_o"], latents: Float[Array | np.ndarray, "N D_z"]) -> Float[Array, "N D_a"]:
+    """Actions in (-1, 1)."""
+    from gorl.policies.agent import bounded
+
+    return jax.vmap(lambda z: jnp.tanh(bounded(decoder(obs, z), bound)))(latents)
+
+
+def _curve(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R D_a"]) -> Any:
+    fig = figures.figure(4.5, 3.5)
+    ax = fig.subplots()
+    for d in range(actions.shape[-1]):
+        ax.plot(axis, actions[:, d], label=f"action {d + 1}")
+    ax.set(xlabel="latent", ylabel="action", xlim=(axis[0], axis[-1]), ylim=(-1.05, 1.05))
+    if actions.shape[-1] > 1:
+        ax.legend()
+    return fig
+
+
+def _images(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R R D_a"]) -> Any:
+    count = actions.shape[-1]
+    panels = count + (count == 2)
+    fig = figures.figure(3.6 * panels, 3.5)
+    axes = fig.subplots(1, panels, squeeze=False)[0]
+    box = (axis[0], axis[-1], axis[0], axis[-1])
+    for d in range(count):
+        image = axes[d].imshow(actions[..., d].T, origin="lower", extent=box, vmin=-1.0, vmax=1.0, cmap="RdBu_r", interpolation="nearest")
+        axes[d].set(xlabel="latent 1", ylabel="latent 2", title=f"action {d + 1}")
+    fig.colorbar(image, ax=list(axes[:count]), shrink=0.8)
+    if count == 2:
+        lines = np.linspace(0, len(axis) - 1, 9).round().astype(int)
+        for i in lines:
+            axes[2].plot(*actions[i].T, color="tab:blue", linewidth=0.8)
+            axes[2].plot(*actions[:, i].T, color="tab:orange", linewidth=0.8)
+        axes[2].set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xlabel="action 1", ylabel="action 2", title="where a grid of latents goes", aspect="equal")
+    return fig

@@ -1,0 +1,41 @@
+"""gorl draw: pictures of a run from its newest checkpoint."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from gorl import config, execution, runs
+from gorl.cli import main
+from gorl.errors import RunError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    toy = ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage()]", "EPISODE_LENGTH = 20", "critic/MLP.depth = 1", "policy/MLP.depth = 1"]
+    configuration = config.build(["gorl_fm.gin", "parts/debug.gin"], toy)
+    execution.execute(configuration, runs.begin(configuration, folder, study="test"), progress=lambda **_: None, resumed=False, track=False)
+    return folder
+
+
+def gorl(*arguments, error=None):
+    result = CliRunner().invoke(main.build_app(), list(map(str, arguments)))
+    assert (None if result.exception is None else type(result.exception)) == error, result.output
+    return result.output, str(result.exception)
+
+
+def test_pictures_by_name_with_bindings(run):
+    output, _ = gorl("draw", run, "--picture", "DecoderMap", "--picture", "Rollout", "--picture", "ActionDensity", "--set", "ActionDensity.samples = 8")
+    files = [run / "pictures" / f"stage0-{name}.png" for name in ("DecoderMap", "ActionDensity")]
+    assert [line for line in output.splitlines() if line.endswith(".png")] == list(map(str, files)) and all(f.stat().st_size > 1000 for f in files)
+    assert "picture Rollout of" in output and "is left out: Slider has no MuJoCo model to draw." in output
+    assert json.loads((run / "status.json").read_text())["status"] == "finished"
+
+
+def test_what_cannot_be_drawn_is_said(run, tmp_path):
+    assert "declares no pictures: name some, such as --picture ActionDensity" in gorl("draw", run, error=RunError)[1]
+    error = gorl("draw", run, "--picture", "Rolout", error=RunError)[1]
+    assert error == "there is no picture 'Rolout'; there are ActionDensity, DecoderMap, Rollout. Did you mean Rollout?"
+    assert gorl("draw", run, "--picture", "Rollout", error=RunError)[1] == f"nothing was drawn of {run}."
+    assert "is not a gorl run folder" in gorl("draw", tmp_path, error=RunError)[1]

@@ -1,0 +1,98 @@
+"""gorl track import, and what gorl browse says."""
+
+import gc
+import json
+import shutil
+
+import PIL.Image
+import pytest
+from runs_on_disk import write
+from typer.testing import CliRunner
+
+from gorl.cli import browse, main
+from gorl.errors import ConfigError, RunError
+from gorl.tracking import aim_repository as repositories, links
+
+aim = pytest.importorskip("aim")
+
+
+@pytest.fixture
+def study(tmp_path):
+    """2 variants x 2 seeds; one run has a picture, and one is a running one whose process is gone."""
+    PIL.Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+    for variant in ("fast", "slow"):
+        for seed in (0, 1):
+            more = {"picture": (tmp_path / "a.png").read_bytes()} if (variant, seed) == ("fast", 0) else {}
+            write(tmp_path / "study" / variant / f"seed{seed}", [1.0, 2.0 + seed], seed=seed, study="speeds", variant=variant, name=f"{variant}{seed}", **more)
+    (tmp_path / "study" / "study.json").write_text(json.dumps({"variants": [{"name": v, "folder": v} for v in ("fast", "slow")]}))
+    (tmp_path / "study" / "slow" / "seed1" / "status.json").write_text('{"status": "running", "pid": 4194304}')
+    yield tmp_path / "study"
+    gc.collect()
+
+
+def gorl(*arguments, error=None):
+    result = CliRunner().invoke(main.build_app(), list(map(str, arguments)))
+    assert (None if result.exception is None else type(result.exception)) == error, result.output
+    return result.output, str(result.exception)
+
+
+def test_a_study_is_imported_once_whatever_is_repeated(tmp_path, study):
+    repo = tmp_path / "repo"
+    (study / "fast" / "seed1" / "run.json").write_text("{}")
+    output, _ = gorl("track", "import", study, tmp_path / "nowhere", "--repo", repo, error=SystemExit)
+    assert output.count("imported (finished, 2 entries, 0 pictures)") == 1 and "imported (killed, 2 entries" in output and "2 entries, 1 pictures" in output
+    assert "nowhere is not a gorl run folder" in output and "fast/seed1 has run format None" in output and f"3 of 5 runs are in {repo}" in output
+    shown = lambda r: (r.experiment, r["hparams"]["variant"], r["status"], r["summary"]["return_best_evaluation"])
+    runs = lambda: {r.name: shown(r) for r in aim.Repo(str(repo)).iter_runs()}
+    expected = {
+        "fast0": ("speeds", "fast", "finished", 2.0), "slow0": ("speeds", "slow", "finished", 2.0), "slow1": ("speeds", "slow", "killed", 3.0),
+    }  # fmt: skip
+    assert runs() == expected and len(aim.Repo(str(repo)).list_all_runs()) == 3
+    (study / "slow" / "seed0" / "aim.json").unlink()  # then Aim itself knows the folder
+    output, _ = gorl("track", "import", study / "slow", study / "fast" / "seed0", "--repo", repo, error=SystemExit)
+    assert "slow is not a gorl run folder" in output
+    output, _ = gorl("track", "import", study / "slow" / "seed0", study / "slow" / "seed1", "--repo", repo)
+    assert output.count("replaced (") == 2
+    assert runs() == expected and len(aim.Repo(str(repo)).list_all_runs()) == 3
+    assert repositories.studies(repo) == {"speeds": True}
+
+
+def test_into_tensorboard(tmp_path, study):
+    for _ in range(2):
+        output, _ = gorl("track", "import", study / "fast" / "seed0", "--to", "tensorboard", "--repo", tmp_path / "boards")
+    assert "replaced (finished, 2 entries, 1 pictures)" in output and "tensorboard --logdir" in output
+    assert len(list((tmp_path / "boards" / "speeds" / "fast0").glob("events.*"))) == 1
+
+
+def test_what_cannot_be_imported_is_said(tmp_path, study):
+    folder = study / "fast" / "seed0"
+    (folder / "status.json").write_text('{"status": "running", "pid": 1}')
+    output, error = gorl("track", "import", folder, "--repo", tmp_path, error=RunError)
+    assert "seed0 is still running: its own trackers have it" in output and error == "no run was imported."
+    assert "it does one thing, import" in gorl("track", "export", folder, error=ConfigError)[1]
+    assert gorl("track", "import", folder, "--to", "aims", error=ConfigError)[1] == "--to aims: it is aim or tensorboard. Did you mean aim?"
+
+
+def test_browse_has_a_link_for_every_study(tmp_path, study, monkeypatch):
+    repo = tmp_path / "repo"
+    write(tmp_path / "other", [1.0], study="other", variant=None)
+    shutil.rmtree(study / "slow")
+    (study / "study.json").write_text(json.dumps({"variants": [{"name": "fast", "folder": "fast"}]}))
+    gorl("track", "import", study, tmp_path / "other", "--repo", repo)
+    served = []
+    monkeypatch.setattr(browse, "_serve", lambda *a: served.append(a))
+    output, _ = gorl("browse", "--repo", repo, "--port", "5000")
+    base = "http://127.0.0.1:5000"
+    lines = [f"other, returns:  {links.returns(base, 'other')}", f"speeds, returns:  {links.returns(base, 'speeds')}"]
+    assert [line for line in output.splitlines() if "returns" in line] == lines
+    assert [line for line in output.splitlines() if "pictures" in line] == [f"speeds, pictures:  {links.images(base, 'speeds')}"]
+    assert served == [(repo, 5000, False)]
+    output, _ = gorl("browse", "--repo", repo, "--study", "other")
+    assert "other, returns" in output and "speeds" not in output
+    assert "has the studies other, speeds. Did you mean speeds?" in gorl("browse", "--repo", repo, "--study", "speed", error=ConfigError)[1]
+
+
+def test_links_encode_as_aim_does():
+    assert links.encode({"a": 1}) == "O-JTdCJTIyYSUyMjoxJTdE"
+    assert links.returns("http://127.0.0.1:1", "x").startswith("http://127.0.0.1:1/metrics?select=O-")
+    assert links.encode({"color": ["run.params.hparams.variant"], "stroke": [], "chart": []}) in links.returns("", "x")
