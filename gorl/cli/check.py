@@ -3,7 +3,7 @@
 import itertools
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ def command(
     bindings: options.Bindings = None,
     gin_files: options.GinFiles = None,
     plugins: options.Plugins = None,
+    reuse: Annotated[bool, typer.Option("--reuse", help="Show which phases are stored, and why the others are not.")] = False,
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -27,8 +28,25 @@ def command(
         typer.echo(line)
     for note in configuration.notes:
         typer.echo(f"note: {note}")
+    for line in _stored(configuration) if reuse else ():
+        typer.echo(line)
     settings = [*(f"--set {_quoted(b)}" for b in bindings or []), *(f"--plugin {_quoted(p)}" for p in plugins or [])]
     typer.echo(f"to run it: gorl train {' '.join([*map(_quoted, names), *settings])}")
+
+
+def _stored(configuration: Any) -> Iterator[str]:
+    """What `gorl train --reuse` and `gorl sweep` would take from the store."""
+    from gorl import reuse as reusing
+    from gorl.reuse.explain import why_not
+    from gorl.reuse.identity import identities
+
+    store = reusing.store()
+    entries, whole = store.entries(), True
+    for step, identity in zip(configuration.experiment.steps(), identities(configuration), strict=True):
+        found = store.has(identity.key)
+        why = "reused" if found else f"computed: {why_not(identity, entries) if whole else 'an earlier phase is'}"
+        whole = whole and found
+        yield f"stage {step.stage}, {step.name}: {why}"
 
 
 def _quoted(word: str) -> str:

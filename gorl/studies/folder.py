@@ -140,7 +140,8 @@ def _described(plan: Plan, decisions: list[dict[str, Any]]) -> dict[str, Any]:
         "seeds": list(plan.seeds),
         "seeds_together": plan.seeds_together,
         "variants": [
-            {"name": v.name, "folder": v.folder, "axes": v.axes, "words": list(v.words), "seed_bindings": v.seed_bindings} for v in plan.variants
+            {"name": v.name, "folder": v.folder, "axes": v.axes, "files": list(v.files), "bindings": list(v.bindings), "seed_bindings": v.seed_bindings}
+            for v in plan.variants
         ],
         "halving": decisions,
     }

@@ -69,8 +69,8 @@ def _prepared(study: StudyFolder, job: Job) -> tuple[bool, Any, Any]:
         shutil.rmtree(path)
     bindings = [b.format(first=job.seeds[0], count=len(job.seeds)) for b in variant["seed_bindings"]]
     configuration = config.build([str(study.config_path(variant["folder"]))], bindings, known["plugins"])
-    again = ["gorl", "train", *known["base"], *(w for w in variant["words"] if "=" not in w)]
-    for binding in (*known["bindings"], *(w for w in variant["words"] if "=" in w), *bindings):
+    again = ["gorl", "train", *variant["files"]]
+    for binding in (*known["bindings"], *variant["bindings"], *bindings):
         again += ["--set", binding]
     about = {"variant": job.variant, "axes": variant["axes"], "command": again, "swept_by": known["command"]}
     return False, runs.begin(configuration, path, study=known["name"], name=job.folder, **about), configuration

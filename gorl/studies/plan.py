@@ -13,12 +13,14 @@ from gorl.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One configuration of a study, for all its seeds. `axes`: what varies, as text; `words`: the files and bindings beyond the base."""
+    """One configuration of a study, for all its seeds. `axes`: what varies, as text; `files`: all that are read, in order;
+    `bindings`: beyond those of the command line."""
 
     name: str
     folder: str
     axes: dict[str, str]
-    words: tuple[str, ...]
+    files: tuple[str, ...]
+    bindings: tuple[str, ...]
     configuration: Configuration
     seed_bindings: list[str]  # with {first} and {count}
 
@@ -93,11 +95,13 @@ def _shown(literal: str) -> str:
 
 
 def _variant(files: Sequence[str], source: StudySource, plugins: Sequence[str], name: str, axes: dict, more: list[str], bound: list[str]) -> Variant:
+    first, *rest = files  # what is appended to the study, such as sizes, is read after a variant's own files
+    read = (first, *more, *rest, *source.append)
     try:
-        configuration = config.build([*files, *more, *source.append], [*source.bindings, *bound], plugins)
+        configuration = config.build(read, [*source.bindings, *bound], plugins)
     except ConfigError as err:
         raise ConfigError(f"variant {name!r}: {err}") from err
-    return Variant(name, _folder(name), axes, (*more, *source.append, *bound), configuration, config.seed_bindings(configuration))
+    return Variant(name, _folder(name), axes, read, tuple(bound), configuration, config.seed_bindings(configuration))
 
 
 def _folder(name: str) -> str:

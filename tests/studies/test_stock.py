@@ -1,0 +1,23 @@
+"""Every study that is shipped declares what it says, at its published and its debug size."""
+
+import pytest
+
+from gorl.config.files import shipped
+from gorl.studies.plan import make_plan
+
+FOLDER = shipped().parent / "experiments"
+STUDIES = sorted(p for p in FOLDER.rglob("*.gin") if "Study." in p.read_text() and "parts" not in p.parts)
+DEBUG = str(FOLDER / "ablations" / "parts" / "debug.gin")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=[p.stem for p in STUDIES])
+def test_stock_studies(path):
+    for files in ([str(path)], [str(path), DEBUG]):
+        plan = make_plan(files)
+        assert len(plan.variants) >= 2
+    steps = [v.configuration.experiment.env_steps() for v in plan.variants]
+    assert max(steps) < 10_000 and plan.seeds == (0, 1)
+
+
+def test_there_are_studies():
+    assert len(STUDIES) >= 10
