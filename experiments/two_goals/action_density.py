@@ -25,7 +25,7 @@ GOAL, NEAR = 0.6, 0.2  # an action within NEAR of ± GOAL has a reward of at lea
 
 
 @gin.register(module="two_goals")
-class ActionDensity(AbstractPhase):
+class DensityOnGrid(AbstractPhase):
     """The masses of `bins` equal bins over the action in (-1, 1) at the first observation, of `samples` samples of the policy
     through the decoder; and the mass near either goal and between them. Hands everything on as it was."""
 

@@ -13,7 +13,7 @@ _REPO = typer.Option("--repo", metavar="DIR", help="Aim: the folder of .aim (def
 
 def command(
     what: Annotated[str, typer.Argument(metavar="import", help="What to do: import.")],
-    runs: Annotated[list[pathlib.Path], typer.Argument(metavar="RUN|STUDY ...", help="Folders of runs, of several seeds, or of studies.")],
+    runs: Annotated[list[pathlib.Path], typer.Argument(metavar="RUN|STUDY|GROUP ...", help="Folders of runs, of several seeds, or of studies.")],
     repo: Annotated[pathlib.Path | None, _REPO] = None,
     to: Annotated[str, typer.Option("--to", metavar="aim|tensorboard", help="Whose format.")] = "aim",
     debug: options.Debug = False,

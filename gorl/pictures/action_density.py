@@ -43,10 +43,10 @@ class ActionDensity(AbstractPicture):
     def draw(self, end: "StageEnd", path: pathlib.Path) -> list[pathlib.Path]:
         policy, task = policy_of(end), end.context.task
         same, own = keys(end, "ActionDensity")
-        obs = in_order(np.asarray(fresh_observations(task, same, self.observations)))
+        obs = in_order(fresh_observations(task, same, self.observations))
         latents, actions = map(np.asarray, samples(policy, end.run.decoder, task.action_bound, obs, own, self.samples))
         shown = min(self.dimensions, actions.shape[-1])
-        fig = figures.figure(9.0, 0.8 + 1.7 * shown)
+        fig = figures.figure(9.0, 1.1 + 1.6 * shown, between=0.42)
         rows = fig.subplots(shown, 4, squeeze=False, sharex="col", width_ratios=(3, 1, 3, 1))
         for d, row in enumerate(rows):
             self._show(row[:2], law(actions[..., d], 1.0, self.bins), f"action {d + 1}", 1.0)
@@ -70,7 +70,7 @@ class ActionDensity(AbstractPicture):
         image.set_ylabel(label)
         beside.stairs(shares.mean(1), np.linspace(-extent, extent, self.bins + 1), orientation="horizontal", fill=True, color="tab:purple")
         beside.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0.0)), np.square))
-        beside.set(xlim=(0.0, 0.5), ylim=(-extent, extent), xticks=(0.05, 0.2, 0.5), xticklabels=("0.05", "0.2", "0.5"), yticklabels=())
+        beside.set(xlim=(0.0, 0.5), ylim=(-extent, extent), xticks=(0.1, 0.5), xticklabels=("0.1", "0.5"), yticklabels=())
 
 
 @eqx.filter_jit

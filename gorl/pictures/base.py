@@ -2,15 +2,19 @@
 
 import abc
 import dataclasses
+import functools
 import pathlib
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
 
+from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import Task
+from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import GorlError
+from gorl.fields import as_float32
 
 if TYPE_CHECKING:  # it imports the declarations, which name pictures
     from gorl.member import StageEnd
@@ -45,10 +49,17 @@ def policy_of(end: "StageEnd") -> Any:
     return end.run.policy
 
 
-@eqx.filter_jit
-def fresh_observations(task: Task, key: PRNGKeyArray, count: int) -> Float[Array, "{count} D_o"]:
-    """Observations of `count` fresh resets."""
-    return jax.vmap(lambda k: task.squashed.reset(k).obs)(jax.random.split(key, count))
+def fresh_observations(task: Task, key: PRNGKeyArray, count: int) -> Float[np.ndarray, "{count} D_o"]:
+    """Observations of `count` fresh resets. Computed once for a key: it is the same in every stage."""
+    return _observations(task.environment, tuple(np.asarray(jax.random.key_data(key)).tolist()), count)
+
+
+@functools.lru_cache(maxsize=64)
+def _observations(environment: AbstractEnvironment, key: tuple[int, ...], count: int) -> np.ndarray:
+    env = SquashedEnvironment(environment, as_float32(1.0))  # whose trace of the reset training shares
+    quick = {"xla_backend_optimization_level": 0}  # physics compiles twice as fast, and this runs once
+    reset = jax.jit(jax.vmap(lambda k: env.reset(k).obs), compiler_options=quick)
+    return np.asarray(reset(jax.random.split(jax.random.wrap_key_data(np.asarray(key, np.uint32)), count)))
 
 
 def file(path: pathlib.Path, suffix: str) -> pathlib.Path:

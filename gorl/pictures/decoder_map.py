@@ -50,7 +50,7 @@ class DecoderMap(AbstractPicture):
 
 
 @eqx.filter_jit
-def decoded(decoder: Any, bound: Scalar, obs: Float[Array, " D_o"], latents: Float[Array | np.ndarray, "N D_z"]) -> Float[Array, "N D_a"]:
+def decoded(decoder: Any, bound: Scalar, obs: Float[Array | np.ndarray, " D_o"], latents: Float[Array | np.ndarray, "N D_z"]) -> Float[Array, "N D_a"]:
     """Actions in (-1, 1)."""
     from gorl.policies.agent import bounded
 
@@ -71,7 +71,7 @@ def _curve(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R D_a"]) -
 def _images(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R R D_a"]) -> Any:
     count = actions.shape[-1]
     panels = count + (count == 2)
-    fig = figures.figure(3.6 * panels, 3.5)
+    fig = figures.figure(3.6 * panels, 3.5, top=0.8, between=0.35)
     axes = fig.subplots(1, panels, squeeze=False)[0]
     box = (axis[0], axis[-1], axis[0], axis[-1])
     for d in range(count):

@@ -195,7 +195,7 @@ def test_words_that_are_nearly_right(words, answer):
     assert answer in str(err.value)
 
 
-@pytest.mark.parametrize("words, answer", [(["trian"], "Did you mean 'train'?"), (["check", "ppo.gin", "--sett", "x"], "--set")])
+@pytest.mark.parametrize("words, answer", [(["trian"], "Did you mean 'train'"), (["check", "ppo.gin", "--sett", "x"], "--set")])
 def test_commands_and_options_that_are_nearly_right(words, answer):
     result = typer.testing.CliRunner().invoke(build_app(), words)
     assert result.exit_code == 2 and answer in result.output

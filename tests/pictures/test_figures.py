@@ -37,7 +37,7 @@ def test_action_density_is_one_png_a_stage_with_the_same_axes(tmp_path):
     files = [picture.draw(e, tmp_path / f"stage{e.context.stage}-x")[0] for e in (first, second)]
     assert [f.name for f in files] == ["stage0-x.png", "stage1-x.png"]
     a, b = map(pixels, files)
-    assert a.shape == b.shape == (200, 720, 3)
+    assert a.shape == b.shape == (216, 720, 3)
     frames = lambda image: np.flatnonzero((image < 30).all(-1).mean(0) > 0.5)  # the columns that are black lines: the axes' borders
     assert frames(a).tolist() == frames(b).tolist()
     again = pixels(picture.draw(first, tmp_path / "again")[0])
