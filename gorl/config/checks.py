@@ -10,6 +10,8 @@ from gorl.config.text import literal
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import Factory
 
+STUDY = "gorl.Study"
+
 
 def _raise(problems: list[str], heading: str) -> None:
     """One problem, or a list of them under a heading."""
@@ -87,7 +89,7 @@ def check_effects(source: Source) -> list[str]:
     errors: list[str] = []
     notes: dict[tuple[str, str], list[str]] = {}
     for key, _ in tables.bindings():
-        if key in run.used:
+        if key in run.used or (key[1] == STUDY and source.origins[key].file != COMMAND_LINE):  # a study's base: `gorl sweep` reads the rest
             continue
         origin = source.origins[key]
         grave, what, fix = run.verdict(key)

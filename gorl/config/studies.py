@@ -8,12 +8,13 @@ import gin
 
 from gorl.config import checks, mistakes, tables
 from gorl.config.build import Configuration
+from gorl.config.checks import STUDY
 from gorl.config.reader import read
 from gorl.config.sources import COMMAND_LINE, Origin, Source
 from gorl.config.text import literal
 from gorl.errors import ConfigError
 
-STUDY, SWEEP = "gorl.Study", "gorl.Sweep"
+SWEEP = "gorl.Sweep"
 
 
 @dataclasses.dataclass(frozen=True)
