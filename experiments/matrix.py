@@ -4,7 +4,8 @@
     python experiments/matrix.py --methods ppo.gin --tasks CheetahRun --dry-run
 
 A pair is `gorl train METHOD parts/debug.gin parts/tasks/TASK.gin` in a process of its own (compiled without optimisation, since nothing is
-learned). What ran is kept beside the results, so the command can be stopped and started again. Prints a Markdown table.
+learned). What `--out` has already is not run again, and it is written after every run, so the command can be stopped and started again (each
+result names its commit). Prints a Markdown table.
 """
 
 import argparse
@@ -29,10 +30,7 @@ def tasks() -> list[str]:
 
 
 def run(method: str, task: str, folder: pathlib.Path) -> dict:
-    """Trains one pair in `folder`, unless it is done."""
-    done = folder / "result.json"
-    if done.exists():
-        return json.loads(done.read_text())
+    """Trains one pair in a new folder in `folder`."""
     stages = ["--set", "Experiment.stages = [@stage0/Stage(), @stage2/Stage()]"] if method.startswith("gorl") else []
     target = folder / f"run{int(time.time())}"
     command = [sys.executable, "-m", "gorl.cli.main", "train", method, "parts/debug.gin", f"parts/tasks/{task}.gin", *stages, "--no-aim"]
@@ -43,13 +41,18 @@ def run(method: str, task: str, folder: pathlib.Path) -> dict:
     status = target / "status.json"
     if process.returncode == 0 and status.exists():
         found = json.loads(status.read_text())
-        result |= {k: found[k] for k in ("status", "env_steps", "return_final_best")}
+        commit = json.loads((target / "run.json").read_text())["git"]
+        result |= {k: found[k] for k in ("status", "env_steps", "return_final_best")} | {"commit": commit and commit["commit"]}
     else:
         result["output"] = (process.stdout + process.stderr)[-500:]
-    folder.mkdir(parents=True, exist_ok=True)
-    if process.returncode == 0:
-        done.write_text(json.dumps(result))
     return result
+
+
+def write(path: pathlib.Path, results: list[dict]) -> None:
+    known = runs.facts()
+    provenance = {k: known[k] for k in ("gorl", "versions", "device", "python")}
+    results = sorted(results, key=lambda r: (r["task"], r["method"]))
+    path.write_text(json.dumps({"command": "python experiments/matrix.py", "facts": provenance, "results": results}, indent=1) + "\n")
 
 
 def main() -> None:
@@ -65,22 +68,21 @@ def main() -> None:
     print(f"{len(args.methods)} methods x {len(args.tasks)} tasks = {len(pairs)} runs", flush=True)
     if args.dry_run:
         return
-    results = []
+    results = json.loads(args.out.read_text())["results"] if args.out and args.out.exists() else []
+    results = [r for r in results if r["exit"] == 0]
+    done = {(r["method"], r["task"]) for r in results}
     with concurrent.futures.ThreadPoolExecutor(args.processes) as pool:
-        futures = {pool.submit(run, m, t, args.work / f"{pathlib.Path(m).stem}-{t}"): (m, t) for m, t in pairs}
+        futures = [pool.submit(run, m, t, args.work / f"{pathlib.Path(m).stem}-{t}") for m, t in pairs if (m, t) not in done]
         for future in concurrent.futures.as_completed(futures):
             results.append(future.result())
             r = results[-1]
             print(f"[{len(results)}/{len(pairs)}] {r['method']} {r['task']}: {r.get('status', 'failed')} in {r['seconds']:.0f} s", flush=True)
-    results.sort(key=lambda r: (r["task"], r["method"]))
+            if args.out:
+                write(args.out, results)
     print(f"| method | {' | '.join(args.tasks)} |\n|{'---|' * (len(args.tasks) + 1)}")
     found = {(r["method"], r["task"]): "runs" if r["exit"] == 0 else "FAILS" for r in results}
     for m in args.methods:
         print(f"| {m} | {' | '.join(found[m, t] for t in args.tasks)} |")
-    if args.out:
-        known = runs.facts()
-        provenance = {k: known[k] for k in ("gorl", "versions", "git", "device", "python")}
-        args.out.write_text(json.dumps({"command": "python experiments/matrix.py", "facts": provenance, "results": results}, indent=1) + "\n")
     sys.exit(any(r["exit"] for r in results))
 
 

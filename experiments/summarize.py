@@ -1,9 +1,10 @@
 """The results of finished runs as one small JSON file with their provenance, and as a table.
 
-    python experiments/summarize.py RUN [RUN ...] --out experiments/results/NAME.json [--names NAME ...]
+    python experiments/summarize.py RUN [RUN ...] --out experiments/results/NAME.json [--names NAME ...] [--add]
 
-A run of several seeds stands for each of them. Each contributes its command, seed, environment steps, seconds, final returns and evaluation
-curve; what the runs share (versions, device, commit) is stated once, and named where they differ. Prints a Markdown table of means over seeds.
+`--add` keeps what the file has already. A run of several seeds stands for each of them. Each contributes its command, seed, environment steps,
+seconds, final returns and evaluation curve; what the runs share (versions, device, commit) is stated once, and named where they differ. Prints
+a Markdown table of means over seeds.
 """
 
 import argparse
@@ -27,24 +28,32 @@ def result(run: pathlib.Path, name: str | None) -> dict:
     return {"facts": facts, "study": name or facts["study"], "seed": facts["seed"], "command": command, **status, "evaluations": curve}
 
 
+def known(path: pathlib.Path) -> list[dict]:
+    """The results of a file, each with all its facts again."""
+    found = json.loads(path.read_text())
+    return [r | {"facts": found["shared"] | r.get("facts", {})} for r in found["runs"]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--names", nargs="+", help="what to call each run (default: its configuration's name)")
+    parser.add_argument("--add", action="store_true", help="to what the file has")
     args = parser.parse_args()
     names = args.names or [None] * len(args.runs)
     results = [result(member.path, name) for run, name in zip(args.runs, names, strict=True) for member in RunFolder.open(run).members]
-    shared = {k: results[0]["facts"][k] for k in SHARED if all(r["facts"][k] == results[0]["facts"][k] for r in results)}
+    results = (known(args.out) if args.add else []) + results
+    shared = {k: results[0]["facts"][k] for k in SHARED if all(r["facts"].get(k) == results[0]["facts"][k] for r in results)}
     for r in results:
-        differing = {k: r["facts"][k] for k in SHARED if k not in shared}
+        differing = {k: r["facts"][k] for k in SHARED if k not in shared and k in r["facts"]}
         del r["facts"]
         r.update({"facts": differing} if differing else {})
     args.out.write_text(json.dumps({"shared": shared, "runs": results}, indent=1) + "\n")
     print("| configuration | seeds | env steps | untrained | final, best policy (mean over seeds) | each seed |\n|---|---|---|---|---|---|")
     for study in dict.fromkeys(r["study"] for r in results):
         runs = [r for r in results if r["study"] == study]
-        finals = [r["return_final_best"] for r in runs]
+        finals = [r["return_final_best"] for r in runs if "return_final_best" in r]  # a seed that diverged early has none
         untrained = statistics.mean(r["return_untrained"] for r in runs)
         each = ", ".join(f"{x:.0f}" for x in finals)
         print(f"| {study} | {len(runs)} | {runs[0]['env_steps']:,} | {untrained:.0f} | {statistics.mean(finals):.1f} | {each} |")

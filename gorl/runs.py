@@ -85,17 +85,21 @@ class RunFolder:
         self._lock.close()
 
     def facts(self) -> dict[str, Any]:
-        try:
-            return json.loads((self.path / "run.json").read_text())
-        except (OSError, json.JSONDecodeError) as err:
-            raise RunError(f"cannot read {self.path / 'run.json'}: {err}") from err
+        return _read_json(self.path / "run.json")
 
     def set_status(self, status: str, **summary: Any) -> None:
         write_json(self.path / "status.json", {"status": status, **summary})
 
     def status(self) -> dict[str, Any]:
         path = self.path / "status.json"
-        return json.loads(path.read_text()) if path.exists() else {"status": "unknown"}
+        return _read_json(path) if path.exists() else {"status": "unknown"}
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as err:
+        raise RunError(f"cannot read {path}: {err}") from err
 
 
 def new_path(root: pathlib.Path, name: str) -> pathlib.Path:

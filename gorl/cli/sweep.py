@@ -75,13 +75,13 @@ def _run(plan: Any, study: Any, aim: bool, reuse: bool, report: bool) -> int:
 
 
 def _report(path: pathlib.Path) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("gorl.cli.report") is None:
-        return
     from gorl.cli import report
+    from gorl.errors import GorlError
 
-    report.command([path])
+    try:
+        report.command([path])
+    except GorlError as err:  # the runs are there; `gorl report` can be called again
+        typer.echo(f"gorl: no report: {err}", err=True)
 
 
 class _Display:

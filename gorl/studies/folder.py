@@ -105,11 +105,14 @@ class StudyFolder:
         return Job(variant["name"], variant["folder"], f"{variant['folder']}/seed{seeds[0]}" if alone else variant["folder"], seeds)
 
     def status(self, job: Job) -> str:
-        """Of its seeds together: 'new', 'finished', 'diverged' (all of them), 'stopped', 'paused', or 'unfinished'."""
+        """Of its seeds together: 'new', 'finished', 'diverged' (all of them), 'stopped', 'paused', 'unfinished' or 'unreadable'."""
         path = self.path / job.folder
         if not (path / "run.json").is_file():
             return "new"
-        found = {m.status()["status"] for m in RunFolder(path).members}
+        try:
+            found = {m.status()["status"] for m in RunFolder(path).members}
+        except RunError:
+            return "unreadable"
         if len(found) == 1:
             (only,) = found
             return only if only in (*ENDED, "paused") else "unfinished"

@@ -103,12 +103,15 @@ def test_sigterm_saves_what_runs_and_the_same_command_goes_on(reference, tmp_pat
 
 def test_a_job_that_cannot_run_does_not_end_the_others(reference, tmp_path, cache):
     path, folder = write(tmp_path, STUDY), tmp_path / "study"
-    torn = folder / "STAGE_KL=0.0" / "seed1"
+    torn, broken = folder / "STAGE_KL=0.0" / "seed1", folder / "STAGE_KL=0.5" / "seed0"
     (torn / "checkpoints").mkdir(parents=True)
+    broken.mkdir(parents=True)
+    (broken / "run.json").write_text("{")
     (folder / "study.json").write_text(json.dumps({**reference.read(), "halving": []}))
     study, result, _ = sweep(path, folder)
-    assert result.statuses == {"finished": 3, "failed": 1}
+    assert result.statuses == {"finished": 2, "failed": 2}
     assert "has checkpoints but no run.json" in result.failures["STAGE_KL=0.0/seed1"]
+    assert result.failures["STAGE_KL=0.5/seed0"].startswith(f"cannot read {broken / 'run.json'}: ")
 
 
 def test_a_run_of_another_configuration_is_not_taken_for_the_studys(reference, tmp_path, cache):
