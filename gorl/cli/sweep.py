@@ -40,7 +40,6 @@ def command(
         return
     quiet.quiet_warp()
     study = StudyFolder.begin(path, plan)
-    study.lock()
     sys.exit(_run(plan, study, aim, reuse, report))
 
 

@@ -58,18 +58,22 @@ class StudyFolder:
 
     @classmethod
     def begin(cls, path: pathlib.Path, plan: Plan) -> "StudyFolder":
-        """Makes the folder, or goes on with the one that is there. Raises RunError if a run in it has another configuration."""
+        """Makes the folder and locks it, or goes on with the one that is there.
+
+        Raises RunError if a run in it has another configuration, or another process sweeps it.
+        """
         folder = cls(path)
+        if path.exists() and not (path / "study.json").exists() and {p.name for p in path.iterdir()} - {"configs", ".lock"}:
+            raise RunError(f"{path} exists and holds no study. Name another folder with --dir.")
+        try:
+            (path / "configs").mkdir(parents=True, exist_ok=True)
+            folder._take_lock()
+        except OSError as err:
+            raise RunError(f"cannot write to the study folder {path}: {err.strerror}. Name another with --dir.") from err
         decisions: list[dict[str, Any]] = []
         if (path / "study.json").exists():
             decisions = cls.open(path).read()["halving"]
             _check_unchanged(folder, plan)
-        elif path.exists() and any(path.iterdir()):
-            raise RunError(f"{path} exists and holds no study. Name another folder with --dir.")
-        try:
-            (path / "configs").mkdir(parents=True, exist_ok=True)
-        except OSError as err:
-            raise RunError(f"cannot make the study folder {path}: {err.strerror}. Name another with --dir.") from err
         for variant in plan.variants:
             folder.config_path(variant.folder).write_text(variant.configuration.config, encoding="utf-8")
         write_json(path / "study.json", _described(plan, decisions))
@@ -78,12 +82,15 @@ class StudyFolder:
     def read(self) -> dict[str, Any]:
         return json.loads((self.path / "study.json").read_text())
 
-    def lock(self) -> None:
-        """One sweep at a time. The lock goes with the process."""
+    def close(self) -> None:
+        """Lets another sweep have the folder. (The end of the process does, too.)"""
+        self._lock.close()
+
+    def _take_lock(self) -> None:
         self._lock = open(self.path / ".lock", "a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
+        except BlockingIOError as err:
             raise RunError(f"another process is sweeping {self.path}.") from err
 
     def config_path(self, variant_folder: str) -> pathlib.Path:

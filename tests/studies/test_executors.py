@@ -19,6 +19,7 @@ from gorl.executors.ray import Ray
 from gorl.studies.folder import StudyFolder
 from gorl.studies.halving import SuccessiveHalving
 from gorl.studies.jobs import Settings
+from gorl.studies.plan import make_plan
 
 STUDY = """
 Study.grid = {'STAGE_KL': [0.0, 0.5]}
@@ -119,6 +120,20 @@ def test_a_run_of_another_configuration_is_not_taken_for_the_studys(reference, t
     sweep(path, tmp_path / "study", "STAGE_STEPS = 240")
     with pytest.raises(RunError, match=r"STAGE_KL=0.0 has runs of another configuration: it had `STAGE_STEPS = 240`, now `STAGE_STEPS = 480`"):
         sweep(path, tmp_path / "study")
+
+
+def test_one_sweep_at_a_time(tmp_path):
+    path = write(tmp_path, STUDY)
+    plan = make_plan([str(path)])
+    first = StudyFolder.begin(tmp_path / "study", plan)
+    with pytest.raises(RunError, match="another process is sweeping"):
+        StudyFolder.begin(tmp_path / "study", plan)
+    first.close()
+    StudyFolder.begin(tmp_path / "study", plan).close()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="other exists and holds no study"):
+        StudyFolder.begin(tmp_path / "other", plan)
 
 
 def test_executors_say_what_they_cannot_do():

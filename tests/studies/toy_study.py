@@ -41,7 +41,10 @@ def sweep(path: pathlib.Path, folder: pathlib.Path, *bindings: str, aim: bool = 
     study = StudyFolder.begin(folder, plan)
     said: list[str] = []
     quiet = Watch(lambda job: None, lambda job, code, reason: None, lambda jobs: None)
-    return study, Driver(plan, study, Settings(aim, reuse), watch or quiet, said.append).run(), said
+    try:
+        return study, Driver(plan, study, Settings(aim, reuse), watch or quiet, said.append).run(), said
+    finally:
+        study.close()
 
 
 def record(run: pathlib.Path) -> list[dict]:
