@@ -10,6 +10,8 @@ from typing import Any
 from gorl import compilation
 from gorl.analysis.summary import summary
 from gorl.config import Configuration
+from gorl.experiment import Experiment
+from gorl.joint import Joint
 from gorl.member import Member
 from gorl.pictures.album import Album
 from gorl.reuse.results import Reuse
@@ -29,9 +31,27 @@ class Outcome:
     code: int
 
 
-def execute(
-    configuration: Configuration,
-    folder: RunFolder,
+def execute(configuration: Configuration, folder: RunFolder, **settings: Any) -> Outcome:
+    """Trains in a locked folder of one or several seeds; `settings` are those of `execute_rows`."""
+    experiment = configuration.experiment
+    rows = [Row(configuration, member, seed) for member, seed in zip(folder.members, experiment.seeds, strict=True)]
+    around = [folder] if len(rows) > 1 else []
+    return execute_rows(experiment, rows, around, **settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One seed of one configuration, and its folder."""
+
+    configuration: Configuration
+    folder: RunFolder
+    seed: int
+
+
+def execute_rows(
+    experiment: Experiment | Joint,
+    rows: Sequence[Row],
+    around: Sequence[RunFolder] = (),
     *,
     progress: Callable[..., None],
     observers: Sequence[Callable[[Entry], None]] = (),
@@ -40,19 +60,18 @@ def execute(
     reuse: Reuse | None = None,
     stages: int | None = None,
 ) -> Outcome:
-    """Trains in a locked folder. `track`: at the configuration's trackers too. `reuse`: results of phases to take or leave.
-    `stages`: how many to run (None: all)."""
-    experiment = configuration.experiment
+    """Trains rows in one program. `around`: folders that hold them, and share their status. `track`: at the configurations'
+    trackers too. `reuse`: results of phases to take or leave. `stages`: how many to run (None: all)."""
     start_up = compilation.StartUp()
-    tracked = [_track(configuration, member, resumed) if track else [] for member in folder.members]
+    tracked = [_track(row, resumed) if track else [] for row in rows]
     failed: set[str] = set()
-    albums = [Album(experiment.pictures, f.path, ts, failed) for f, ts in zip(folder.members, tracked, strict=True)]
+    albums = [Album(r.configuration.experiment.pictures, r.folder.path, ts, failed) for r, ts in zip(rows, tracked, strict=True)]
     members = [
-        Member(seed, f, [t.log for t in ts], [album] if experiment.pictures else [])
-        for seed, f, ts, album in zip(experiment.seeds, folder.members, tracked, albums, strict=True)
+        Member(row.seed, row.folder, [t.log for t in ts], [album] if album.pictures else [])
+        for row, ts, album in zip(rows, tracked, albums, strict=True)
     ]
-    for each in all_folders(folder):
-        each.set_status("running", pid=os.getpid())
+    for folder in (*around, *(row.folder for row in rows)):
+        folder.set_status("running", pid=os.getpid())
     outcome = Outcome("failed", 1)
     try:
         Trainer(experiment, members, progress, [start_up, *observers], reuse=reuse, stages=stages).run()
@@ -66,20 +85,20 @@ def execute(
         more: dict[str, Any] = {"start_up": start_up.result, "compilation": compilation.totals()}
         if outcome.code == 0:
             more["stages_done"] = min(stages or len(experiment.stages), len(experiment.stages))
-        if experiment.pictures:
+        if any(album.pictures for album in albums):
             more["pictures_s"] = round(sum(album.seconds for album in albums), 3)
         if reuse is not None:
             more["reused"] = reuse.taken
         _close(members, tracked, outcome.status, more)
-        if len(members) > 1:
+        for folder in around:
             folder.set_status(outcome.status, **more)
     return outcome
 
 
 @contextlib.contextmanager
-def locked(folder: RunFolder, *, wait: float = 0.0) -> Iterator[None]:
-    """Holds the locks of a run folder and of its seeds'. Raises RunError if another process trains there, still after `wait` seconds."""
-    held = all_folders(folder)
+def locked(*folders: RunFolder, wait: float = 0.0) -> Iterator[None]:
+    """Holds the locks of run folders and of their seeds'. Raises RunError if another process trains there, still after `wait` seconds."""
+    held = [each for folder in folders for each in all_folders(folder)]
     for each in held:
         each.lock(wait=wait)
     try:
@@ -94,10 +113,10 @@ def all_folders(folder: RunFolder) -> list[RunFolder]:
     return list({f.path: f for f in (folder, *folder.members)}.values())
 
 
-def _track(configuration: Configuration, folder: RunFolder, resumed: bool) -> list[AbstractTracked]:
+def _track(row: Row, resumed: bool) -> list[AbstractTracked]:
     """One seed's run at every tracker."""
-    facts = folder.facts()
-    own = configuration.alone(facts["seed"])
+    folder, facts = row.folder, row.folder.facts()
+    own = row.configuration.alone(row.seed)
     info = RunInfo(
         folder=str(folder.path.absolute()),
         name=facts["name"],
@@ -110,7 +129,7 @@ def _track(configuration: Configuration, folder: RunFolder, resumed: bool) -> li
         facts=facts,
         resumed=resumed,
     )
-    return [tracker.start(info) for tracker in configuration.experiment.trackers]
+    return [tracker.start(info) for tracker in row.configuration.experiment.trackers]
 
 
 def _close(members: Sequence[Member], tracked: Sequence[Sequence[AbstractTracked]], status: str, more: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Declarations: an experiment is a task and a list of stages, a stage a list of phases."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from gorl.errors import ConfigError
 from gorl.fields import as_factory, instances, require
 from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
 from gorl.pictures.base import AbstractPicture
+from gorl.seeds import each
 from gorl.state import RunState
 from gorl.tracking.base import AbstractTracker
 
@@ -104,6 +106,23 @@ class Experiment:
     def context(self, step: Step, seed: Any = None) -> PhaseContext:
         """Of one seed (the first), or of several where `seed` is an array."""
         return PhaseContext(self.task, self.seed if seed is None else seed, step.stage, step.phase)
+
+    def of(self, row: int) -> "Experiment":
+        """That of one of the seeds (a `gorl.joint.Joint` has several)."""
+        del row
+        return self
+
+    def settings(self) -> contextlib.AbstractContextManager:
+        """What programs are called in."""
+        return contextlib.nullcontext()
+
+    def start(self, step: Step, seed: Any, run: Any) -> Any:
+        """The phase's state [S, ...], from what the last phase left."""
+        return each(lambda s, one: step.declaration.start(self.context(step, s), one), seed, run)
+
+    def finish(self, step: Step, seed: Any, state: Any) -> Any:
+        """What the phase leaves [S, ...]."""
+        return each(lambda s, one: step.declaration.finish(self.context(step, s), one), seed, state)
 
     def units(self, step: Step) -> tuple[Unit, ...]:
         return tuple(step.declaration.units(self.task))

@@ -3,12 +3,14 @@
 Every computation of a unit that runs on the device is one of these. It is written for one seed and takes three pytrees:
 `shared` is the same for all seeds (hyperparameters, environment), `each` is a seed's own and only read (data, keys,
 modules), `state` is a seed's own, evolves and is donated. Array leaves are inputs, other leaves are part of the
-program's identity.
+program's identity. Within `settings_of_each_seed` (gorl/joint.py) `shared` too is each seed's own.
 """
 
 import collections
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +21,19 @@ TRACES: collections.Counter[str] = collections.Counter()
 """How often each program was traced (each time a compilation or a load from the persistent cache), by name."""
 
 
+_own_settings: contextvars.ContextVar[bool] = contextvars.ContextVar("own_settings", default=False)
+
+
+@contextlib.contextmanager
+def settings_of_each_seed() -> Iterator[None]:
+    """Inside, every array of a program's `shared` has a leading axis of seeds."""
+    token = _own_settings.set(True)
+    try:
+        yield
+    finally:
+        _own_settings.reset(token)
+
+
 def program(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
     """Compiles `function(shared, each, state)` of one seed, donating `state`.
 
@@ -27,9 +42,11 @@ def program(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any
     """
     name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
-    def traced(read: tuple[Any, Any], state: Any) -> Any:
+    def traced(read: tuple[Any, Any], state: Any, own_settings: bool) -> Any:
         TRACES[name] += 1
         shared, each = read
+        if own_settings:
+            return seeds.each(function, shared, each, state)
         if seeds.count(each) == 1:
             return seeds.expand(function(shared, seeds.one(each), seeds.one(state)))
         return seeds.each(lambda e, s: function(shared, e, s), each, state)
@@ -38,6 +55,6 @@ def program(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any
 
     @functools.wraps(function)
     def call(shared: Any, each: Any, state: Any) -> Any:
-        return compiled((shared, each), state)
+        return compiled((shared, each), state, _own_settings.get())
 
     return call

@@ -15,6 +15,7 @@ import numpy as np
 from gorl import seeds, trees
 from gorl.errors import RunError
 from gorl.experiment import Experiment, Step
+from gorl.joint import Joint
 from gorl.member import Member, Position, StageEnd, first_readable, is_frozen, restore
 from gorl.phases.base import Unit
 from gorl.reuse.results import PhaseResult, Reuse
@@ -47,7 +48,7 @@ class Trainer:
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: Experiment | Joint,
         members: Sequence[Member],
         progress: Callable[..., None],
         observers: Sequence[Callable[[Entry], None]] = (),
@@ -71,7 +72,7 @@ class Trainer:
 
     def run(self) -> None:
         """To the end, or raises Interrupted after a signal, or Diverged, with the state saved."""
-        with _signals(self._note_signal), jax.default_matmul_precision(self._experiment.precision):
+        with _signals(self._note_signal), jax.default_matmul_precision(self._experiment.precision), self._experiment.settings():
             for member in self._members:
                 member.open()
             try:
@@ -84,10 +85,6 @@ class Trainer:
     def elapsed(self) -> float:
         """Seconds of training, over all resumes."""
         return self._elapsed_before + time.monotonic() - self._began
-
-    def _each(self, step: Step, function: Callable[[Any, Any], Any], state: Any) -> Any:
-        """function(context, state) of each seed."""
-        return seeds.each(lambda seed, one: function(self._experiment.context(step, seed), one), self._seeds, state)
 
     def _run(self) -> None:
         position, state = self._restore()
@@ -103,11 +100,11 @@ class Trainer:
         """The rest of a phase, and what it hands on."""
         step, began, sound = self._steps[position.index], (position, self.elapsed), not position.started and self._all_sound()
         if not position.started:
-            state = trees.own(self._each(step, step.declaration.start, state))
+            state = trees.own(self._experiment.start(step, self._seeds, state))
             position = dataclasses.replace(position, started=True, unit=0)
             self._entries = [[] for _ in self._members]
         position, state = self._phase(step, position, state)
-        state = self._each(step, step.declaration.finish, state)
+        state = self._experiment.finish(step, self._seeds, state)
         position = dataclasses.replace(position, index=position.index + 1, started=False, unit=0)
         if store and sound and self._all_sound():
             self._leave(*began, position, state)
@@ -136,7 +133,7 @@ class Trainer:
         return position, trees.own(seeds.stack([own.get(m, states[0]) for m in self._members]))
 
     def _read(self, live: Sequence[Member], number: int) -> tuple[Position, list[Any], list[dict[str, Any]]]:
-        positions, states, metas = zip(*(restore(self._experiment, m.store, number) for m in live))
+        positions, states, metas = zip(*(restore(self._experiment.of(0), m.store, number) for m in live))
         if len(set(positions)) > 1:
             raise RunError("the seeds stand at different positions.")
         return positions[0], list(states), list(metas)
@@ -222,7 +219,7 @@ class Trainer:
             return
         for row, member in enumerate(self._members):
             if member.stage_observers and not member.frozen:
-                end = StageEnd(self._experiment.context(step, member.seed), seeds.one(state, row), position.total_units, position.env_steps)
+                end = StageEnd(self._experiment.of(row).context(step, member.seed), seeds.one(state, row), position.total_units, position.env_steps)
                 for observer in member.stage_observers:
                     observer(end)
 

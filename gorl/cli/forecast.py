@@ -35,10 +35,10 @@ def lines(plan: Any, path: pathlib.Path, reuse: bool) -> Iterator[str]:
     groups = [plan.seeds] if plan.seeds_together else [(seed,) for seed in plan.seeds]
     seen: set[str] = set()
     rows, total = [("variant", "stages", "env steps a seed", "to compute", "phases", "shared", "stored")], _Count()
-    for variant in plan.variants:
-        count = _Count()
-        for seeds in groups:
-            count.add(_of_job(variant.configuration, seeds, store if reuse else None, estimator, seen))
+    for variant, program in ((v, p) for p in plan.programs for v in p):
+        count, alone = _Count(), len(program) == 1
+        for seeds in groups if alone else [plan.seeds]:
+            count.add(_of_job(variant.configuration, seeds, store if reuse and alone else None, estimator if alone else Estimator([]), seen))
         total.add(count)
         stages = str(len(variant.configuration.experiment.stages))
         each = f"{variant.configuration.experiment.env_steps():,}"
@@ -49,6 +49,8 @@ def lines(plan: Any, path: pathlib.Path, reuse: bool) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         yield "  " + "  ".join(f"{cell:{'<' if i == 0 else '>'}{widths[i]}}" for i, cell in enumerate(row)).rstrip()
+    for names in (", ".join(v.name for v in p) for p in plan.programs if len(p) > 1):
+        yield f"in one program, with all seeds: {names}"
     yield f"env steps: {total.computed:,} to compute of {total.env_steps:,}" + ("" if reuse else " (nothing is shared: --no-reuse)")
     yield _time(total)
     halving = plan.sweep.halving

@@ -7,9 +7,13 @@ from typing import Any
 
 from gorl.config import tables
 
+LATER = "()"
+"""In the tree of a reference that is not evaluated: it is called when sizes and a key are known."""
+
 
 def resolved_tree(tables_then: tables.Snapshot, selector: str) -> dict[str, Any]:
-    """`selector`, called in no scope: {'@': its name, parameter: value}, with references inside resolved the same way.
+    """`selector`, called in no scope: {'@': its name, parameter: value}, with references inside resolved the same way (those that
+    are not evaluated have the key `LATER`).
 
     gin's rules: an evaluated reference without a scope is built in the scope around it; one with a scope, and one that is not
     evaluated, in its own; a macro's value in a scope of the macro's name.
@@ -43,4 +47,12 @@ def _reference(reference: tables.Reference, scope: str) -> Any:
     if (name := tables.constant_name(reference)) is not None:
         return f"%{name}"
     own = "/".join(reference.scopes)
-    return _called(reference.configurable.selector, own or (scope if reference.evaluate else ""))
+    tree = _called(reference.configurable.selector, own or (scope if reference.evaluate else ""))
+    return tree if reference.evaluate else {**tree, LATER: True}
+
+
+def unmade(tree: Any) -> list[Any]:
+    """The parts of a tree that are called later, such as networks, in order."""
+    if isinstance(tree, dict):
+        return [tree] if LATER in tree else [found for value in tree.values() for found in unmade(value)]
+    return [found for value in tree for found in unmade(value)] if isinstance(tree, list) else []

@@ -27,6 +27,7 @@ class StudySource:
     grid: dict[str, list[str]]
     seeds: int | list[int]
     seeds_together: bool
+    variants_together: bool
     append: list[str]
     sweep: Any
     bindings: list[str]

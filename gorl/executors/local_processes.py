@@ -57,13 +57,13 @@ class LocalProcesses(AbstractExecutor):
             raise KeyboardInterrupt
 
     def _start(self, study: StudyFolder, job: Job, settings: Settings, slot: int) -> subprocess.Popen:
-        words = [str(study.path), job.variant_folder, _listed(job.seeds), *settings.words, "--cores", _listed(self._cores[slot])]
+        words = [str(study.path), job.folder, *settings.words, "--cores", _listed(self._cores[slot])]
         env = dict(os.environ)
         if self.devices:
             env["CUDA_VISIBLE_DEVICES"] = str(self.devices[slot % len(self.devices)])
         with open(_log_path(study, job), "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "gorl.studies.jobs", *words], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "gorl.studies.worker", *words], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
 

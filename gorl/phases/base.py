@@ -34,6 +34,11 @@ class PhaseContext:
         return _folded(np.asarray(self.seed, np.int32) if isinstance(self.seed, int) else self.seed, np.asarray(parts, np.int32))
 
 
+    def for_each(self, number: int) -> Int[np.ndarray, "*S"]:
+        """A number that is the same for all seeds, as an array of each."""
+        return np.full(np.shape(self.seed), number, np.int32)
+
+
 @jax.jit
 def _folded(seed: Int[Array, "*S"], parts: Int[Array, " N"]) -> Key[Array, "*S"]:
     fold = lambda s: jax.lax.fori_loop(0, parts.shape[0], lambda i, key: jax.random.fold_in(key, parts[i]), jax.random.key(s))

@@ -63,8 +63,8 @@ class CollectRollouts(AbstractPhase):
 
     def collect(self, context: PhaseContext, state: CollectState, index: int) -> tuple[CollectState, dict[str, Any]]:
         run = state.run
-        first = jnp.asarray(index * self.num_envs, jnp.int32)
-        buffer, metrics = collect((self, context.task, first), (run.policy, run.learner, run.decoder, context.key("collect", index)), state.buffer)
+        first = context.for_each(index * self.num_envs)
+        buffer, metrics = collect((self, context.task), (run.policy, run.learner, run.decoder, first, context.key("collect", index)), state.buffer)
         return CollectState(run, buffer), metrics
 
     def finish(self, context: PhaseContext, state: CollectState) -> RunState:
@@ -75,7 +75,7 @@ class CollectRollouts(AbstractPhase):
 
 @program
 def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dict[str, Float[Array, ""]]]:
-    (phase, task, first), (policy, learner, decoder, key) = shared, each
+    (phase, task), (policy, learner, decoder, first, key) = shared, each
     agent = Agent(policy, decoder, task.action_bound, phase.rule)
     returns, _, diverged, episodes = run_episodes(
         task.squashed, agent, key, num_envs=phase.num_envs, length=phase.episode_length, value=learner.value

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import gin
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl import trees
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
@@ -96,7 +96,7 @@ class ImprovePolicy(AbstractPhase):
     def evaluate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Any]]:
         policy = state.training.learner.policy
         metrics = self.evaluator.returns(context.task, policy, state.decoder, key=context.key("evaluate", index))
-        best = keep_best(jnp.asarray(index, jnp.int32), (policy, metrics["return"]), state.best)
+        best = keep_best((), (context.for_each(index), policy, metrics["return"]), state.best)
         return ImproveState(state.training, state.decoder, best), {**metrics, "return_best": best.value + 0.0}
 
     def finish(self, context: PhaseContext, state: ImproveState) -> RunState:
@@ -112,7 +112,8 @@ def iterate(shared: tuple, each: tuple, state: Any) -> tuple[Any, dict[str, Floa
 
 
 @program
-def keep_best(index: Int[Array, ""], each: tuple, best: Snapshot) -> Snapshot:
+def keep_best(shared: tuple, each: tuple, best: Snapshot) -> Snapshot:
     """Strictly greater wins; NaN loses."""
-    policy, value = each
+    del shared
+    index, policy, value = each
     return trees.choose(value > best.value, Snapshot(policy, value, index), best)

@@ -18,7 +18,9 @@ class Study:
     `name`: of the study's folder and of Aim's experiment (None: the file's). `variants`: by name, the files (`'...gin'`) and
     bindings (`'A.b = c'`) that are added to the base. `grid`: by binding, a list of values; every combination of them, with
     every variant. `seeds`: how many, from the base's seed on, or a list of them. `seeds_together`: train a variant's seeds in
-    one compiled program. `append`: files that are read after a variant's own, such as sizes.
+    one compiled program. `variants_together`: train variants that differ only in numbers which a program takes as arrays
+    (learning rates, coefficients, ...), and their seeds, in one compiled program; their phases are not shared. `append`: files
+    that are read after a variant's own, such as sizes.
     """
 
     name: str | None
@@ -26,6 +28,7 @@ class Study:
     grid: dict[str, list]
     seeds: int | list[int]
     seeds_together: bool
+    variants_together: bool
     append: list[str]
 
 

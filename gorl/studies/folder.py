@@ -3,6 +3,7 @@
     study.json              what was declared, the variants, their seeds, what successive halving decided
     configs/VARIANT.gin     each variant's configuration, flattened; runs by itself
     VARIANT/seedN/          a run folder for each variant and seed
+    programs/N/             of variants that are trained together: which runs, and their status
     logs/                   what the runs' processes printed
     report/                 what `gorl report` writes
 """
@@ -26,10 +27,11 @@ ENDED = ("finished", "diverged", "stopped")
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Seeds of one variant that one program trains. `folder`: relative to the study's."""
+    """Seeds of one variant, or of several, that one program trains. `folder`: relative to the study's: the run's, or that of the group
+    of runs; it tells jobs apart. `variants`: names of folders."""
 
     variant: str
-    variant_folder: str
+    variants: tuple[str, ...]
     folder: str
     seeds: tuple[int, ...]
 
@@ -99,17 +101,20 @@ class StudyFolder:
     def jobs(self) -> list[Job]:
         """In the order in which they are best run: a variant's seeds one after another, so that later variants find what they share."""
         known = self.read()
-        seeds = tuple(known["seeds"])
-        groups = [seeds] if known["seeds_together"] else [(seed,) for seed in seeds]
-        return [self._job(v, g) for v in known["variants"] for g in groups]
+        seeds, names = tuple(known["seeds"]), {v["folder"]: v["name"] for v in known["variants"]}
+        found = []
+        for number, program in enumerate(known["programs"]):
+            if len(program) > 1:
+                found.append(Job(", ".join(names[f] for f in program), tuple(program), f"programs/{number}", seeds))
+                continue
+            (folder,) = program
+            for group in [seeds] if known["seeds_together"] else [(seed,) for seed in seeds]:
+                found.append(Job(names[folder], (folder,), folder if len(group) > 1 else f"{folder}/seed{group[0]}", group))
+        return found
 
-    def job(self, variant_folder: str, seeds: tuple[int, ...]) -> Job:
-        (variant,) = [v for v in self.read()["variants"] if v["folder"] == variant_folder]
-        return self._job(variant, seeds)
-
-    def _job(self, variant: dict[str, Any], seeds: tuple[int, ...]) -> Job:
-        alone = len(seeds) == 1
-        return Job(variant["name"], variant["folder"], f"{variant['folder']}/seed{seeds[0]}" if alone else variant["folder"], seeds)
+    def job(self, folder: str) -> Job:
+        (found,) = [job for job in self.jobs() if job.folder == folder]
+        return found
 
     def status(self, job: Job) -> str:
         """Of its seeds together: 'new', 'finished', 'diverged' (all of them), 'stopped', 'paused', 'unfinished' or 'unreadable'."""
@@ -149,6 +154,7 @@ def _described(plan: Plan, decisions: list[dict[str, Any]]) -> dict[str, Any]:
         "plugins": list(plan.source.plugins),
         "seeds": list(plan.seeds),
         "seeds_together": plan.seeds_together,
+        "programs": [[v.folder for v in program] for program in plan.programs],
         "variants": [
             {"name": v.name, "folder": v.folder, "axes": v.axes, "files": list(v.files), "bindings": list(v.bindings), "seed_bindings": v.seed_bindings}
             for v in plan.variants

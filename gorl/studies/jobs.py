@@ -1,25 +1,20 @@
-"""Runs one job of a study, in this process, from wherever it stands.
+"""Runs one job of a study, in this process, from wherever it stands. It needs nothing but the study's folder, and the plugins where they were."""
 
-    python -m gorl.studies.jobs STUDY VARIANT_FOLDER SEED[,SEED...] [--stages N] [--no-aim] [--no-reuse] [--cores N[,N...]]
-
-A worker needs nothing but the study's folder, and the plugins where they were. It ends when the process that started it does.
-"""
-
-import argparse
-import ctypes
 import dataclasses
-import os
 import pathlib
 import shutil
-import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from gorl.errors import GorlError, RunError
+from gorl import compilation, config, execution, runs
+from gorl.checkpoint import write_json
+from gorl.config import Configuration
+from gorl.errors import RunError
+from gorl.joint import Joint
+from gorl.reuse import reuse_of
+from gorl.runs import RunFolder
 from gorl.studies.folder import ENDED, Job, StudyFolder
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ORPHAN = 60.0
 """Seconds in which a job's process whose sweep was killed saves and ends."""
 
@@ -41,75 +36,55 @@ class Settings:
 
 def run_job(study: StudyFolder, job: Job, settings: Settings, *, progress: Callable[..., None] = lambda **_: None) -> int:
     """Trains, and returns what the command would exit with. Raises GorlError."""
-    from gorl import compilation, execution
-    from gorl.reuse import reuse_of
-
     compilation.use_persistent_cache()
     if study.status(job) in ENDED:
         return 0
-    resumed, folder, configuration = _prepared(study, job)
-    reuse = reuse_of(configuration) if settings.reuse else None
+    resumed, folder, configurations = _prepared(study, job)
+    common = {"progress": progress, "resumed": resumed, "track": settings.aim, "stages": settings.stages}
     with execution.locked(folder, wait=_ORPHAN):
-        outcome = execution.execute(configuration, folder, progress=progress, resumed=resumed, track=settings.aim, reuse=reuse, stages=settings.stages)
-    return outcome.code
+        if len(job.variants) > 1:
+            rows = [execution.Row(c, member, c.experiment.seed) for c, member in zip(configurations, folder.members, strict=True)]
+            return execution.execute_rows(Joint([c.experiment for c in configurations]), rows, [folder], **common).code
+        (configuration,) = configurations
+        return execution.execute(configuration, folder, reuse=reuse_of(configuration) if settings.reuse else None, **common).code
 
 
-def _prepared(study: StudyFolder, job: Job) -> tuple[bool, Any, Any]:
-    """(whether it goes on, the run's folder, its configuration)."""
-    from gorl import config, runs
-
-    path, known = study.path / job.folder, study.read()
+def _prepared(study: StudyFolder, job: Job) -> tuple[bool, RunFolder, list[Configuration]]:
+    """(whether it goes on, the folder of the run or group, the configuration of each of its variants and, where they are together, seeds)."""
+    path = study.path / job.folder
     if study.status(job) != "new":
-        folder = runs.RunFolder.open(path)
-        return True, folder, config.build([str(folder.config_path)], plugins=folder.facts()["plugins"])
-    (variant,) = [v for v in known["variants"] if v["name"] == job.variant]
-    if path.exists():  # begun, but ended before it was described: nothing was trained
-        if any(path.rglob("checkpoints")):
-            raise RunError(f"{path} has checkpoints but no run.json. Move it away, and start the sweep again.")
-        shutil.rmtree(path)
-    bindings = [b.format(first=job.seeds[0], count=len(job.seeds)) for b in variant["seed_bindings"]]
+        folder = RunFolder.open(path)
+        described = folder.members if len(job.variants) > 1 else [folder]
+        return True, folder, [config.build([str(f.config_path)], plugins=f.facts()["plugins"]) for f in described]
+    known = study.read()
+    variants = {v["folder"]: v for v in known["variants"]}
+    if len(job.variants) == 1:
+        folder, configuration = _begin(study, known, variants[job.variants[0]], job.seeds, job.folder)
+        return False, folder, [configuration]
+    begun = [_begin(study, known, variants[v], (seed,), f"{v}/seed{seed}") for v in job.variants for seed in job.seeds]
+    _clear(path)
+    folder = RunFolder.create(path)
+    up = "/".join([".."] * len(pathlib.PurePath(job.folder).parts))
+    members = [f"{up}/{f.path.relative_to(study.path)}" for f, _ in begun]
+    write_json(path / "run.json", {**begun[0][0].facts(), "name": job.folder, "variant": None, "axes": {}, "members": members})
+    return False, folder, [configuration for _, configuration in begun]
+
+
+def _begin(study: StudyFolder, known: dict[str, Any], variant: dict[str, Any], seeds: tuple[int, ...], name: str) -> tuple[RunFolder, Configuration]:
+    """A new run folder of a variant."""
+    _clear(study.path / name)
+    bindings = [b.format(first=seeds[0], count=len(seeds)) for b in variant["seed_bindings"]]
     configuration = config.build([str(study.config_path(variant["folder"]))], bindings, known["plugins"])
     again = ["gorl", "train", *variant["files"]]
     for binding in (*known["bindings"], *variant["bindings"], *bindings):
         again += ["--set", binding]
-    about = {"variant": job.variant, "axes": variant["axes"], "command": again, "swept_by": known["command"]}
-    return False, runs.begin(configuration, path, study=known["name"], name=job.folder, **about), configuration
+    about = {"variant": variant["name"], "axes": variant["axes"], "command": again, "swept_by": known["command"]}
+    return runs.begin(configuration, study.path / name, study=known["name"], name=name, **about), configuration
 
 
-def _end_with_parent() -> None:
-    """Asks Linux for a SIGTERM, on which the state is saved, when the process that started this one is gone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
-
-
-def main() -> None:
-    from gorl.cli import quiet
-
-    _end_with_parent()
-    quiet.before_imports(debug=False)
-    parser = argparse.ArgumentParser(prog="python -m gorl.studies.jobs")
-    parser.add_argument("study", type=pathlib.Path)
-    parser.add_argument("variant")
-    parser.add_argument("seeds", type=_numbers)
-    parser.add_argument("--stages", type=int)
-    parser.add_argument("--no-aim", action="store_true")
-    parser.add_argument("--no-reuse", action="store_true")
-    parser.add_argument("--cores", type=_numbers)
-    args = parser.parse_args()
-    if args.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, args.cores)  # before JAX counts them
-    try:
-        study = StudyFolder.open(args.study)
-        job = study.job(args.variant, args.seeds)
-        sys.exit(run_job(study, job, Settings(not args.no_aim, not args.no_reuse, args.stages)))
-    except GorlError as err:
-        print(f"gorl: {err}", file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()
+def _clear(path: pathlib.Path) -> None:
+    """Removes what a job left that ended before it was described: nothing was trained then."""
+    if path.exists():
+        if any(path.rglob("checkpoints")):
+            raise RunError(f"{path} has checkpoints but no run.json. Move it away, and start the sweep again.")
+        shutil.rmtree(path)

@@ -9,6 +9,7 @@ from typing import Any
 from gorl import config
 from gorl.config import Configuration, StudySource
 from gorl.errors import ConfigError
+from gorl.joint import joinable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,12 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything a study will run. `base`: the files of the base, as typed."""
+    """Everything a study will run. `base`: the files of the base, as typed. `programs`: which variants are trained together."""
 
     name: str
     base: tuple[str, ...]
     variants: tuple[Variant, ...]
+    programs: tuple[tuple[Variant, ...], ...]
     seeds: tuple[int, ...]
     seeds_together: bool
     sweep: Any
@@ -46,7 +48,20 @@ def make_plan(files: Sequence[str], bindings: Sequence[str] = (), plugins: Seque
     variants = [_variant(files, source, plugins, *words) for words in _combinations(source)]
     _check_distinct(source, base, variants)
     name = source.name or re.sub(r"\.gin$", "", files[0].rpartition("/")[2])
-    return Plan(name, tuple(files), tuple(variants), seeds, source.seeds_together, source.sweep, source)
+    return Plan(name, tuple(files), tuple(variants), _programs(source, variants), seeds, source.seeds_together, source.sweep, source)
+
+
+def _programs(source: StudySource, variants: Sequence[Variant]) -> tuple[tuple[Variant, ...], ...]:
+    """The variants, those together that one compiled program can train, if the study wants that."""
+    if not source.variants_together:
+        return tuple((v,) for v in variants)
+    if source.sweep.halving is not None:
+        raise ConfigError(f"{_where(source, 'variants_together')} = True, but Sweep.halving ends single variants: set one of them to False or None.")
+    programs: list[list[Variant]] = []
+    for variant in variants:
+        fitting = next((p for p in programs if joinable(p[0].configuration, variant.configuration)), None)
+        programs.append([variant]) if fitting is None else fitting.append(variant)
+    return tuple(map(tuple, programs))
 
 
 def _where(source: StudySource, parameter: str) -> str:
@@ -61,8 +76,8 @@ def _seeds(source: StudySource, base: Configuration) -> tuple[int, ...]:
         raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: a study needs one seed at least.")
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: a seed stands there twice.")
-    if source.seeds_together and list(seeds) != list(range(seeds[0], seeds[0] + len(seeds))):
-        raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: seeds follow one another, or set Study.seeds_together = False.")
+    if (source.seeds_together or source.variants_together) and list(seeds) != list(range(seeds[0], seeds[0] + len(seeds))):
+        raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: seeds follow one another, or are not trained together.")
     return tuple(seeds)
 
 
