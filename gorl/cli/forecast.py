@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from gorl.tracking.console import clock
+from gorl.clock import clock
 
 
 @dataclasses.dataclass

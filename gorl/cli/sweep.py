@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gorl.cli import options, quiet
-from gorl.tracking.console import clock
+from gorl.clock import clock
 
 
 def command(

@@ -14,6 +14,9 @@ from gorl.studies.jobs import Settings, run_job
 class InProcess(AbstractExecutor):
     """No other process: programs that runs share are compiled once."""
 
+    def __init__(self):
+        """It has no settings. (Without this gin would take any.)"""
+
     def run(self, study: StudyFolder, jobs: Sequence[Job], settings: Settings, watch: Watch) -> None:
         for job in jobs:
             watch.began(job)

@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from gorl.clock import clock
 from gorl.experiment import Experiment, Step
 from gorl.phases.base import Unit
 from gorl.tracking.base import Entry
@@ -105,10 +106,3 @@ def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], fl
             before[step.stage, step.phase, i] = total
             total += unit.env_steps + unit.eval_steps / 3 or 30_000.0
     return before, max(1.0, total)
-
-
-def clock(seconds: float) -> str:
-    """1:02:03, or 2:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

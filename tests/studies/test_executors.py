@@ -117,8 +117,8 @@ def test_a_job_that_cannot_run_does_not_end_the_others(reference, tmp_path, cach
 
 def test_a_run_of_another_configuration_is_not_taken_for_the_studys(reference, tmp_path, cache):
     path = write(tmp_path, STUDY.replace("Study.seeds = 2", "Study.seeds = 1"))
-    sweep(path, tmp_path / "study", "STAGE_STEPS = 240")
-    with pytest.raises(RunError, match=r"STAGE_KL=0.0 has runs of another configuration: it had `STAGE_STEPS = 240`, now `STAGE_STEPS = 480`"):
+    sweep(path, tmp_path / "study", "WARMUP_STEPS = 240")
+    with pytest.raises(RunError, match=r"STAGE_KL=0.0 has runs of another configuration: it had `WARMUP_STEPS = 240`, now `WARMUP_STEPS = 480`"):
         sweep(path, tmp_path / "study")
 
 

@@ -8,6 +8,7 @@ import pytest
 from runs_on_disk import CONFIG, write
 
 from gorl import config
+from gorl.config.saved import parameters
 from gorl.errors import RunError
 from gorl.tracking import local
 
@@ -24,7 +25,7 @@ def test_a_run_is_read_from_its_folder(tmp_path):
 
 def test_parameters_from_text_are_those_of_the_configuration():
     built = config.build(["gorl_fm.gin", "parts/debug.gin"], ["Task.environment = @Slider()"])
-    found, expected = local.parameters(built.operative), built.parameters()
+    found, expected = parameters(built.operative), built.parameters()
     plain = lambda tree: {k: {n: v for n, v in p.items() if isinstance(v, (int, float))} for k, p in tree.items() if p}
     assert plain(found["gin"]) == plain(expected["gin"]) and len(plain(found["gin"])) > 20
     assert found["macros"]["FIT_EPOCHS"] == 2 and found["gin"]["stage1/FitDecoder"]["epochs"] == 2
