@@ -1,6 +1,7 @@
 """Ray: jobs on one machine or many (https://docs.ray.io)."""
 
 import importlib.util
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from gorl.studies.folder import Job, StudyFolder
 from gorl.studies.jobs import Settings, run_job
 
 _TICK = 0.5  # seconds
+_ANSWER = 10.0  # seconds in which a cluster takes a connection
 _PATIENCE = 60.0  # seconds in which cancelled jobs save
 
 
@@ -75,9 +77,12 @@ class Ray(AbstractExecutor):
 
 
 def _connect(ray: Any, address: str | None) -> None:
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     try:
+        if host and port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=_ANSWER).close()
         ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None, logging_level="error")
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as err:
+    except (OSError, ValueError, RuntimeError) as err:
         raise RunError(f"Ray.address = {address!r}: no Ray cluster answers there ({str(err).splitlines()[0]}). Start one with `ray start --head`.") from err
 
 
