@@ -17,7 +17,6 @@ from gorl.tracking.record import Record
 DIVERGED = "diverged"
 """The metric by which a unit says (1.0) that it could make no sound update of a seed."""
 
-_UNREADABLE = (RunError, ValueError, OSError, KeyError, TypeError)
 _log = logging.getLogger(__name__)
 
 
@@ -73,7 +72,6 @@ class Member:
         if DIVERGED in entry.metrics:
             self.failures = self.failures + 1 if entry.metrics[DIVERGED] > 0 else 0
         self.record.log(entry)
-        self.record.flush()
         for observer in self.observers:
             observer(entry)
 
@@ -94,7 +92,7 @@ def first_readable(numbers: Sequence[int], read: Callable[[int], Any]) -> Any:
     for number in numbers:
         try:
             return read(number)
-        except _UNREADABLE as err:
+        except RunError as err:
             failures.append(f"checkpoint {number}: {err}")
             _log.warning("checkpoint %s cannot be read and is skipped: %s", number, err)
     if failures:
@@ -107,6 +105,6 @@ def is_frozen(store: CheckpointStore) -> bool:
     for number in store.newest():
         try:
             return store.meta(number)["frozen"]
-        except _UNREADABLE:
+        except RunError:
             continue
     return False

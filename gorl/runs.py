@@ -15,6 +15,7 @@ folder around them are the configuration as it was asked and what all of them sh
 import datetime
 import fcntl
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -27,10 +28,12 @@ from typing import Any
 import numpy as np
 
 import gorl
-from gorl.checkpoint import CheckpointStore, write_json
+from gorl.checkpoint import CheckpointStore
+from gorl.disk import reason, write_json
 from gorl.errors import RunError
 
-FORMAT = 2
+FORMAT = 3
+_log = logging.getLogger(__name__)
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "mujoco", "mujoco-mjx", "playground", "brax", "orbax-checkpoint", "gin-config", "warp-lang", "numpy")
 
 
@@ -46,7 +49,8 @@ class RunFolder:
     @classmethod
     def create(cls, path: pathlib.Path) -> "RunFolder":
         if path.exists() and any(path.iterdir()):
-            raise RunError(f"{path} exists and is not empty. Resume it with `gorl train --resume {path}`, or name another folder with --run-dir.")
+            what = f"Resume it with `gorl train --resume {path}`, or name" if (path / "run.json").is_file() else "It holds no run: name"
+            raise RunError(f"{path} exists and is not empty. {what} another folder with --run-dir.")
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as err:
@@ -71,12 +75,15 @@ class RunFolder:
 
     def lock(self, *, wait: float = 0.0) -> None:
         """One process trains in a folder at a time. The lock goes with the process. `wait`: seconds to wait for it."""
-        self._lock = open(self.path / ".lock", "a")
+        try:
+            self._lock = open(self.path / ".lock", "a")
+        except OSError as err:
+            raise RunError(f"cannot write in {self.path}: {reason(err)}. Mend that, or copy the run to where it can be written.") from err
         deadline = time.monotonic() + wait
         while True:
             try:
                 return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as err:
+            except BlockingIOError as err:
                 if time.monotonic() >= deadline:
                     raise RunError(f"another process is training in {self.path}.") from err
                 time.sleep(0.1)
@@ -88,7 +95,11 @@ class RunFolder:
         return _read_json(self.path / "run.json")
 
     def set_status(self, status: str, **summary: Any) -> None:
-        write_json(self.path / "status.json", {"status": status, **summary})
+        """Failing to (a full disk) is a warning: what the run holds does not depend on it."""
+        try:
+            write_json(self.path / "status.json", {"status": status, **summary})
+        except OSError as err:
+            _log.warning("cannot write status.json of %s: %s. It is %s.", self.path, reason(err), status)
 
     def status(self) -> dict[str, Any]:
         path = self.path / "status.json"
@@ -133,8 +144,11 @@ def begin(configuration: Any, path: pathlib.Path, *, study: str, name: str | Non
 
 
 def _describe(folder: RunFolder, configuration: Any, known: dict[str, Any]) -> None:
-    configuration.save(folder.path)
-    write_json(folder.path / "run.json", known)
+    try:
+        configuration.save(folder.path)
+        write_json(folder.path / "run.json", known)
+    except OSError as err:
+        raise RunError(f"cannot begin a run in {folder.path}: {reason(err)}. Name another folder with --run-dir.") from err
 
 
 def facts(**more: Any) -> dict[str, Any]:

@@ -134,6 +134,8 @@ class Trainer:
 
     def _read(self, live: Sequence[Member], number: int) -> tuple[Position, list[Any], list[dict[str, Any]]]:
         positions, states, metas = zip(*(restore(self._experiment.of(0), m.store, number) for m in live))
+        for member, meta in zip(live, metas):
+            member.record.require(meta["record_bytes"])
         if len(set(positions)) > 1:
             raise RunError("the seeds stand at different positions.")
         return positions[0], list(states), list(metas)

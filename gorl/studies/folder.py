@@ -16,7 +16,7 @@ import pathlib
 import sys
 from typing import Any
 
-from gorl.checkpoint import write_json
+from gorl.disk import write_json
 from gorl.errors import RunError
 from gorl.runs import RunFolder
 from gorl.studies.plan import Plan, Variant

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gorl import compilation, config, execution, runs
-from gorl.checkpoint import write_json
 from gorl.config import Configuration
+from gorl.disk import write_json
 from gorl.errors import RunError
 from gorl.joint import Joint
 from gorl.reuse import reuse_of

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from gorl.checkpoint import write_json
+from gorl.disk import write_json
 from gorl.tracking import local
 
 _NOTE = "aim.json"

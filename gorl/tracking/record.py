@@ -8,35 +8,44 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from gorl.disk import writing
+from gorl.errors import RunError
 from gorl.tracking.base import Entry
 
 
 class Record:
-    """Appends entries; `position` and `rewind` tie the file to a checkpoint."""
+    """Appends entries; `position` and `rewind` tie the file to a checkpoint. Every entry is with the system when `log` returns."""
 
     def __init__(self, path: pathlib.Path):
-        self._file = open(path, "ab")
+        self._path = path
+        with writing(self._path.parent, self._path.name):
+            self._file = open(path, "ab", buffering=0)
 
     def log(self, entry: Entry) -> None:
+        """Raises RunError where it cannot be written (a full disk)."""
         line = dataclasses.asdict(entry) | {"metrics": {k: _encode(v) for k, v in entry.metrics.items()}}
-        self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-
-    def flush(self) -> None:
-        self._file.flush()
+        left = memoryview(json.dumps(line, allow_nan=False).encode() + b"\n")
+        with writing(self._path.parent, self._path.name):
+            while left:
+                left = left[self._file.write(left) :]
 
     def position(self) -> int:
         """Bytes that are safely on disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+        with writing(self._path.parent, self._path.name):
+            os.fsync(self._file.fileno())
+        return self._file.seek(0, os.SEEK_END)
 
     def rewind(self, position: int) -> None:
         """Drops what was written after a checkpoint: it will be written again."""
         self._file.truncate(position)
         self._file.seek(position)
 
+    def require(self, position: int) -> None:
+        """Raises RunError if the record has fewer bytes than it had at a checkpoint: lines of it were lost."""
+        if (size := self._file.seek(0, os.SEEK_END)) < position:
+            raise RunError(f"{self._path} has {size} bytes, but had {position} at this checkpoint: its end was lost.")
+
     def close(self) -> None:
-        self.position()
         self._file.close()
 
 

@@ -1,0 +1,21 @@
+import fault_runs
+import pytest
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory):
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("sound") / "run"
+    fault_runs.begin(folder)
+    assert fault_runs.go_on(folder).status == "finished"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def crashed(tmp_path_factory, sound):
+    """The same, ended by a crash in its second stage, while the decoder is fitted. Copy it before touching it."""
+    folder = tmp_path_factory.mktemp("crashed") / "run"
+    fault_runs.begin(folder)
+    with pytest.raises(fault_runs.Crash):
+        fault_runs.go_on(folder, units=11)
+    return folder
