@@ -4,6 +4,7 @@ A task reaches the simulator in `reset` and `step`, by the names `mjx` and `mjx_
 with other values of those names; rewards and observations are the task's own code.
 """
 
+import contextvars
 import threading
 import types
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from gorl.environments import native_engine, native_model
 from gorl.errors import ConfigError, did_you_mean
 
 _loading = threading.Lock()  # MuJoCo remembers one XML, the last it read
+_asked: contextvars.ContextVar[set[str]] = contextvars.ContextVar("asked")
+"""Collects what a task reads of `derived`, while that is found out."""
 
 
 class NotComputed(ConfigError, AttributeError):
@@ -54,6 +57,8 @@ class NativeData(eqx.Module):
         if name.startswith("__"):
             raise AttributeError(name)
         derived = object.__getattribute__(self, "derived")
+        if (asked := _asked.get(None)) is not None:
+            asked.add(name)
         if name not in derived:
             raise NotComputed(name, (*native_engine.ROW, *derived))
         return derived[name]
@@ -96,18 +101,21 @@ class NativePhysics:
 
     def forward(self, model: Any, data: NativeData) -> NativeData:
         del model
-        return self._data(*self._engine.forward(self._row(data)))
+        return self._with_derived(data, self._engine.measure(_row(data)))
 
     def step(self, model: Any, data: NativeData, action: Float[Array, " U"], n_substeps: int = 1) -> NativeData:
         del model
-        return self._data(*self._engine.step(self._row(data.replace(ctrl=action)), n_substeps))
+        data = data.replace(ctrl=action)
+        evolved, sensors = self._engine.step(_row(data), n_substeps)
+        return self._with_derived(data.replace(**evolved), sensors)
 
-    def _row(self, data: NativeData) -> Float[Array, " N"]:
-        return self._engine.row({name: getattr(data, name) for name in native_engine.ROW})
-
-    def _data(self, row: Float[Array, " N"], sensors: Float[Array, " S"]) -> NativeData:
+    def _with_derived(self, data: NativeData, sensors: Float[Array, " S"]) -> NativeData:
         derived = native_model.split(self._engine.model, sensors, self._fields)
-        return NativeData(**self._engine.fields(row), derived=_with_anchors(self._engine.model, derived))
+        return eqx.tree_at(lambda d: d.derived, data, _with_anchors(self._engine.model, derived))
+
+
+def _row(data: NativeData) -> dict[str, Array]:
+    return {name: getattr(data, name) for name in native_engine.ROW}
 
 
 def _with_anchors(model: mujoco.MjModel, derived: dict[str, Array]) -> dict[str, Array]:
@@ -132,19 +140,11 @@ class NativeTask:
         with _loading:
             self.library = load()
             saved = native_model.last_xml(self.library.mj_model)
-        fields: tuple[str, ...] = ()
-        while True:  # what it reads is found by letting it ask
-            self._bind(NativePhysics(native_model.measuring(self.library, saved, fields), fields, threads))
-            try:
-                jax.eval_shape(lambda key: self.step(self.reset(key), jnp.zeros(self.library.action_size)), jax.random.key_data(jax.random.key(0)))
-                return
-            except NotComputed as err:
-                missing = [f for f in native_model.SOURCES.get(err.field, ()) if f not in fields]
-                if not missing:
-                    raise
-                fields = (*fields, *missing)
+            build = lambda fields: NativePhysics(native_model.measuring(self.library, saved, fields), fields, threads)
+            self._use(build(tuple(native_model.DERIVED)))
+            self._use(build(self._asked_for()))
 
-    def _bind(self, physics: NativePhysics) -> None:
+    def _use(self, physics: NativePhysics) -> None:
         from mujoco import mjx
         from mujoco_playground._src import mjx_env
 
@@ -153,6 +153,17 @@ class NativeTask:
             "mjx_env": _Instead(mjx_env, make_data=physics.make_data, step=physics.step),
         }
         self._reset, self._step = (_with_globals(method, names) for method in (self.library.reset, self.library.step))
+
+    def _asked_for(self) -> tuple[str, ...]:
+        """What has to be measured for all that the task reads; on physics that measure everything."""
+        key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+        asked: set[str] = set()
+        token = _asked.set(asked)
+        try:
+            jax.eval_shape(lambda key: self.step(self.reset(key), jnp.zeros(self.library.action_size)), key)
+        finally:
+            _asked.reset(token)
+        return tuple(field for field in native_model.DERIVED if any(field in native_model.SOURCES.get(name, ()) for name in asked))
 
     def reset(self, rng: Array) -> Any:
         return _bare(self._reset(rng))

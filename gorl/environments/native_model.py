@@ -62,9 +62,9 @@ def measuring(library: Any, saved: str | None, fields: Sequence[str]) -> mujoco.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they were given when Playground read the same file
         for text in filter(None, (pathlib.Path(library.xml_path).read_text(), saved)):
-            spec = mujoco.MjSpec.from_string(text, library.model_assets)
-            if not _differences(spec.compile(), model):
-                return _copy_numbers(model, _extended(spec, fields))
+            found = _extended(mujoco.MjSpec.from_string(text, library.model_assets), fields)
+            if _same_structure(found, model):
+                return _copy_numbers(model, found)
     raise ConfigError(
         f"native physics: {type(library).__name__}'s model cannot be rebuilt from {library.xml_path}: bind PlaygroundEnvironment.impl = 'jax' for this task."
     )
@@ -81,17 +81,21 @@ def last_xml(model: mujoco.MjModel) -> str | None:
         return path.read_text()
 
 
-def _differences(candidate: mujoco.MjModel, model: mujoco.MjModel) -> list[str]:
-    """Of sizes and of names."""
-    found = [n for n in _sizes(model) if getattr(candidate, n) != getattr(model, n)]
-    return found + ["names"] * (candidate.names != model.names)
+def _same_structure(candidate: mujoco.MjModel, model: mujoco.MjModel) -> bool:
+    """In sizes, and in what says how things belong together; not in the numbers that a task may change."""
+    sizes = (n for n in dir(model) if n.startswith("n") and isinstance(getattr(model, n), int) and n not in _OWN)
+    links = (n for n, value in _arrays(model) if n.endswith(("id", "type", "adr", "num")) and np.issubdtype(value.dtype, np.integer))
+    return all(getattr(candidate, n) == getattr(model, n) for n in sizes) and all(np.array_equal(getattr(candidate, n), getattr(model, n)) for n in links)
 
 
-def _sizes(model: mujoco.MjModel) -> Iterator[str]:
-    return (n for n in dir(model) if n.startswith("n") and isinstance(getattr(model, n), int))
+def _arrays(model: mujoco.MjModel) -> Iterator[tuple[str, np.ndarray]]:
+    """Of everything but names and sensors."""
+    names = (n for n in dir(model) if not n.startswith(("_", "name", "sensor_")))
+    return ((n, getattr(model, n)) for n in names if isinstance(getattr(model, n), np.ndarray))
 
 
 def _extended(spec: mujoco.MjSpec, fields: Sequence[str]) -> mujoco.MjModel:
+    spec.compile()  # gives everything its id
     for field in fields:
         derived = DERIVED[field]
         for item in sorted(getattr(spec, derived.objects), key=lambda item: item.id):
@@ -105,14 +109,9 @@ def _extended(spec: mujoco.MjSpec, fields: Sequence[str]) -> mujoco.MjModel:
 
 
 def _copy_numbers(source: mujoco.MjModel, target: mujoco.MjModel) -> mujoco.MjModel:
-    """A task may have changed its model after it was read. Raises ConfigError if the two are not of one structure."""
-    wrong = [n for n in _sizes(source) if n not in _OWN and getattr(source, n) != getattr(target, n)]
-    for name in (n for n in dir(source) if not n.startswith(("_", "name", "sensor_"))):
-        value = getattr(source, name)
-        if isinstance(value, np.ndarray) and not wrong:
-            getattr(target, name)[...] = value
-    if wrong:
-        raise ConfigError(f"native physics: with its sensors the model has other sizes: {', '.join(wrong)}.")
+    """A task may have changed its model after it was read."""
+    for name, value in _arrays(source):
+        getattr(target, name)[...] = value
     for name in (n for n in dir(source.opt) if not n.startswith("_")):
         setattr(target.opt, name, getattr(source.opt, name))
     return target

@@ -130,9 +130,12 @@ IMPLEMENTATIONS = {**dict.fromkeys(MJX, _on_mjx), "native": _natively}
 def _task(name: str, impl: str, overrides: tuple[tuple[str, Any], ...], threads: int | None) -> Simulated:
     from mujoco_playground import dm_control_suite
 
+    def load(mjx: str) -> Any:
+        with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
+            return dm_control_suite.load(name, config_overrides={"impl": mjx, **dict(overrides)})
+
     check_overrides(name, dict(overrides))
-    with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
-        return IMPLEMENTATIONS[impl](impl, lambda mjx: dm_control_suite.load(name, config_overrides={"impl": mjx, **dict(overrides)}), threads)
+    return IMPLEMENTATIONS[impl](impl, load, threads)
 
 
 def check_overrides(name: str, overrides: dict[str, Any]) -> None:
