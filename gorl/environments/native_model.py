@@ -112,8 +112,10 @@ def _copy_numbers(source: mujoco.MjModel, target: mujoco.MjModel) -> mujoco.MjMo
     """A task may have changed its model after it was read."""
     for name, value in _arrays(source):
         getattr(target, name)[...] = value
-    for name in (n for n in dir(source.opt) if not n.startswith("_")):
-        setattr(target.opt, name, getattr(source.opt, name))
+    for part in ("opt", "stat"):
+        of, to = getattr(source, part), getattr(target, part)
+        for name in (n for n in dir(of) if not n.startswith("_")):
+            setattr(to, name, getattr(of, name))
     return target
 
 
