@@ -164,8 +164,10 @@ def test_what_a_task_reads_is_what_mujoco_computes(name):
     for _ in range(3):
         mujoco.mj_step(model, reference)
     assert_equals(found["step"], model, reference, fields)
-    for field in ("qpos", "qvel", "qacc_warmstart"):
-        np.testing.assert_allclose(getattr(found["step"], field), getattr(reference, field), rtol=1e-3, atol=1e-3 if field == "qacc_warmstart" else 1e-5)
+    np.testing.assert_allclose(found["step"].qpos, reference.qpos, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["step"].qvel, reference.qvel, rtol=1e-3, atol=1e-5)
+    if model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER:  # Finger's damps implicitly
+        np.testing.assert_allclose(found["step"].qacc_warmstart, reference.qacc_warmstart, rtol=1e-3, atol=1e-3)
 
 
 def assert_equals(data, model, reference, fields):
