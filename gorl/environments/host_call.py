@@ -5,10 +5,12 @@ include/xla/ffi/api/c_api.h, API 0.x: only fields are ever added). Unlike `jax.p
 array that could wait for the thread it runs on, and names the function, so that the persistent cache may hold the program.
 """
 
+import atexit
+import contextlib
 import ctypes
-import logging
 import math
 import threading
+import time
 from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
 
@@ -22,9 +24,9 @@ _API = (0, 3)
 _METADATA, _FLOAT32, _INTERNAL = 1, 11, 13
 _EXECUTE = 3
 
-_log = logging.getLogger(__name__)
 _registered: dict[str, tuple] = {}  # name -> what must live as long as XLA may call it
 _lock = threading.Lock()
+_closing = False
 
 
 class _Extension(ctypes.Structure):
@@ -83,6 +85,18 @@ def call(name: str, x: Float[Array, " N"], size: int) -> Float[Array, " M"]:
     return jax.ffi.ffi_call(name, out, vmap_method="broadcast_all")(x)
 
 
+@atexit.register
+def _close() -> None:
+    """A program that is still running must not call Python while that is taken down: it ends with an error, at its next call."""
+    global _closing
+    _closing = True
+    if _registered:
+        for array in jax.live_arrays():
+            with contextlib.suppress(Exception):
+                array.block_until_ready()
+        time.sleep(0.02)  # for one whose results nobody holds
+
+
 def _handler(function: Function) -> Callable:
     def handle(frame: "ctypes._Pointer[_Frame]") -> int | None:
         frame = frame.contents
@@ -91,6 +105,8 @@ def _handler(function: Function) -> Callable:
                 metadata = ctypes.cast(frame.extension, POINTER(_MetadataExtension)).contents.metadata.contents
                 metadata.version.major, metadata.version.minor = _API
                 metadata.traits = 0
+            elif frame.stage == _EXECUTE and _closing:
+                raise SystemExit("the interpreter ends")
             elif frame.stage == _EXECUTE:
                 function(_array(frame.arguments), _array(frame.results))
             return None

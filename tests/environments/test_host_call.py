@@ -74,3 +74,22 @@ def test_another_process_finds_the_compiled_program(tmp_path):
     run = lambda: subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True).stdout.split()
     assert [run(), run()] == [["4.0", "False"], ["4.0", "True"]]
     assert any("lambda" in p.name for p in (tmp_path / "xla").iterdir())
+
+
+ENDLESS = """
+import jax, jax.numpy as jnp
+from gorl.environments import host_call
+def fill(given, out):
+    out[:] = given + 1.0
+host_call.register("test_host_call_fill", fill)
+step = lambda _, x: host_call.call("test_host_call_fill", x, 2)
+run = jax.jit(lambda x, m: (jax.lax.fori_loop(0, 10**9, step, x), m @ m))  # the product makes it worth a thread of XLA's
+result = run(jnp.ones(2), jnp.ones((300, 300)))
+print("dispatched")
+"""
+
+
+def test_a_process_may_end_while_its_program_runs():
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(host_call.__file__).parents[2])}
+    ended = subprocess.run([sys.executable, "-c", ENDLESS], env=environment, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout.strip()) == (0, "dispatched"), ended.stderr
