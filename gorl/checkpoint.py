@@ -17,6 +17,7 @@ import numpy as np
 
 from gorl import arrays
 from gorl.errors import RunError
+from gorl.paths import inside
 from gorl.state import Dataset
 
 KEEP = 2
@@ -113,7 +114,7 @@ class CheckpointStore:
         return name
 
     def _fetch(self, name: str, template: Dataset) -> Dataset:
-        path = self._artifacts / f"{name}.npz"
+        path = inside(self._artifacts, f"{name}.npz", "the checkpoint's dataset")
         if not path.exists():
             raise RunError(f"{path} is missing: the checkpoint needs this dataset.")
         with np.load(path, allow_pickle=False) as file:

@@ -1,7 +1,6 @@
 """Reads gin files and command-line bindings, remembering where each binding was made."""
 
 import dataclasses
-import os
 import pathlib
 import re
 import tokenize
@@ -47,7 +46,7 @@ def read(names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[s
     gin.clear_config()
     from gorl import registry  # noqa: F401  every name must exist before gin is locked
 
-    source = Source(plugins=tuple(dict.fromkeys([*plugins, *filter(None, os.environ.get("GORL_PLUGINS", "").split(","))])))
+    source = Source(plugins=files.named_plugins(plugins))
     for plugin in source.plugins:
         files.import_plugin(plugin)
     if not names:

@@ -1,6 +1,5 @@
 """The run's own record: one JSON object a line in metrics.jsonl. It is complete, and the truth."""
 
-import dataclasses
 import json
 import math
 import os
@@ -18,7 +17,7 @@ class Record:
         self._file = open(path, "ab")
 
     def log(self, entry: Entry) -> None:
-        line = dataclasses.asdict(entry) | {"metrics": {k: _encode(v) for k, v in entry.metrics.items()}}
+        line = vars(entry) | {"metrics": {k: _encode(v) for k, v in entry.metrics.items()}}
         self._file.write(json.dumps(line, allow_nan=False).encode() + b"\n")
 
     def flush(self) -> None:
