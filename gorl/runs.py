@@ -130,7 +130,8 @@ def begin(configuration: Any, path: pathlib.Path, *, study: str, name: str | Non
     `name`: what to call the run (None: as the folder).
     """
     experiment = configuration.experiment
-    about = {"study": study, "plugins": list(configuration.source.plugins), "precision": experiment.precision, "environment": experiment.task.environment.describe()}
+    plugins, environment = list(configuration.source.plugins), experiment.task.environment.describe()
+    about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": environment}
     known = facts(**about, **more)
     folder, name = RunFolder.create(path), name or path.name
     if experiment.num_seeds == 1:

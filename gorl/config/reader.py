@@ -128,6 +128,8 @@ def _meaning(source: Source, statement: Any, where: _Text) -> Key | pathlib.Path
 
 
 def _included(name: str, where: _Text) -> pathlib.Path:
+    if not name.endswith(".gin"):  # a configuration from a stranger must not show other files: what is read is quoted, and copied into runs
+        raise ConfigError(f"include {name!r}: only files that end in .gin are included.")
     path = files.find(name, where.path)
     chain = [text.path for text in where.lineage()][::-1]
     if path in chain:
