@@ -85,14 +85,14 @@ def _places(path: pathlib.Path) -> Iterator[_Place]:
         folder = RunFolder(path)
         try:
             facts = folder.facts()
-            members = [m.path for m in folder.members] if facts.get("members") else []
+            grouped = bool(facts.get("members"))
             study, task = str(facts["study"]), str(facts["environment"]["name"])
         except (RunError, KeyError, TypeError, AttributeError):
             yield _Place(path, path, study=path.name)  # to be listed as unreadable
             return
-        for member in members:
-            yield _Place(member, path, study, seed=_number(member.name), task=task)
-        if not members:
+        for member in folder.members if grouped else []:
+            yield _Place(member.path, path, study, seed=_number(member.path.name), task=task)
+        if not grouped:
             yield _Place(path, path, study, task=task)
     else:
         raise RunError(f"{path} is not a run, a group of seeds or a study: it has neither run.json nor study.json.")

@@ -8,6 +8,7 @@ import pickle
 import stat
 import zipfile
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from gorl.analysis.runs_table import load
 from gorl.config import files
 from gorl.errors import ConfigError, RunError
 from gorl.paths import inside
-from gorl.reuse.store import PhaseStore
+from gorl.reuse.store import PhaseStore, _digest
 from gorl.state import Dataset, Episodes
 from gorl.studies.folder import StudyFolder
 from gorl.studies.jobs import Settings
@@ -90,21 +91,21 @@ def test_the_bomb_goes_off_where_it_may(tmp_path):
     assert (tmp_path / "mark").read_text() == "boom"
 
 
-def dataset(lead=()) -> Dataset:
-    numbers = lambda *shape: jnp.arange(np.prod((*lead, *shape)), dtype=jnp.float32).reshape(*lead, *shape)
-    return Dataset(Episodes(numbers(2, 3, 2), numbers(2, 3, 1), numbers(2, 3), numbers(2, 3), jnp.zeros((*lead, 2), bool)))
+def state_of_one_seed():
+    """[1, ...] of everything, with a dataset."""
+    numbers = lambda *shape: jnp.arange(np.prod(shape), dtype=jnp.float32).reshape(shape)
+    data = Dataset(Episodes(numbers(2, 3, 2), numbers(2, 3, 1), numbers(2, 3), numbers(2, 3), jnp.ones((2, 3), bool)))
+    return jax.tree.map(lambda x: x[None], {"data": data, "x": jnp.ones(4)})
 
 
 def shapes(state):
-    import jax
-
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
 
 
 @pytest.fixture
 def saved(tmp_path):
     """A store with a checkpoint, and the template of its state."""
-    state = {"data": dataset((1,)), "x": jnp.ones((1, 4))}
+    state = state_of_one_seed()
     store = checkpoint.CheckpointStore(tmp_path)
     store.save(1, state, {}, row=0)
     yield store, shapes(state)
@@ -117,13 +118,12 @@ def test_a_checkpoint_is_written_and_read_without_pickle(tmp_path, monkeypatch):
 
     for name in ("load", "loads", "dump", "dumps", "Unpickler", "Pickler"):
         monkeypatch.setattr(pickle, name, refuse)
-    state = {"data": dataset((1,)), "x": jnp.ones((1, 4))}
+    state = state_of_one_seed()
     store = checkpoint.CheckpointStore(tmp_path)
     store.save(1, state, {"note": "x"}, row=0)
     found = store.restore(1, shapes(state))
     store.close()
-    np.testing.assert_array_equal(found["x"], np.ones(4))
-    np.testing.assert_array_equal(found["data"].episodes.action, state["data"].episodes.action[0])
+    jax.tree.map(lambda ours, theirs: np.testing.assert_array_equal(ours, theirs[0]), found, state)
 
 
 def test_a_dataset_that_holds_a_pickle_is_refused(saved, tmp_path):
@@ -135,12 +135,12 @@ def test_a_dataset_that_holds_a_pickle_is_refused(saved, tmp_path):
     assert not (tmp_path / "mark").exists()
 
 
-@pytest.mark.parametrize("name", ["../../outside", "/etc/outside", 7])
+@pytest.mark.parametrize("name", ["../../outside", "/etc/outside"])
 def test_a_dataset_is_looked_for_in_artifacts_only(saved, name, monkeypatch):
     store, template = saved
     known = store.meta(1)
     monkeypatch.setattr(store, "meta", lambda number: {**known, "datasets": [name]})
-    with pytest.raises(RunError, match="leads out of|is missing"):
+    with pytest.raises(RunError, match="the checkpoint's dataset: .* leads out of"):
         store.restore(1, template)
 
 
@@ -151,8 +151,6 @@ def test_a_stored_phase_that_holds_a_pickle_is_computed_again(tmp_path, caplog):
     path = store.folder / ("k" * 64)
     poison(path / "state.npz", tmp_path / "mark")
     known = json.loads((path / "entry.json").read_text())
-    from gorl.reuse.store import _digest
-
     (path / "entry.json").write_text(json.dumps({**known, "state_sha256": _digest(path / "state.npz")}))
     assert store.state("k" * 64, shapes(state), 1) is None and not store.has("k" * 64)
     assert not (tmp_path / "mark").exists()
@@ -254,11 +252,9 @@ OUT = ["../x", "../../etc", "/etc", "a/../../x", "a\0b", 5, None]
 def test_members_are_inside_their_run(name, tmp_path):
     run = write(tmp_path / "run", [1.0], members=["seed0", name])
     folder = runs.RunFolder.open(run)
-    for use in (lambda: folder.members, lambda: local.folders(run), lambda: StudyFolder(tmp_path) and folder.members):
+    for use in (lambda: folder.members, lambda: local.folders(run), lambda: load([run])):
         with pytest.raises(RunError, match="run.json of .*run: .*(leads out of|is not the name)"):
             use()
-    ((found,), _) = load([run])
-    assert found.status == "unreadable"
 
 
 def test_the_members_of_a_studys_program_are_inside_the_study(tmp_path):
@@ -273,13 +269,13 @@ def test_the_members_of_a_studys_program_are_inside_the_study(tmp_path):
         assert runs.RunFolder(tmp_path / "study" / "programs" / "1").members
 
 
-@pytest.mark.parametrize("folder, seed", [("../x", 0), ("/etc", 0), ("a", "/../../../x"), (None, 0)])
+@pytest.mark.parametrize("folder, seed", [("../x", 0), ("/etc", 0), ("a", "/../../../x")])
 def test_the_variants_of_a_study_are_inside_it(folder, seed, tmp_path):
     known = {"format": 1, "name": "s", "seeds": [seed], "variants": [{"name": "v", "folder": folder}], "programs": [[folder]], "seeds_together": False}
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "study.json").write_text(json.dumps(known))
     for use in (StudyFolder.open, lambda path: load([path]), *([] if isinstance(seed, str) else [local.folders])):
-        with pytest.raises(RunError, match="leads out of|is not the name of a folder|cannot read the study|a study without runs"):
+        with pytest.raises(RunError, match="leads out of|cannot read the study .* invalid literal"):
             use(tmp_path / "study")
 
 
@@ -319,7 +315,7 @@ def test_what_a_run_leaves_follows_the_umask(umask, tmp_path):
         record.log(entry(1, 1.0))
         record.close()
         config.build(["ppo.gin"]).save(folder.path)
-        state = {"data": dataset((1,)), "x": jnp.ones((1, 4))}
+        state = state_of_one_seed()
         store = checkpoint.CheckpointStore(folder.path)
         store.save(1, state, {}, row=0)
         store.close()
