@@ -183,7 +183,7 @@ def together(folder: pathlib.Path, count: int = 4) -> dict[str, Any]:
 
 def memory(folder: pathlib.Path, seconds: float = 180.0) -> dict[str, Any]:
     """The resident memory of one long run against its units: the slope of its second half."""
-    steps = ["--set", "WARMUP_STEPS = 1_000_000_000", "--set", "Experiment.stages = [@stage0/Stage()]", "--set", "Experiment.checkpoint_interval = 5.0"]
+    steps = ["--set", "TOTAL_STEPS = 20_000_000", "--set", "Experiment.checkpoint_interval = 5.0"]
     process = subprocess.Popen(gorl("train", *TOY, *steps, "--run-dir", str(folder / "run")), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     path, size, units, samples = folder / "run" / "metrics.jsonl", 0, 0, []
     began = time.monotonic()
@@ -198,7 +198,9 @@ def memory(folder: pathlib.Path, seconds: float = 180.0) -> dict[str, Any]:
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=120)
     half = samples[len(samples) // 2 :]
-    slope = statistics.linear_regression(*zip(*half)).slope if len(half) > 2 else float("nan")
+    if process.returncode != 128 + signal.SIGTERM or len(half) < 10:
+        raise RuntimeError(f"the long run did not run (exit code {process.returncode}, {len(samples)} samples).")
+    slope = statistics.linear_regression(*zip(*half)).slope
     return {"seconds": round(seconds), "units": units, "exit": process.returncode, "mib_at_half": round(half[0][1], 1), "mib_at_end": round(half[-1][1], 1),
             "units_at_half": half[0][0], "mib_per_1000_units": round(1000 * slope, 3)}  # fmt: skip
 
