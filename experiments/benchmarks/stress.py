@@ -148,7 +148,8 @@ def browse(repo: pathlib.Path, patience: float = 300.0) -> float:
 WRITERS = """
 import multiprocessing, pathlib, sys
 sys.path.insert(0, sys.argv[3])
-import stress, gorl.tracking.aim
+import stress, gorl.tracking.aim, gorl.tracking.background
+gorl.tracking.background.PATIENCE = 600.0  # so many open at once that the last waits longer than a run would; what is asked is whether all are there
 def work(i):
     stress.track(root / f"run{i}", root / "repo", [stress.entry(u, {"return": float(i), "x": 1 / 3}) for u in range(int(sys.argv[4]))])
 root = pathlib.Path(sys.argv[1])

@@ -39,10 +39,9 @@ def open_run(path: pathlib.Path, run_hash: str | None, *, experiment: str) -> An
     from aim import Repo
 
     path.mkdir(parents=True, exist_ok=True)
-    if not _made(path):
-        with filelock.FileLock(str(path / ".aim_init.lock"), timeout=_LOCKED):
-            if not _made(path):
-                Repo.from_path(str(path), init=True)
+    with filelock.FileLock(str(path / ".aim_init.lock"), timeout=_LOCKED):  # VERSION is there before the rest is
+        if not _made(path):
+            Repo.from_path(str(path), init=True)
     return _open(path, run_hash, experiment=experiment, system_tracking_interval=30)
 
 
