@@ -22,6 +22,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -31,6 +32,7 @@ import gorl
 from gorl.checkpoint import CheckpointStore
 from gorl.disk import reason, write_json
 from gorl.errors import RunError
+from gorl.paths import inside
 
 FORMAT = 3
 _log = logging.getLogger(__name__)
@@ -71,7 +73,17 @@ class RunFolder:
     def members(self) -> list["RunFolder"]:
         """The folders of the seeds: this one, where there is one seed."""
         names = self.facts().get("members")
-        return [RunFolder(self.path / name) for name in names] if names else [self]
+        if not names:
+            return [self]
+        home = self.path.absolute().parent.parent  # of a study, if this is the group of one of its programs
+        under = home if (home / "study.json").is_file() and self.path.absolute().parent.name == "programs" else None
+        return [RunFolder(inside(self.path, name, f"run.json of {self.path}", under=under)) for name in names]
+
+    def plugins(self, named: Sequence[str] = ()) -> tuple[str, ...]:
+        """The plugins to build the run's configuration with: those `named` now, if what the run was made with is among them. Raises ConfigError."""
+        from gorl.config import files
+
+        return files.confirmed(self.facts().get("plugins", []), named, str(self.path))
 
     def lock(self, *, wait: float = 0.0) -> None:
         """One process trains in a folder at a time. The lock goes with the process. `wait`: seconds to wait for it."""
@@ -129,8 +141,8 @@ def begin(configuration: Any, path: pathlib.Path, *, study: str, name: str | Non
     `name`: what to call the run (None: as the folder).
     """
     experiment = configuration.experiment
-    plugins = [str(pathlib.Path(p).resolve()) if p.endswith(".py") else p for p in configuration.source.plugins]
-    about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": experiment.task.environment.describe()}
+    plugins, environment = list(configuration.source.plugins), experiment.task.environment.describe()
+    about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": environment}
     known = facts(**about, **more)
     folder, name = RunFolder.create(path), name or path.name
     if experiment.num_seeds == 1:
@@ -231,15 +243,18 @@ class TrainedPolicy:
         return np.asarray(actions).reshape(*obs.shape[:-1], -1)
 
 
-def restore(path: Any) -> tuple[Any, Any]:
-    """(experiment, RunState) of a seed's folder, from its newest sound checkpoint; a phase under way is finished as it stands."""
+def restore(path: Any, plugins: Sequence[str] = ()) -> tuple[Any, Any]:
+    """(experiment, RunState) of a seed's folder, from its newest sound checkpoint; a phase under way is finished as it stands.
+
+    `plugins`: those that it was made with, named again, since they are code.
+    """
     from gorl import config, seeds
     from gorl.member import restore_newest
 
     folder = RunFolder.open(pathlib.Path(path))
     if (members := folder.facts().get("members")) is not None:
         raise RunError(f"{path} holds {len(members)} seeds: name one of them, such as {pathlib.Path(path) / members[0]}.")
-    experiment = config.build([str(folder.config_path)], plugins=folder.facts().get("plugins", ())).experiment
+    experiment = config.build([str(folder.config_path)], plugins=folder.plugins(plugins)).experiment
     store = CheckpointStore(folder.path)
     try:
         found = restore_newest(experiment, store)
@@ -256,15 +271,16 @@ def restore(path: Any) -> tuple[Any, Any]:
     return experiment, state
 
 
-def load(path: Any, *, which: str = "selected") -> TrainedPolicy:
+def load(path: Any, *, which: str = "selected", plugins: Sequence[str] = ()) -> TrainedPolicy:
     """The trained policy of a run folder (of one seed).
 
     `which`: 'selected' (what the last phase handed on), 'best' (by evaluation in the last stage) or 'last' (after the
-    last update). Reads the run's configuration, which replaces gin's global one.
+    last update). `plugins`: modules or .py files; a run that was made with some is loaded with those only if they are named
+    again, since a folder may come from anybody and they are code. Reads the run's configuration, which replaces gin's global one.
     """
     from gorl.policies.agent import Agent
 
-    experiment, state = restore(path)
+    experiment, state = restore(path, plugins)
     policies = {"selected": state.policy, "best": state.best, "last": state.learner and state.learner.policy}
     if which not in policies:
         raise ValueError(f"which = {which!r}: it is 'selected', 'best' or 'last'.")

@@ -68,7 +68,7 @@ class Trainer:
         self._began = time.monotonic()
         self._elapsed_before = 0.0
         self._saved_at = time.monotonic()
-        self._entries: list[list[Entry]] = [[] for _ in members]  # of the phase under way
+        self._entries: list[list[Entry]] = [[] for _ in members]  # of the phase under way, where its result is to be left
 
     def run(self) -> None:
         """To the end, or raises Interrupted after a signal, or Diverged, with the state saved."""
@@ -244,7 +244,8 @@ class Trainer:
         for row, member in enumerate(self._members):
             if not self._is_given_up(member):
                 told.append(dataclasses.replace(entry, metrics={name: float(value[row]) for name, value in metrics.items()}))
-                self._entries[row].append(told[-1])
+                if self._reuse is not None:
+                    self._entries[row].append(told[-1])
                 member.log(told[-1])
         self._tell(told)
 

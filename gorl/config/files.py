@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 import traceback
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gorl
@@ -79,6 +80,36 @@ def read_text(path: pathlib.Path) -> str:
     return text
 
 
+def named_plugins(plugins: Iterable[str]) -> tuple[str, ...]:
+    """The plugins that somebody asked for: these and those of $GORL_PLUGINS, each once, a file by its whole path."""
+    return tuple(dict.fromkeys(map(_absolute, [*plugins, *filter(None, os.environ.get("GORL_PLUGINS", "").split(","))])))
+
+
+def confirmed(recorded: Sequence[str], plugins: Iterable[str], where: str) -> tuple[str, ...]:
+    """The plugins that are named now, if those `recorded` in the run `where` are among them, or are imported already. Raises ConfigError.
+
+    A run's folder may come from anybody, and a plugin is code: that the folder names one is no reason to run it, whatever else the
+    folder says of it, such as a hash. A file is known by its name, so it may lie elsewhere by now.
+    """
+    named = named_plugins(plugins)
+    known = {_short(p) for p in named}
+    for plugin in recorded:
+        if _short(plugin) not in known and plugin not in _loaded_plugins:
+            raise ConfigError(
+                f"{where} was made with the plugin {plugin}, which is code, and a run's folder runs no code of its own accord."
+                f" If you trust it, name it again: --plugin {plugin}, or GORL_PLUGINS={plugin} (in Python: plugins=[{plugin!r}])."
+            )
+    return (*named, *(p for p in recorded if _short(p) not in known))
+
+
+def _absolute(plugin: str) -> str:
+    return str(pathlib.Path(plugin).expanduser().resolve()) if plugin.endswith(".py") else plugin
+
+
+def _short(plugin: str) -> str:
+    return pathlib.Path(plugin).name if plugin.endswith(".py") else plugin
+
+
 def import_plugin(plugin: str) -> None:
     """Registers what a module (or a .py file) of the user's registers."""
     try:
@@ -98,7 +129,7 @@ def _import(plugin: str) -> None:
     if not plugin.endswith(".py"):
         if str(pathlib.Path.cwd()) not in sys.path:
             sys.path.insert(0, str(pathlib.Path.cwd()))
-        importlib.import_module(plugin)
+        _loaded_plugins[plugin] = importlib.import_module(plugin)
         return
     path = pathlib.Path(plugin).expanduser().resolve()
     if str(path) not in _loaded_plugins:

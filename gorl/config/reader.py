@@ -1,7 +1,6 @@
 """Reads gin files and command-line bindings, remembering where each binding was made."""
 
 import dataclasses
-import os
 import pathlib
 import re
 import tokenize
@@ -47,7 +46,7 @@ def read(names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[s
     gin.clear_config()
     from gorl import registry  # noqa: F401  every name must exist before gin is locked
 
-    source = Source(plugins=tuple(dict.fromkeys([*plugins, *filter(None, os.environ.get("GORL_PLUGINS", "").split(","))])))
+    source = Source(plugins=files.named_plugins(plugins))
     for plugin in source.plugins:
         files.import_plugin(plugin)
     if not names:
@@ -129,6 +128,8 @@ def _meaning(source: Source, statement: Any, where: _Text) -> Key | pathlib.Path
 
 
 def _included(name: str, where: _Text) -> pathlib.Path:
+    if not name.endswith(".gin"):  # a configuration from a stranger must not show other files: what is read is quoted, and copied into runs
+        raise ConfigError(f"include {name!r}: only files that end in .gin are included.")
     path = files.find(name, where.path)
     chain = [text.path for text in where.lineage()][::-1]
     if path in chain:

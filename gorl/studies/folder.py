@@ -18,6 +18,7 @@ from typing import Any
 
 from gorl.disk import write_json
 from gorl.errors import RunError
+from gorl.paths import inside
 from gorl.runs import RunFolder
 from gorl.studies.plan import Plan, Variant
 
@@ -82,7 +83,11 @@ class StudyFolder:
         return folder
 
     def read(self) -> dict[str, Any]:
-        return json.loads((self.path / "study.json").read_text())
+        known = json.loads((self.path / "study.json").read_text())
+        for variant in known.get("variants", []):
+            for seed in known.get("seeds", []):
+                inside(self.path, f"{variant['folder']}/seed{seed}", f"study.json of {self.path}")
+        return known
 
     def close(self) -> None:
         """Lets another sweep have the folder. (The end of the process does, too.)"""

@@ -92,14 +92,15 @@ def test_plugins_come_from_the_environment_and_are_kept(folder, monkeypatch, own
         (folder / f"{name}.py").write_text(text.format(name))
     monkeypatch.setenv("GORL_PLUGINS", "one.py")
     built = config.build(["ppo.gin"], ["Clip.epsilon = %plug.one", "OnPolicy.value_cost = %plug.two"], ["two.py"])
-    assert built.source.plugins == ("two.py", "one.py")
+    two, one = built.source.plugins
+    assert (two, one) == (str(folder / "two.py"), str(folder / "one.py"))
     phase = built.experiment.stages[0].phases[0]
     assert float(phase.algorithm.trust_region.epsilon) == 0.125 == float(phase.algorithm.value_cost)
     run = folder / "run"
     run.mkdir()
     built.save(run)
     first, second, *_ = (run / "config.gin").read_text().splitlines()
-    assert first == "# gorl-format: 1" and second.endswith("gorl train THIS_FILE --plugin two.py --plugin one.py")
+    assert first == "# gorl-format: 1" and second.endswith(f"gorl train THIS_FILE --plugin {two} --plugin {one}")
     (run / "config.gin").write_text("import one\n" + (run / "config.gin").read_text())
     with pytest.raises(ConfigError, match="^run/config.gin:1: a configuration imports gorl.registry and nothing else"):
         config.build(["run/config.gin"])
