@@ -1,0 +1,172 @@
+"""gorl inspect"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from gorl.cli import options
+
+_LAST = 5  # entries of the record
+_MEANINGS = {
+    "running": "a process trains here",
+    "killed": "its process is gone, without a word",
+    "interrupted": "by a signal; the state is saved",
+    "diverged": "no sound update could be made any more; the state is saved",
+    "failed": "by an error",
+    "paused": "at the end of a stage",
+}
+
+
+def command(
+    run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    checkpoint: Annotated[int | None, typer.Option("--checkpoint", metavar="N", help="Whose arrays (default: the newest that can be read).")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Each array, not only the parts of the state.")] = False,
+    debug: options.Debug = False,
+) -> None:
+    del debug
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # to look at numbers, no accelerator need be woken
+    from rich.console import Console
+
+    from gorl.runs import RunFolder
+
+    console = Console(highlight=False)
+    for member in RunFolder.open(run).members:
+        _show(console, member, checkpoint, everything)
+
+
+def _show(console: Any, folder: Any, number: int | None, everything: bool) -> None:
+    """One seed's run."""
+    from gorl.analysis import inspection
+    from gorl.tracking.record import read
+
+    try:
+        entries = list(read(folder.record_path))
+    except (ValueError, TypeError, KeyError) as err:
+        entries = []
+        console.print(f"the record {folder.record_path} cannot be read: {inspection.reason(err)}", markup=False)
+    found = inspection.checkpoints(folder)
+    chosen = inspection.choose(found, number)
+    _about(console, folder, entries)
+    _list_checkpoints(console, found, entries)
+    if chosen is not None and chosen.problem is None:
+        _list_arrays(console, chosen, everything)
+    _list_record(console, entries)
+
+
+def _about(console: Any, folder: Any, entries: Sequence[Any]) -> None:
+    from gorl.analysis.inspection import given_up_since
+    from gorl.tracking.local import fate
+
+    facts, state = folder.facts(), folder.status()
+    status = fate(folder.path) or state["status"]
+    lines = [("run", f"{folder.path}  (seed {facts.get('seed')}, {facts.get('environment', {}).get('name')}, begun {facts.get('created')})")]
+    lines += [("status", f"{status}: {_MEANINGS[status]}" if status in _MEANINGS else status)]
+    lines += [(name, value) for name, value in state.items() if isinstance(value, str) and name != "status"]
+    if (since := given_up_since(entries)) is not None:
+        lines += [("diverged", f"no sound update since unit {since.unit}, {_place(since)}")]
+    if entries:
+        last = entries[-1]
+        lines += [("stands at", f"unit {last.unit}, {_place(last)}, {last.env_steps:,} env steps, {last.wall_s:,.0f} s of training")]
+    device, versions = facts.get("device", {}), facts.get("versions", {})
+    lines += [("device", f"{device.get('platform')} {device.get('kind')} x {device.get('count')}, {device.get('cpu')}, {device.get('cores')} cores")]
+    packages = [f"gorl {facts.get('gorl')}", f"python {facts.get('python')}", *(f"{k} {v}" for k, v in versions.items() if v)]
+    lines += [("versions", ", ".join(packages))]
+    _grid(console, lines)
+
+
+def _grid(console: Any, lines: Sequence[tuple[str, str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in lines:
+        table.add_row(Text(name, style="bold"), Text(value))
+    console.print(table)
+
+
+def _place(entry: Any) -> str:
+    return f"stage {entry.stage}, {entry.phase} ({entry.kind})"
+
+
+def _list_checkpoints(console: Any, found: Sequence[Any], entries: Sequence[Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not found:
+        console.print("no checkpoint yet")
+        return
+    at = {entry.unit: entry for entry in entries}
+    table = Table("checkpoint", "after", "env steps", "arrays", "not finite", "", title="checkpoints, newest first", title_justify="left")
+    for c in found:
+        if c.problem is not None:
+            table.add_row(str(c.number), "", "", "", "", Text(f"cannot be read: {c.problem}"))
+            continue
+        position = c.meta["position"]
+        unit = position["total_units"]
+        where = f"unit {unit}" + (f", {_place(at[unit])}" if unit in at else "")
+        notes = [*(["within the phase"] if position["started"] else []), *(["the last of this run"] if c.meta.get("frozen") else [])]
+        table.add_row(
+            str(c.number), where, f"{position['env_steps']:,}", str(len(c.arrays)), _count(sum(a.nan + a.inf for a in c.arrays)), "sound" if not notes else ", ".join(["sound", *notes])
+        )  # fmt: skip
+    console.print(table)
+
+
+def _list_arrays(console: Any, checkpoint: Any, everything: bool) -> None:
+    from rich.table import Table
+
+    from gorl.analysis.inspection import parts
+
+    rows = checkpoint.arrays if everything else parts(checkpoint.arrays)
+    columns = ("array", "shape") if everything else ("part", "arrays", "numbers")
+    title = f"checkpoint {checkpoint.number}: {'its arrays' if everything else 'its parts (each array: --all)'}"
+    table = Table(*columns, "dtype", "min", "max", "mean", "NaN", "inf", title=title, title_justify="left")
+    for row in rows:
+        about = (row.name, str(list(row.shape))) if everything else (row.name, str(row.arrays), f"{row.size:,}")
+        numbers = ("" if x is None else f"{x:.4g}" for x in (row.low, row.high, row.mean))
+        table.add_row(*map(_plain, about), _plain(row.dtype), *numbers, _count(row.nan), _count(row.inf), style=None if row.sound else "bold red")
+    console.print(table)
+    bad = [row for row in checkpoint.arrays if not row.sound]
+    if bad:
+        more = f"; {len(bad) - 1} other arrays too" if len(bad) > 1 else ""
+        text = f"first not finite: {bad[0].name} {list(bad[0].shape)}, {bad[0].nan} NaN and {bad[0].inf} infinite of {bad[0].size:,}{more}"
+    else:
+        text = "every number is finite"
+    console.print(text, markup=False)
+
+
+def _list_record(console: Any, entries: Sequence[Any]) -> None:
+    from rich.table import Table
+
+    from gorl.analysis.inspection import troubles
+
+    if not entries:
+        console.print("no record yet")
+        return
+    table = Table("unit", "stage", "phase", "env steps", "metrics", title=f"the record's last entries, of {len(entries):,}", title_justify="left")
+    for e in entries[-_LAST:]:
+        metrics = ", ".join(f"{name} {value:.4g}" for name, value in e.metrics.items())
+        table.add_row(str(e.unit), str(e.stage), _plain(f"{e.phase} ({e.kind})"), f"{e.env_steps:,}", _plain(metrics))
+    console.print(table)
+    found = troubles(entries)
+    if not found:
+        console.print("no metric was ever not finite; no update was skipped, no step or episode broke")
+        return
+    table = Table("metric", "of", "units", "total", "first", "last", title="metrics that were not finite, or count faults", title_justify="left")
+    for t in found:
+        total = "not finite" if t.total is None else f"{t.total:,.6g}"
+        table.add_row(_plain(t.metric), _plain(t.kind), f"{t.units:,} of {t.of:,}", total, f"unit {t.first.unit}, stage {t.first.stage}", f"unit {t.last.unit}")
+    console.print(table)
+
+
+def _plain(text: str) -> Any:
+    """Not read as markup: paths have brackets."""
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else "·"

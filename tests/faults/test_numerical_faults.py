@@ -1,0 +1,340 @@
+"""Numbers that are not finite: what they reach (a count) and what they do not (everything else)."""
+
+import dataclasses
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from poison import KINDS, poison
+
+from gorl import config, seeds, trees
+from gorl.algorithms.rollout import act, episode_metrics
+from gorl.decoders import IdentityDecoder
+from gorl.environments.lanes import LaneEnvironment, run_episodes
+from gorl.environments.task import Task
+from gorl.environments.wrappers import SquashedEnvironment
+from gorl.evaluator import figures
+from gorl.fields import as_float32
+from gorl.optimizers import OptaxCall
+from gorl.phases import PhaseContext
+from gorl.phases.collect_rollouts import collect
+from gorl.policies.agent import Agent
+from gorl.state import RunState
+
+BOUND = as_float32(3.0)
+LENGTH = 12  # of an episode, in training: lanes come to its end in between
+SMALL = ["policy/MLP.depth = 1", "EPISODE_LENGTH = 12"]
+FILES = {"PPO": "ppo.gin", "FPO": "fpo.gin", "DPPO": "dppo.gin", "SAC": "sac.gin"}
+ADAM = OptaxCall(function=optax.adam, numbers={}, options=())
+
+
+@functools.cache
+def experiment(method):
+    return config.build([FILES[method], "parts/debug.gin"], SMALL).experiment
+
+
+@functools.cache
+def algorithm_of(method):
+    """As its file declares it, with Adam: after one update its first moment is a tenth of the gradient."""
+    algorithm = experiment(method).stages[0].phases[0].algorithm
+    return dataclasses.replace(algorithm, optimizer=ADAM, max_grad_norm=as_float32(np.inf))
+
+
+def squashed(env):
+    return SquashedEnvironment(env, BOUND)
+
+
+def rules(method):
+    return experiment(method).task.episodes
+
+
+def begin(algorithm, env, method):
+    learner = algorithm.create(env.spaces(), key=jax.random.key(0))
+    return trees.own(algorithm.start(squashed(env), learner, rules(method), key=jax.random.key(1)))
+
+
+@eqx.filter_jit
+def iterate(algorithm, env, state, episodes, key):
+    return algorithm.iterate(squashed(env), state, episodes, key=key)
+
+
+@eqx.filter_jit
+def roll(algorithm, lane, learner, lanes, keys):
+    """([T, B] transitions, whether the environment broke at them, the rows of a minibatch of all): an iteration's first half,
+    seen from outside."""
+
+    def step(lanes, key):
+        lanes, move, after = act(lane, learner.policy, lanes, key)
+        return lanes, (move, after.sim[-1])
+
+    _, (moves, broken) = jax.lax.scan(step, lanes, keys)
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), algorithm._sequences(moves, learner.critic))
+    return moves, broken, rows
+
+
+@eqx.filter_jit
+def on_policy_step(algorithm, learner, rows):
+    return algorithm._step(learner, rows, jax.random.key(5))
+
+
+@functools.cache
+def broken_rollout(method, kind):
+    """(algorithm, learner, transitions, broken, rows of a minibatch of all of them)."""
+    algorithm, env = algorithm_of(method), poison(kind)
+    state = begin(algorithm, env, method)
+    keys = jax.random.split(jax.random.split(jax.random.key(2))[0], 30)
+    moves, broken, rows = roll(algorithm, LaneEnvironment(squashed(env), 8, rules(method)), state.learner, state.lanes, keys)
+    return algorithm, state.learner, moves, np.asarray(broken), rows
+
+
+def arrays_of(tree):
+    return [np.asarray(x) for x in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))]
+
+
+def assert_same_bits(one, other):
+    for a, b in zip(arrays_of(one), arrays_of(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def garbled(tree, valid):
+    """With NaN in every number of a row that is not valid."""
+    bad = lambda x: jnp.where(valid.reshape(valid.shape + (1,) * (x.ndim - valid.ndim)), x, jnp.nan)
+    return jax.tree.map(lambda x: bad(x) if eqx.is_inexact_array(x) else x, tree)
+
+
+# ---- lanes ----
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_broken_steps_are_counted_and_are_no_ones_return(kind):
+    _, _, moves, broken, _ = broken_rollout("PPO", kind)
+    assert 4 < broken.sum() < 30
+    np.testing.assert_array_equal(moves.valid, ~broken)
+    metrics = episode_metrics(moves)
+    assert float(metrics["invalid_steps"]) == broken.sum()
+    assert all(np.isfinite(x).all() and np.abs(x).max() < 1e3 for x in arrays_of(moves))
+    # An episode counts where it is whole: LENGTH sound steps after a reset. The clock starts anew after a broken step.
+    ended, returns, (rewards, finished) = 0, [], (np.asarray(moves.reward), np.asarray(moves.finished))
+    for lane in range(8):
+        clock, total, whole = lane * LENGTH // 8, 0.0, lane == 0
+        for t in range(30):
+            clock, total = clock + 1, total + rewards[t, lane]
+            if broken[t, lane]:
+                clock, total, whole = 0, 0.0, True
+            elif clock == LENGTH:
+                assert finished[t, lane] == whole and moves.truncated[t, lane]
+                returns += [total] if whole else []
+                ended, clock, total, whole = ended + 1, 0, 0.0, True
+            else:
+                assert not finished[t, lane] and not moves.truncated[t, lane]
+    assert float(metrics["episodes"]) == len(returns) >= 3 and ended > len(returns)
+    np.testing.assert_allclose(metrics["return"], np.mean(returns), rtol=1e-5)
+
+
+def test_an_action_that_is_not_finite_is_no_step_to_learn_from():
+    """Also where the environment does not show it."""
+    env = SquashedEnvironment(poison(rate=0.0), BOUND)
+    lane = LaneEnvironment(env, 3, rules("PPO"))
+    step = eqx.filter_jit(lambda lanes, action: lane.step(lane.refresh(lanes), action)[1].valid)
+    valid = step(lane.start(jax.random.key(0)), jnp.array([[0.5], [jnp.inf], [0.5]]))  # clipped, it is a fine action
+    np.testing.assert_array_equal(valid, [True, False, True])
+
+
+# ---- on-policy updates ----
+
+
+@pytest.mark.parametrize("method", ["PPO", "FPO"])
+def test_an_update_is_that_of_the_sound_steps_alone(method):
+    algorithm, learner, _, broken, rows = broken_rollout(method, "observation huge")
+    valid = rows.transition.valid
+    rows = jax.tree.map(lambda x: x[jnp.argsort(~valid, stable=True)], rows)  # the sound ones first, and so with the same noise
+    valid, count = rows.transition.valid, 240 - broken.sum()
+    assert valid.sum() == count
+    ours, metrics = on_policy_step(algorithm, learner, rows)
+    alone, expected = on_policy_step(algorithm, learner, jax.tree.map(lambda x: x[:count], rows))
+    assert float(metrics["updates_skipped"]) == 0.0
+    for a, b in zip(arrays_of(ours.optimizer), arrays_of(alone.optimizer), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-7)
+    assert all(np.any(a) for a in arrays_of(ours.optimizer))
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    same, _ = on_policy_step(algorithm, learner, eqx.tree_at(lambda r: r.transition.valid, garbled(rows, valid), valid))
+    assert_same_bits(same, ours)
+
+
+@pytest.mark.parametrize("kind", ["observation nan", "privileged inf", "reward nan", "physics huge", "careless nan"])
+def test_an_iteration_counts_what_broke_and_learns_from_the_rest(kind):
+    algorithm, learner, moves, broken, _ = broken_rollout("PPO", kind)
+    start = begin(algorithm, poison(kind), "PPO")
+    state, metrics = iterate(algorithm, poison(kind), start, rules("PPO"), jax.random.key(2))
+    assert float(metrics["invalid_steps"]) == broken.sum()
+    assert float(metrics["updates_skipped"]) == 0.0 and float(metrics["diverged"]) == 0.0
+    assert all(np.isfinite(x).all() for x in arrays_of((state.learner, state.lanes.env.obs, state.lanes.episode_return)))
+    after = state.learner
+    assert all(np.any(a != b) for a, b in zip(arrays_of(after.critic.body), arrays_of(learner.critic.body), strict=True))
+    for normalizer, seen in ((after.policy.normalizer, moves.obs), (after.critic.normalizer, moves.critic_obs)):
+        sound = np.asarray(seen, np.float64)[~broken]
+        assert float(normalizer.count) == len(sound) == 240 - broken.sum()
+        np.testing.assert_allclose(normalizer.mean, sound.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(normalizer.variance, sound.var(0), rtol=1e-4, atol=1e-6)
+
+
+def test_an_iteration_without_a_sound_step_changes_no_learner_and_has_diverged():
+    algorithm = algorithm_of("PPO")
+    env = poison("reward inf", rate=1.0)
+    start = begin(algorithm, env, "PPO")
+    for _ in range(2):  # from zero moments, and from those of a real update
+        after, metrics = iterate(algorithm, env, start, rules("PPO"), jax.random.key(2))
+        assert float(metrics["invalid_steps"]) == 240 and float(metrics["diverged"]) == 1.0 and float(metrics["updates_skipped"]) == 6.0
+        assert np.isnan(metrics["return"]) and float(metrics["episodes"]) == 0.0
+        assert eqx.tree_equal(after.learner, start.learner)
+        moved, _ = iterate(algorithm, poison("reward inf", rate=0.0), start, rules("PPO"), jax.random.key(3))
+        start = begin(algorithm, env, "PPO")
+        start = eqx.tree_at(lambda s: s.learner, start, moved.learner)
+
+
+def test_an_update_whose_gradient_is_finite_but_not_its_square_is_skipped():
+    """The gradient's norm is inf then, and by it the update NaN; or, with Adam, the second moment is inf for good."""
+    algorithm, learner, _, _, rows = broken_rollout("PPO", "observation nan")
+    learner, _ = on_policy_step(algorithm, learner, rows)  # its moments are not 0
+    for target in (1.2e19, np.nan, np.inf):  # the first one's square is finite
+        bad = dataclasses.replace(rows, target=jnp.full((240,), target))
+        after, metrics = on_policy_step(algorithm, learner, bad)
+        assert float(metrics["updates_skipped"]) == 1.0 and float(metrics["loss/value"]) == 0.0
+        assert eqx.tree_equal(after, learner)
+    after, metrics = on_policy_step(algorithm, learner, rows)
+    assert float(metrics["updates_skipped"]) == 0.0 and not eqx.tree_equal(after.policy, learner.policy)
+
+
+# ---- SAC ----
+
+
+SAC_KINDS = ("observation huge", "privileged nan", "reward inf", "physics nan")
+
+
+@eqx.filter_jit
+def sac_update(algorithm, learner, rows):
+    return algorithm._update(learner, rows, jax.random.key(5))
+
+
+@functools.cache
+def sac_run(kind):
+    """(algorithm, [(state, metrics) of two iterations], the transitions stored in the first one)."""
+    algorithm, env, states = algorithm_of("SAC"), poison(kind, 0.1), []
+    state = begin(algorithm, env, "SAC")
+    for seed in (2, 3):
+        state, metrics = iterate(algorithm, env, state, rules("SAC"), jax.random.key(seed))
+        states.append((state, metrics))
+    return algorithm, states, jax.tree.map(lambda x: x[0, :80], states[0][0].replay.experience)
+
+
+@pytest.mark.parametrize("kind", SAC_KINDS)
+def test_sac_counts_what_broke_and_learns_from_the_rest(kind):
+    _, [(state, first), (later, second)], stored = sac_run(kind)
+    assert 3 < (~stored.valid).sum() == float(first["invalid_steps"])
+    assert all(np.isfinite(x).all() and np.abs(x).max() < 1e3 for x in arrays_of(stored))
+    assert float(second["updates"]) > 0 and float(second["updates_skipped"]) == 0.0 and float(second["diverged"]) == 0.0
+    assert all(np.isfinite(x).all() for x in arrays_of(later.learner))
+    for normalizer, seen in ((state.learner.policy.normalizer, stored.obs), (state.learner.critic.normalizer, stored.critic_obs)):
+        sound = np.asarray(seen, np.float64)[stored.valid]
+        assert float(normalizer.count) == len(sound)
+        np.testing.assert_allclose(normalizer.mean, sound.mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(normalizer.variance, sound.var(0), rtol=1e-4, atol=1e-6)
+
+
+def test_what_broken_transitions_hold_reaches_no_update_of_sac():
+    """That the others' weights are those of a mean over them alone: tests/algorithms/test_sac.py."""
+    algorithm, [(state, _), _], stored = sac_run("observation huge")
+    after, metrics = sac_update(algorithm, state.learner, stored)
+    assert float(metrics["updates_skipped"]) == 0.0 and not eqx.tree_equal(after.policy, state.learner.policy)
+    bad = eqx.tree_at(lambda r: r.valid, garbled(stored, stored.valid), stored.valid)
+    same, numbers = sac_update(algorithm, state.learner, bad)
+    assert_same_bits((same, numbers), (after, metrics))
+
+
+def test_an_update_of_sac_that_overflows_is_skipped():
+    algorithm, [_, (state, _)], stored = sac_run("observation huge")
+    for value in (1e19 / float(algorithm.reward_scale), np.nan, np.inf):
+        bad = dataclasses.replace(stored, reward=jnp.full((80,), value, jnp.float32))
+        after, metrics = sac_update(algorithm, state.learner, bad)
+        assert float(metrics["updates_skipped"]) == 1.0 and float(metrics["updates"]) == 1.0
+        assert eqx.tree_equal(after, state.learner)
+
+
+# ---- episodes ----
+
+
+EPISODES, STEPS = 12, 15
+
+
+def fate(env, key):
+    """[E, L]: the steps before each episode of `run_episodes` breaks, as the environment's own keys tell."""
+    resets = jax.random.split(jax.random.split(key)[0], EPISODES)
+    own = jax.vmap(lambda k: jax.random.split(k)[1])(resets)
+    breaks = jax.vmap(lambda k: jax.vmap(lambda t: env.breaks(k, t))(jnp.arange(STEPS, dtype=jnp.float32)))(own)
+    return np.cumsum(np.asarray(breaks), axis=1) == 0
+
+
+@functools.cache
+def episode_context():
+    gorl = config.build(["gorl_fm.gin", "parts/debug.gin"], [*SMALL, "COLLECT_ENVS = 12", "COLLECT_EPISODE_LENGTH = 15", "COLLECT_STEPS = 180"]).experiment
+    learner = algorithm_of("PPO").create(poison().spaces(), key=jax.random.key(0))
+    return gorl.stages[1].phases[0], RunState(IdentityDecoder(2, 1, key=jax.random.key(0)), learner.policy, learner.policy, learner)
+
+
+@functools.cache
+def collected(kind, rate=0.06):
+    """The phase's collection in a task that breaks, the metrics, and the key of its episodes."""
+    phase, run = episode_context()
+    task = eqx.tree_at(lambda t: t.environment, Task(poison("observation nan", 0.0).inner, STEPS, True, True, 3.0), poison(kind, rate))
+    context = PhaseContext(task, np.zeros(1, np.int32), 1, 0)
+    buffer = seeds.expand(phase.start(PhaseContext(task, 0, 1, 0), run).buffer)
+    each = (*seeds.expand((run.policy, run.learner, run.decoder)), context.for_each(0), context.key("collect", 0))
+    buffer, metrics = collect((phase, task), each, buffer)
+    return jax.tree.map(np.asarray, seeds.one(buffer)), {k: float(v[0]) for k, v in metrics.items()}, context.key("collect", 0)[0]
+
+
+@pytest.mark.parametrize("kind", ["observation nan", "reward inf", "privileged nan", "physics huge", "careless nan"])
+def test_collected_data_hold_no_broken_step(kind):
+    data, metrics, key = collected(kind)
+    sound = fate(poison(kind, 0.06), key)
+    whole = sound.all(axis=1)
+    assert 2 <= whole.sum() <= EPISODES - 2
+    np.testing.assert_array_equal(data.valid, sound)
+    calm, _, _ = collected(kind, 0.0)
+    for name in ("obs", "action", "reward", "value"):  # the steps before are those of the same episode unbroken
+        ours, theirs = getattr(data, name), getattr(calm, name)
+        np.testing.assert_array_equal(ours[sound], theirs[sound])
+        assert np.isfinite(ours).all()
+    assert metrics["diverged_episodes"] == (~whole).sum()
+    np.testing.assert_allclose(metrics["return"], calm.reward.sum(axis=1)[whole].mean(), rtol=1e-5)
+
+
+def test_an_evaluation_is_of_the_episodes_that_did_not_break():
+    returns, lengths = jnp.array([1.0, 1e6, 4.0, 7.0]), jnp.array([15, 3, 15, 9])
+    found = figures(returns, lengths, jnp.array([False, True, False, False]))
+    expected = {"return": 4.0, "return_std": np.sqrt(6.0), "return_min": 1.0, "return_max": 7.0, "episode_length": 13.0, "diverged_episodes": 1.0}
+    assert {k: pytest.approx(float(v)) for k, v in found.items()} == expected
+    nothing = figures(returns, lengths, jnp.ones(4, bool))
+    assert nothing.pop("diverged_episodes") == 4.0 and all(np.isnan(v) for v in nothing.values())
+
+
+def test_an_evaluator_leaves_broken_episodes_out():
+    _, run = episode_context()
+    evaluator = experiment("PPO").stages[0].phases[0].evaluator
+    evaluator = dataclasses.replace(evaluator, num_envs=EPISODES)
+    task = eqx.tree_at(lambda t: t.environment, Task(poison().inner, STEPS, True, True, 3.0), poison("reward nan", 0.06))
+    key = jax.random.key(4)
+    metrics = evaluator.returns(task, *seeds.expand((run.policy, run.decoder)), key=key[None])
+    calm = eqx.tree_at(lambda t: t.environment.rate, task, jnp.asarray(0.0))
+    agent = Agent(run.policy, run.decoder, BOUND, evaluator.rule)
+    returns = run_episodes(calm.squashed, agent, key, num_envs=EPISODES, length=STEPS, value=None)[0]
+    whole = fate(task.environment, key).all(axis=1)
+    assert 2 <= whole.sum() <= EPISODES - 2
+    np.testing.assert_allclose(metrics["return"][0], np.mean(np.asarray(returns)[whole]), rtol=1e-5)
+    np.testing.assert_allclose(metrics["return_min"][0], np.min(np.asarray(returns)[whole]), rtol=1e-5)
+    assert float(metrics["diverged_episodes"][0]) == (~whole).sum() and float(metrics["episode_length"][0]) == STEPS
