@@ -10,6 +10,7 @@ import typer
 from gorl.cli import options
 
 _LAST = 5  # entries of the record
+_NUMBERS = ("min", "max", "mean", "NaN", "inf")
 _MEANINGS = {
     "running": "a process trains here",
     "killed": "its process is gone, without a word",
@@ -85,6 +86,7 @@ def _grid(console: Any, lines: Sequence[tuple[str, str]]) -> None:
     for name, value in lines:
         table.add_row(Text(name, style="bold"), Text(value))
     console.print(table)
+    console.print()
 
 
 def _place(entry: Any) -> str:
@@ -92,73 +94,80 @@ def _place(entry: Any) -> str:
 
 
 def _list_checkpoints(console: Any, found: Sequence[Any], entries: Sequence[Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     if not found:
-        console.print("no checkpoint yet")
+        console.print("no checkpoint yet\n")
         return
     at = {entry.unit: entry for entry in entries}
-    table = Table("checkpoint", "after", "env steps", "arrays", "not finite", "", title="checkpoints, newest first", title_justify="left")
+    table = _table("checkpoints, newest first", "checkpoint", "", "after", "env steps", "arrays", "not finite")
     for c in found:
         if c.problem is not None:
-            table.add_row(str(c.number), "", "", "", "", Text(f"cannot be read: {c.problem}"))
+            table.add_row(str(c.number), "broken", _plain(f"cannot be read: {c.problem}"))
             continue
         position = c.meta["position"]
         unit = position["total_units"]
-        where = f"unit {unit}" + (f", {_place(at[unit])}" if unit in at else "")
-        notes = [*(["within the phase"] if position["started"] else []), *(["the last of this run"] if c.meta.get("frozen") else [])]
-        table.add_row(
-            str(c.number), where, f"{position['env_steps']:,}", str(len(c.arrays)), _count(sum(a.nan + a.inf for a in c.arrays)), "sound" if not notes else ", ".join(["sound", *notes])
-        )  # fmt: skip
+        where = f"unit {unit}, {_place(at[unit])}" if unit in at else f"unit {unit}"
+        where += ", within the phase" if position["started"] else ""
+        where += "; given up there" if c.meta.get("frozen") else ""
+        bad = sum(a.nan + a.inf for a in c.arrays)
+        table.add_row(str(c.number), "sound", _plain(where), f"{position['env_steps']:,}", str(len(c.arrays)), _count(bad))
     console.print(table)
 
 
 def _list_arrays(console: Any, checkpoint: Any, everything: bool) -> None:
-    from rich.table import Table
-
     from gorl.analysis.inspection import parts
 
-    rows = checkpoint.arrays if everything else parts(checkpoint.arrays)
-    columns = ("array", "shape") if everything else ("part", "arrays", "numbers")
-    title = f"checkpoint {checkpoint.number}: {'its arrays' if everything else 'its parts (each array: --all)'}"
-    table = Table(*columns, "dtype", "min", "max", "mean", "NaN", "inf", title=title, title_justify="left")
+    if everything:
+        rows, about = checkpoint.arrays, lambda row: (str(list(row.shape)), row.dtype)
+        table = _table(f"arrays of checkpoint {checkpoint.number}", "array", "shape", "dtype", *_NUMBERS)
+    else:
+        rows, about = parts(checkpoint.arrays), lambda row: (str(row.arrays), f"{row.size:,}")
+        table = _table(f"parts of checkpoint {checkpoint.number} (each array: --all)", "part", "arrays", "numbers", *_NUMBERS)
     for row in rows:
-        about = (row.name, str(list(row.shape))) if everything else (row.name, str(row.arrays), f"{row.size:,}")
         numbers = ("" if x is None else f"{x:.4g}" for x in (row.low, row.high, row.mean))
-        table.add_row(*map(_plain, about), _plain(row.dtype), *numbers, _count(row.nan), _count(row.inf), style=None if row.sound else "bold red")
+        style = None if row.sound else "bold red"
+        table.add_row(*map(_plain, (row.name, *about(row))), *numbers, _count(row.nan), _count(row.inf), style=style)
     console.print(table)
     bad = [row for row in checkpoint.arrays if not row.sound]
+    text = "every number is finite"
     if bad:
-        more = f"; {len(bad) - 1} other arrays too" if len(bad) > 1 else ""
-        text = f"first not finite: {bad[0].name} {list(bad[0].shape)}, {bad[0].nan} NaN and {bad[0].inf} infinite of {bad[0].size:,}{more}"
-    else:
-        text = "every number is finite"
-    console.print(text, markup=False)
+        first = bad[0]
+        text = f"first not finite: {first.name} {list(first.shape)}, {first.nan:,} NaN and {first.inf:,} infinite of {first.size:,} numbers"
+        text += f"; {len(bad) - 1} more arrays are not (--all)" if len(bad) > 1 else ""
+    console.print(text + "\n", markup=False)
 
 
 def _list_record(console: Any, entries: Sequence[Any]) -> None:
-    from rich.table import Table
-
     from gorl.analysis.inspection import troubles
 
     if not entries:
         console.print("no record yet")
         return
-    table = Table("unit", "stage", "phase", "env steps", "metrics", title=f"the record's last entries, of {len(entries):,}", title_justify="left")
+    table = _table(f"the last of {len(entries):,} entries of the record", "unit", "stage", "phase", "env steps", "metrics")
     for e in entries[-_LAST:]:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in e.metrics.items())
         table.add_row(str(e.unit), str(e.stage), _plain(f"{e.phase} ({e.kind})"), f"{e.env_steps:,}", _plain(metrics))
     console.print(table)
     found = troubles(entries)
     if not found:
-        console.print("no metric was ever not finite; no update was skipped, no step or episode broke")
+        console.print("every metric was finite; no update was skipped, no step or episode broke")
         return
-    table = Table("metric", "of", "units", "total", "first", "last", title="metrics that were not finite, or count faults", title_justify="left")
+    table = _table("metrics that were not finite, or count what broke", "metric", "of", "units", "in all", "first", "last")
     for t in found:
         total = "not finite" if t.total is None else f"{t.total:,.6g}"
-        table.add_row(_plain(t.metric), _plain(t.kind), f"{t.units:,} of {t.of:,}", total, f"unit {t.first.unit}, stage {t.first.stage}", f"unit {t.last.unit}")
+        first = f"unit {t.first.unit}, stage {t.first.stage}"
+        table.add_row(_plain(t.metric), _plain(f"{t.phase} ({t.kind})"), f"{t.units:,} of {t.of:,}", total, first, f"unit {t.last.unit}")
     console.print(table)
+
+
+def _table(title: str, *columns: str) -> Any:
+    """Without lines, so that long names have room; what is too long is folded, not cut."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
 
 
 def _plain(text: str) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from poison import KINDS, poison
 
 from gorl import config, seeds, trees
+from gorl.algorithms.on_policy import Batch
 from gorl.algorithms.rollout import act, episode_metrics
 from gorl.decoders import IdentityDecoder
 from gorl.environments.lanes import LaneEnvironment, run_episodes
@@ -23,9 +24,10 @@ from gorl.optimizers import OptaxCall
 from gorl.phases import PhaseContext
 from gorl.phases.collect_rollouts import collect
 from gorl.policies.agent import Agent
-from gorl.state import RunState
+from gorl.state import Dataset, RunState, Transition
 
 BOUND = as_float32(3.0)
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 LENGTH = 12  # of an episode, in training: lanes come to its end in between
 SMALL = ["policy/MLP.depth = 1", "EPISODE_LENGTH = 12"]
 FILES = {"PPO": "ppo.gin", "FPO": "fpo.gin", "DPPO": "dppo.gin", "SAC": "sac.gin"}
@@ -147,13 +149,30 @@ def test_an_action_that_is_not_finite_is_no_step_to_learn_from():
 # ---- on-policy updates ----
 
 
-@pytest.mark.parametrize("method", ["PPO", "FPO"])
-def test_an_update_is_that_of_the_sound_steps_alone(method):
-    algorithm, learner, _, broken, rows = broken_rollout(method, "observation huge")
+def rows_of_a_rollout():
+    algorithm, learner, _, broken, rows = broken_rollout("PPO", "observation huge")
+    assert (~rows.transition.valid).sum() == broken.sum()
+    return algorithm, learner, rows
+
+
+def rows_by_hand():
+    """40 steps of a policy without a density, every fifth of which broke."""
+    algorithm = algorithm_of("FPO")
+    learner = algorithm.create(poison().spaces(), key=jax.random.key(0))
+    draw = lambda i, *shape: jax.random.normal(jax.random.key(i), (40, *shape))
+    sample = eqx.filter_jit(jax.vmap(lambda o, k: learner.policy.sample(o, key=k)))
+    action, extras = sample(draw(1, 2), jax.random.split(jax.random.key(2), 40))
+    no, valid = jnp.zeros(40, bool), jnp.arange(40) % 5 != 3
+    moves = Transition(draw(1, 2), draw(3, 3), action, extras, draw(4), draw(5, 3), no, no, valid, no, draw(6))
+    return algorithm, learner, Batch(moves, draw(7), draw(8))
+
+
+@pytest.mark.parametrize("made", [rows_of_a_rollout, rows_by_hand], ids=["PPO", "FPO"])
+def test_an_update_is_that_of_the_sound_steps_alone(made):
+    algorithm, learner, rows = made()
+    rows = jax.tree.map(lambda x: x[jnp.argsort(~rows.transition.valid, stable=True)], rows)  # the sound ones first: with the same noise
     valid = rows.transition.valid
-    rows = jax.tree.map(lambda x: x[jnp.argsort(~valid, stable=True)], rows)  # the sound ones first, and so with the same noise
-    valid, count = rows.transition.valid, 240 - broken.sum()
-    assert valid.sum() == count
+    count = int(valid.sum())
     ours, metrics = on_policy_step(algorithm, learner, rows)
     alone, expected = on_policy_step(algorithm, learner, jax.tree.map(lambda x: x[:count], rows))
     assert float(metrics["updates_skipped"]) == 0.0
@@ -216,11 +235,6 @@ def test_an_update_whose_gradient_is_finite_but_not_its_square_is_skipped():
 SAC_KINDS = ("observation huge", "privileged nan", "reward inf", "physics nan")
 
 
-@eqx.filter_jit
-def sac_update(algorithm, learner, rows):
-    return algorithm._update(learner, rows, jax.random.key(5))
-
-
 @functools.cache
 def sac_run(kind):
     """(algorithm, [(state, metrics) of two iterations], the transitions stored in the first one)."""
@@ -246,23 +260,31 @@ def test_sac_counts_what_broke_and_learns_from_the_rest(kind):
         np.testing.assert_allclose(normalizer.variance, sound.var(0), rtol=1e-4, atol=1e-6)
 
 
+def sac_again(change):
+    """The second iteration once more, with other numbers in the 80 transitions stored in the first one: (before, after, metrics)."""
+    algorithm, [(state, _), _], _ = sac_run("observation huge")
+    env = poison("observation huge", 0.1)
+    other = eqx.tree_at(lambda s: s.replay.experience, state, change(state.replay.experience))
+    return state, *iterate(algorithm, env, other, rules("SAC"), jax.random.key(3))
+
+
 def test_what_broken_transitions_hold_reaches_no_update_of_sac():
-    """That the others' weights are those of a mean over them alone: tests/algorithms/test_sac.py."""
-    algorithm, [(state, _), _], stored = sac_run("observation huge")
-    after, metrics = sac_update(algorithm, state.learner, stored)
-    assert float(metrics["updates_skipped"]) == 0.0 and not eqx.tree_equal(after.policy, state.learner.policy)
-    bad = eqx.tree_at(lambda r: r.valid, garbled(stored, stored.valid), stored.valid)
-    same, numbers = sac_update(algorithm, state.learner, bad)
-    assert_same_bits((same, numbers), (after, metrics))
+    """That the others weigh as much as in a mean over them alone: tests/algorithms/test_sac.py."""
+    _, [_, (expected, numbers)], _ = sac_run("observation huge")
+    change = lambda stored: eqx.tree_at(lambda r: r.valid, garbled(stored, stored.valid), stored.valid)
+    _, after, metrics = sac_again(change)
+    assert_same_bits((after.learner, metrics), (expected.learner, numbers))
+    assert float(metrics["updates"]) > 10
 
 
-def test_an_update_of_sac_that_overflows_is_skipped():
-    algorithm, [_, (state, _)], stored = sac_run("observation huge")
-    for value in (1e19 / float(algorithm.reward_scale), np.nan, np.inf):
-        bad = dataclasses.replace(stored, reward=jnp.full((80,), value, jnp.float32))
-        after, metrics = sac_update(algorithm, state.learner, bad)
-        assert float(metrics["updates_skipped"]) == 1.0 and float(metrics["updates"]) == 1.0
-        assert eqx.tree_equal(after, state.learner)
+@pytest.mark.parametrize("value", [1.2e19, np.nan])  # the gradient of the first is finite, its square is not
+def test_a_poisoned_update_of_sac_changes_nothing(value):
+    before, after, metrics = sac_again(lambda stored: dataclasses.replace(stored, reward=jnp.full_like(stored.reward, value)))
+    assert float(metrics["updates_skipped"]) == float(metrics["updates"]) > 10 and float(metrics["diverged"]) == 1.0
+    for part in ("target", "log_temperature", "optimizer"):
+        assert eqx.tree_equal(getattr(after.learner, part), getattr(before.learner, part))
+    for ours, theirs in ((after.learner.policy.body, before.learner.policy.body), (after.learner.critic.bodies, before.learner.critic.bodies)):
+        assert eqx.tree_equal(ours, theirs)
 
 
 # ---- episodes ----
@@ -280,10 +302,15 @@ def fate(env, key):
 
 
 @functools.cache
+def gorl_fm():
+    sizes = ["COLLECT_ENVS = 12", "COLLECT_EPISODE_LENGTH = 15", "COLLECT_STEPS = 180", "decoder/MLP.depth = 1", "decoder/MLP.width = 16"]
+    return config.build(["gorl_fm.gin", "parts/debug.gin"], [*SMALL, *sizes]).experiment
+
+
+@functools.cache
 def episode_context():
-    gorl = config.build(["gorl_fm.gin", "parts/debug.gin"], [*SMALL, "COLLECT_ENVS = 12", "COLLECT_EPISODE_LENGTH = 15", "COLLECT_STEPS = 180"]).experiment
     learner = algorithm_of("PPO").create(poison().spaces(), key=jax.random.key(0))
-    return gorl.stages[1].phases[0], RunState(IdentityDecoder(2, 1, key=jax.random.key(0)), learner.policy, learner.policy, learner)
+    return gorl_fm().stages[1].phases[0], RunState(IdentityDecoder(2, 1, key=jax.random.key(0)), learner.policy, learner.policy, learner)
 
 
 @functools.cache
@@ -312,6 +339,48 @@ def test_collected_data_hold_no_broken_step(kind):
         assert np.isfinite(ours).all()
     assert metrics["diverged_episodes"] == (~whole).sum()
     np.testing.assert_allclose(metrics["return"], calm.reward.sum(axis=1)[whole].mean(), rtol=1e-5)
+
+
+@functools.cache
+def fitting():
+    """(phase, context, what it is given): the collection of a task that broke, and its decoder to be fitted."""
+    phase = gorl_fm().stages[1].phases[1]
+    _, run = episode_context()
+    data, _, _ = collected("observation nan")
+    given = dataclasses.replace(run, dataset=Dataset(jax.tree.map(jnp.asarray, data)))
+    return phase, PhaseContext(experiment("PPO").task, np.zeros(1, np.int32), 1, 1), given
+
+
+def fitted(change=lambda episodes: episodes):
+    """(state before, state after, metrics) of one epoch on changed data, of one seed."""
+    phase, context, given = fitting()
+    given = dataclasses.replace(given, dataset=Dataset(change(given.dataset.episodes)))
+    before = phase.start(dataclasses.replace(context, seed=0), given)
+    after, metrics = phase.epoch(context, trees.own(seeds.expand(before)), 0)
+    return before, seeds.one(after), {k: float(v[0]) for k, v in metrics.items()}
+
+
+def test_what_a_broken_row_holds_reaches_no_decoder():
+    before, after, metrics = fitted()
+    valid = np.asarray(before.run.dataset.episodes.valid)
+    assert 0 < valid.sum() < valid.size and metrics["updates_skipped"] == 0.0 and metrics["diverged"] == 0.0
+    assert float(before.decoder.normalizer.count) == valid.reshape(-1)[np.asarray(before.rows.training)].sum()
+    assert not eqx.tree_equal(before.decoder, after.decoder)
+    _, same, numbers = fitted(lambda episodes: eqx.tree_at(lambda e: e.valid, garbled(episodes, episodes.valid), episodes.valid))
+    assert_same_bits((same.decoder, same.optimizer, numbers), (after.decoder, after.optimizer, metrics))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 2e18])  # the gradient of the last is finite, its square is not
+def test_poisoned_updates_of_a_decoder_change_nothing(value):
+    before, after, metrics = fitted(lambda episodes: dataclasses.replace(episodes, action=jnp.full_like(episodes.action, value)))
+    assert metrics["updates_skipped"] == 5.0 and metrics["diverged"] == 1.0 and metrics["loss/decoder_best"] == np.inf
+    assert eqx.tree_equal((after.decoder, after.optimizer, after.best), (before.decoder, before.optimizer, before.decoder))
+
+
+def test_a_fit_without_a_valid_row_has_diverged():
+    before, after, metrics = fitted(lambda episodes: dataclasses.replace(episodes, valid=jnp.zeros_like(episodes.valid)))
+    assert metrics["diverged"] == 1.0 and np.isnan(metrics["loss/decoder"]) and metrics["loss/decoder_best"] == np.inf
+    assert eqx.tree_equal(after.best, before.decoder)
 
 
 def test_an_evaluation_is_of_the_episodes_that_did_not_break():
