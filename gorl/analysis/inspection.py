@@ -149,9 +149,9 @@ class _Stored:
         key = jax.eval_shape(lambda: jax.random.key(0)).dtype
         typed = lambda dtype: key if dtype.startswith("key<") else jnp.dtype(dtype)
         values = [jax.ShapeDtypeStruct(tuple(shape), typed(dtype)) for _, shape, dtype in meta["leaves"]]
-        dataset = Dataset(Episodes(*(None,) * len(dataclasses.fields(Episodes))))
-        filled = jax.tree.map(lambda _: 0, dataset, is_leaf=lambda x: x is None)  # its files say the shapes
-        return cls([path for path, _, _ in meta["leaves"]], values, [filled] * len(meta["datasets"]))
+        cube, table = np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.float32)
+        dataset = Dataset(Episodes(cube, cube, table, table, np.zeros((0, 0), bool)))  # its file says the sizes
+        return cls([path for path, _, _ in meta["leaves"]], values, [dataset] * len(meta["datasets"]))
 
     def named(self) -> Iterator[tuple[str, Any]]:
         yield from zip(self.paths, self.values, strict=True)
@@ -160,7 +160,7 @@ class _Stored:
                 yield ".dataset" + jax.tree_util.keystr(path), value
 
     def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], Any]:
-        children = [((_Path(p)), v) for p, v in zip(self.paths, self.values, strict=True)]
+        children = [(_Path(p), v) for p, v in zip(self.paths, self.values, strict=True)]
         return [*children, *((_Path(".dataset"), d) for d in self.datasets)], self.paths
 
     @classmethod

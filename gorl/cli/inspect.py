@@ -155,7 +155,7 @@ def _list_record(console: Any, entries: Sequence[Any]) -> None:
     for t in found:
         total = "not finite" if t.total is None else f"{t.total:,.6g}"
         first = f"unit {t.first.unit}, stage {t.first.stage}"
-        table.add_row(_plain(t.metric), _plain(f"{t.phase} ({t.kind})"), f"{t.units:,} of {t.of:,}", total, first, f"unit {t.last.unit}")
+        table.add_row(_plain(t.metric), _plain(t.kind), f"{t.units:,} of {t.of:,}", total, first, f"unit {t.last.unit}")
     console.print(table)
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import shutil
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gorl import config, runs
+from gorl import runs, seeds
 from gorl.analysis import inspection
 from gorl.checkpoint import CheckpointStore
 from gorl.cli import main
@@ -45,16 +46,22 @@ class Layer(eqx.Module):
     bias: jax.Array
 
 
+class State(eqx.Module):
+    best: Snapshot
+    training: Any
+    data: Dataset
+
+
 def a_state(bad=None):
-    """[S = 1, ...] as in the middle of a phase. `bad`: put at weight[1, 2] and bias[0] of the second layer."""
-    layers = [Layer(jnp.full((1, 3, 4), 0.5), jnp.full((1, 4), -2.0)) for _ in range(2)]
+    """[S = 1, ...], as in the middle of a phase. `bad`: put at weight[1, 2] of the second layer, and -inf at its bias[0]."""
+    layers = [Layer(jnp.full((3, 4), 0.5), jnp.full((4,), -2.0)) for _ in range(2)]
     if bad is not None:
-        layers[1] = Layer(layers[1].weight.at[0, 1, 2].set(bad), layers[1].bias.at[0, 0].set(-jnp.inf))
-    keys = jax.random.split(jax.random.key(0), 1)
-    training = {"learner": {"policy": layers, "count": jnp.full((1,), 7, jnp.int32)}, "lanes": {"key": keys, "done": jnp.ones((1, 2), bool)}}
-    best = Snapshot({"w": jnp.zeros((1, 2))}, jnp.full((1,), -jnp.inf), jnp.zeros((1,), jnp.int32))
-    data = Dataset(Episodes(jnp.ones((1, 2, 3, 2)), jnp.zeros((1, 2, 3, 1)), *(jnp.full((1, 2, 3), 4.0),) * 2, jnp.ones((1, 2, 3), bool)))
-    return {"best": best, "training": training, "data": data}
+        layers[1] = Layer(layers[1].weight.at[1, 2].set(bad), layers[1].bias.at[0].set(-jnp.inf))
+    training = {"learner": {"policy": layers, "count": jnp.asarray(7)}, "lanes": {"key": jax.random.key(0), "done": jnp.ones((2,), bool)}}
+    best = Snapshot({"w": jnp.zeros((2,))}, jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0))
+    four = jnp.full((2, 3), 4.0)
+    data = Dataset(Episodes(jnp.ones((2, 3, 2)), jnp.zeros((2, 3, 1)), four, four, jnp.ones((2, 3), bool)))
+    return seeds.expand(State(best, training, data))
 
 
 def entry(unit, kind="iterate", phase="ImprovePolicy", **metrics):
@@ -94,17 +101,17 @@ def test_every_array_is_measured(folder):
     newest, older = inspection.checkpoints(RunFolder.open(folder))
     assert (newest.number, older.number, newest.problem, older.problem) == (4, 2, None, None)
     found = {n.name: n for n in newest.arrays}
-    weight = found["['training']['learner']['policy'][1].weight"]
+    weight = found[".training['learner']['policy'][1].weight"]
     assert (weight.shape, weight.dtype, weight.size, weight.nan, weight.inf) == ((3, 4), "float32", 12, 1, 0)
     assert (weight.low, weight.high, weight.mean) == (0.5, 0.5, 0.5)
-    bias = found["['training']['learner']['policy'][1].bias"]
+    bias = found[".training['learner']['policy'][1].bias"]
     assert (bias.nan, bias.inf, bias.low, bias.mean) == (0, 1, -2.0, -2.0)
-    assert found["['training']['lanes']['done']"].mean == 1.0 and found["['training']['learner']['count']"].high == 7.0
-    key = found["['training']['lanes']['key']"]
+    assert found[".training['lanes']['done']"].mean == 1.0 and found[".training['learner']['count']"].high == 7.0
+    key = found[".training['lanes']['key']"]
     assert key.dtype == "key<fry>" and key.mean is None and key.sound
     assert found[".dataset.episodes.reward"].mean == 4.0 and found[".dataset.episodes.obs"].shape == (2, 3, 2)
-    assert [n.name for n in newest.arrays if not n.sound and "best" not in n.name] == [weight.name, bias.name]
-    assert all(n.sound for n in older.arrays if "best" not in n.name)
+    assert [n.name for n in newest.arrays if not n.sound] == [weight.name, bias.name]
+    assert all(n.sound for n in older.arrays)
 
 
 def test_parts_are_their_arrays_together():
@@ -141,13 +148,13 @@ def test_what_is_shown(folder):
         "stands at unit 4, stage 0, ImprovePolicy (iterate), 960 env steps",
         "gorl 0.1.0, python 3.11, jax 0.10.2",
         "cpu cpu x 1, x, 2 cores",
-        "first not finite: ['training']['learner']['policy'][1].weight [3, 4], 1 NaN and 0 infinite of 12 numbers",
-        "updates_skipped ImprovePolicy (iterate) 3 of 4 14 unit 2, stage 0 unit 4",
+        "first not finite: .training['learner']['policy'][1].weight [3, 4], 1 NaN and 0 infinite of 12 numbers",
+        "updates_skipped iterate 3 of 4 14 unit 2, stage 0 unit 4",
     ):
         assert expected in words, (expected, output)
     assert "warp-lang" not in output
     sound = gorl("inspect", folder, "--checkpoint", 2, "--all")
-    assert "arrays of checkpoint 2" in sound and "['training']['lanes']['done']" in sound and "key<fry>" in sound
+    assert "arrays of checkpoint 2" in sound and ".training['lanes']['done']" in sound and "key<fry>" in sound
 
 
 def test_a_broken_checkpoint_is_shown_as_broken(folder):
@@ -155,8 +162,8 @@ def test_a_broken_checkpoint_is_shown_as_broken(folder):
         if path.is_file() and "state" in path.parts:
             path.write_bytes(path.read_bytes()[:3])
     output = gorl("inspect", folder)
-    (line,) = [line for line in output.splitlines() if line.startswith("4 ")]
-    assert "broken" in line and "cannot be read: " in line
+    (line,) = [line for line in output.splitlines() if line.split()[:2] == ["4", "broken"]]
+    assert "cannot be read: " in line
     assert "parts of checkpoint 2" in output and "every number is finite" not in output.split("parts of checkpoint 2")[0]
     assert "parts of" not in gorl("inspect", folder, "--checkpoint", 4)
     assert gorl("inspect", folder, "--checkpoint", 9, error=RunError) == "there is no checkpoint 9; there are: 4, 2."
@@ -192,17 +199,12 @@ def test_a_run_that_diverges_ends_as_such_and_can_be_looked_into(own_registry, q
     assert [m["updates_skipped"] for m in iterations] == [6.0, 6.0] and all(m["episodes"] == 0.0 for m in iterations)
     evaluation = lines[0]["metrics"]
     assert evaluation["diverged_episodes"] == 4.0 and evaluation["return"] == "nan" and evaluation["return_best"] == "-inf"
-    experiment, state = runs.restore(run)  # what was saved is what it began with
-    fresh = experiment.stages[0].phases[0].algorithm
-    context = experiment.context(next(experiment.steps()))
-    expected = fresh.create(experiment.task.environment.spaces(), key=context.key("init"))
-    for ours, theirs in zip(jax.tree.leaves(eqx.filter(state.learner, eqx.is_array)), jax.tree.leaves(eqx.filter(expected, eqx.is_array)), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    _, state = runs.restore(run)  # what was saved is what it began with: the best policy is still the first one
+    for ours, first in zip(jax.tree.leaves(eqx.filter(state.learner.policy, eqx.is_array)), jax.tree.leaves(eqx.filter(state.best, eqx.is_array)), strict=True):
+        np.testing.assert_array_equal(ours, first)
+    assert not any(np.any(x) for x in jax.tree.leaves(eqx.filter(state.learner.optimizer, eqx.is_array)))
     words = " ".join(gorl("inspect", run).split())
-    assert "status diverged" in words and "no sound update since unit 2" in words and "given up there" in words
-    assert "invalid_steps ImprovePolicy (iterate) 2 of 2 480" in words
+    for expected in ("status diverged", "no sound update since unit 2", "given up there"):
+        assert expected in words
+    assert "invalid_steps iterate 2 of 2 480" in words
     assert "diverged" in gorl("train", "--resume", run, "--no-aim", code=3)
-
-
-def test_a_divergence_limit_is_bound_where_it_can_be_seen():
-    assert config.build(DEBUG, ["Task.environment = @Slider()"]).experiment.divergence_limit == 3
