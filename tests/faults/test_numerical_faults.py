@@ -17,6 +17,7 @@ from gorl.algorithms.rollout import act, episode_metrics
 from gorl.decoders import IdentityDecoder
 from gorl.environments.lanes import LaneEnvironment, run_episodes
 from gorl.environments.task import Task
+from gorl.environments.toy import Slider
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.evaluator import figures
 from gorl.fields import as_float32
@@ -24,7 +25,7 @@ from gorl.optimizers import OptaxCall
 from gorl.phases import PhaseContext
 from gorl.phases.collect_rollouts import collect
 from gorl.policies.agent import Agent
-from gorl.state import Dataset, RunState, Transition
+from gorl.state import Dataset, RunState, Spaces, Transition
 
 BOUND = as_float32(3.0)
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -54,9 +55,15 @@ def rules(method):
     return experiment(method).task.episodes
 
 
-def begin(algorithm, env, method):
-    learner = algorithm.create(env.spaces(), key=jax.random.key(0))
-    return trees.own(algorithm.start(squashed(env), learner, rules(method), key=jax.random.key(1)))
+@functools.cache
+def learner_of(method):
+    return eqx.filter_jit(lambda key: algorithm_of(method).create(Spaces(2, 3, 1), key=key))(jax.random.key(0))
+
+
+@functools.cache
+def begin(method):
+    """What an iteration begins with: the same in every environment, since no lane has begun."""
+    return trees.own(algorithm_of(method).start(squashed(poison()), learner_of(method), rules(method), key=jax.random.key(1)))
 
 
 @eqx.filter_jit
@@ -87,7 +94,7 @@ def on_policy_step(algorithm, learner, rows):
 def broken_rollout(method, kind):
     """(algorithm, learner, transitions, broken, rows of a minibatch of all of them)."""
     algorithm, env = algorithm_of(method), poison(kind)
-    state = begin(algorithm, env, method)
+    state = begin(method)
     keys = jax.random.split(jax.random.split(jax.random.key(2))[0], 30)
     moves, broken, rows = roll(algorithm, LaneEnvironment(squashed(env), 8, rules(method)), state.learner, state.lanes, keys)
     return algorithm, state.learner, moves, np.asarray(broken), rows
@@ -157,8 +164,7 @@ def rows_of_a_rollout():
 
 def rows_by_hand():
     """40 steps of a policy without a density, every fifth of which broke."""
-    algorithm = algorithm_of("FPO")
-    learner = algorithm.create(poison().spaces(), key=jax.random.key(0))
+    algorithm, learner = algorithm_of("FPO"), learner_of("FPO")
     draw = lambda i, *shape: jax.random.normal(jax.random.key(i), (40, *shape))
     sample = eqx.filter_jit(jax.vmap(lambda o, k: learner.policy.sample(o, key=k)))
     action, extras = sample(draw(1, 2), jax.random.split(jax.random.key(2), 40))
@@ -193,8 +199,7 @@ def test_what_a_broken_step_holds_reaches_no_update(made):
 @pytest.mark.parametrize("kind", ["observation nan", "privileged inf", "reward nan", "physics huge", "careless nan"])
 def test_an_iteration_counts_what_broke_and_learns_from_the_rest(kind):
     algorithm, learner, moves, broken, _ = broken_rollout("PPO", kind)
-    start = begin(algorithm, poison(kind), "PPO")
-    state, metrics = iterate(algorithm, poison(kind), start, rules("PPO"), jax.random.key(2))
+    state, metrics = iterate(algorithm, poison(kind), begin("PPO"), rules("PPO"), jax.random.key(2))
     assert float(metrics["invalid_steps"]) == broken.sum()
     assert float(metrics["updates_skipped"]) == 0.0 and float(metrics["diverged"]) == 0.0
     assert all(np.isfinite(x).all() for x in arrays_of((state.learner, state.lanes.env.obs, state.lanes.episode_return)))
@@ -210,15 +215,14 @@ def test_an_iteration_counts_what_broke_and_learns_from_the_rest(kind):
 def test_an_iteration_without_a_sound_step_changes_no_learner_and_has_diverged():
     algorithm = algorithm_of("PPO")
     env = poison("reward inf", rate=1.0)
-    start = begin(algorithm, env, "PPO")
+    start = begin("PPO")
     for _ in range(2):  # from zero moments, and from those of a real update
         after, metrics = iterate(algorithm, env, start, rules("PPO"), jax.random.key(2))
         assert float(metrics["invalid_steps"]) == 240 and float(metrics["diverged"]) == 1.0 and float(metrics["updates_skipped"]) == 6.0
         assert np.isnan(metrics["return"]) and float(metrics["episodes"]) == 0.0
         assert eqx.tree_equal(after.learner, start.learner)
         moved, _ = iterate(algorithm, poison("reward inf", rate=0.0), start, rules("PPO"), jax.random.key(3))
-        start = begin(algorithm, env, "PPO")
-        start = eqx.tree_at(lambda s: s.learner, start, moved.learner)
+        start = eqx.tree_at(lambda s: s.learner, begin("PPO"), moved.learner)
 
 
 def test_an_update_whose_gradient_is_finite_but_not_its_square_is_skipped():
@@ -244,7 +248,7 @@ SAC_KINDS = ("observation huge", "privileged nan", "reward inf", "physics nan")
 def sac_run(kind):
     """(algorithm, [(state, metrics) of two iterations], the transitions stored in the first one)."""
     algorithm, env, states = algorithm_of("SAC"), poison(kind, 0.1), []
-    state = begin(algorithm, env, "SAC")
+    state = begin("SAC")
     for seed in (2, 3):
         state, metrics = iterate(algorithm, env, state, rules("SAC"), jax.random.key(seed))
         states.append((state, metrics))
@@ -314,7 +318,7 @@ def gorl_fm():
 
 @functools.cache
 def episode_context():
-    learner = algorithm_of("PPO").create(poison().spaces(), key=jax.random.key(0))
+    learner = learner_of("PPO")
     return gorl_fm().stages[1].phases[0], RunState(IdentityDecoder(2, 1, key=jax.random.key(0)), learner.policy, learner.policy, learner)
 
 
@@ -322,7 +326,7 @@ def episode_context():
 def collected(kind, rate=0.06):
     """The phase's collection in a task that breaks, the metrics, and the key of its episodes."""
     phase, run = episode_context()
-    task = eqx.tree_at(lambda t: t.environment, Task(poison("observation nan", 0.0).inner, STEPS, True, True, 3.0), poison(kind, rate))
+    task = eqx.tree_at(lambda t: t.environment, Task(Slider(), STEPS, True, True, 3.0), poison(kind, rate))
     context = PhaseContext(task, np.zeros(1, np.int32), 1, 0)
     buffer = seeds.expand(phase.start(PhaseContext(task, 0, 1, 0), run).buffer)
     each = (*seeds.expand((run.policy, run.learner, run.decoder)), context.for_each(0), context.key("collect", 0))
@@ -353,7 +357,7 @@ def fitting():
     _, run = episode_context()
     data, _, _ = collected("observation nan")
     given = dataclasses.replace(run, dataset=Dataset(jax.tree.map(jnp.asarray, data)))
-    return phase, PhaseContext(experiment("PPO").task, np.zeros(1, np.int32), 1, 1), given
+    return phase, PhaseContext(Task(Slider(), STEPS, True, True, 3.0), np.zeros(1, np.int32), 1, 1), given
 
 
 def fitted(change=lambda episodes: episodes):
@@ -378,7 +382,7 @@ def test_what_a_broken_row_holds_reaches_no_decoder():
 @pytest.mark.parametrize("value", [np.nan, np.inf, 2e18])  # the gradient of the last is finite, its square is not
 def test_poisoned_updates_of_a_decoder_change_nothing(value):
     before, after, metrics = fitted(lambda episodes: dataclasses.replace(episodes, action=jnp.full_like(episodes.action, value)))
-    assert metrics["updates_skipped"] == 5.0 and metrics["diverged"] == 1.0 and metrics["loss/decoder_best"] == np.inf
+    assert metrics["updates_skipped"] == 5.0 and metrics["diverged"] == 1.0
     assert eqx.tree_equal((after.decoder, after.optimizer, after.best), (before.decoder, before.optimizer, before.decoder))
 
 
@@ -401,7 +405,7 @@ def test_an_evaluator_leaves_broken_episodes_out():
     _, run = episode_context()
     evaluator = experiment("PPO").stages[0].phases[0].evaluator
     evaluator = dataclasses.replace(evaluator, num_envs=EPISODES)
-    task = eqx.tree_at(lambda t: t.environment, Task(poison().inner, STEPS, True, True, 3.0), poison("reward nan", 0.06))
+    task = eqx.tree_at(lambda t: t.environment, Task(Slider(), STEPS, True, True, 3.0), poison("reward nan", 0.06))
     key = jax.random.key(4)
     metrics = evaluator.returns(task, *seeds.expand((run.policy, run.decoder)), key=key[None])
     calm = eqx.tree_at(lambda t: t.environment.rate, task, jnp.asarray(0.0))
