@@ -19,7 +19,7 @@ def summary(record: pathlib.Path) -> dict[str, Any]:
         result |= {"env_steps": last.env_steps, "wall_s": last.wall_s}
     for name, entry in _evaluations(entries):
         result[f"return_{name.replace(' ', '').replace(',', '_')}"] = entry.metrics["return"]
-    returns = [e.metrics["return"] for e in entries if e.subset == "eval" and "return" in e.metrics]
+    returns = [e.metrics["return"] for e in entries if e.subset == "eval" and np.isfinite(e.metrics.get("return", np.nan))]
     if returns:
         result["return_best_evaluation"] = max(returns)
     for entry in entries:

@@ -82,7 +82,7 @@ def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dic
     )
     write = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, 0)  # noqa: E731
     metrics = {
-        "return": jnp.mean(returns),
+        "return": jnp.nanmean(jnp.where(diverged, jnp.nan, returns)),  # of whole episodes; NaN if there is none
         "action_saturation": jnp.mean(jnp.abs(episodes.action) >= task.action_bound),
         "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
     }

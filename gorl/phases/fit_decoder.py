@@ -177,8 +177,10 @@ class FitDecoder(AbstractPhase):
 
 
 def _flat(dataset: Dataset) -> tuple[Float[Array, "N D_o"], Float[Array, "N D_a"]]:
-    flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
-    return flat(dataset.episodes.obs), flat(dataset.episodes.action)
+    """Every step's observation and action; 0 where it is not valid: such rows are drawn too, with weight 0, and 0 times NaN is NaN."""
+    episodes = dataset.episodes
+    flat = lambda x: jnp.where(episodes.valid[..., None], x, 0.0).reshape(-1, x.shape[-1])
+    return flat(episodes.obs), flat(episodes.action)
 
 
 @eqx.filter_jit
@@ -220,7 +222,7 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
         loss, grads = jax.value_and_grad(lambda p: mean_loss(eqx.combine(p, rest), rows, key))(params)
         updates, new_optimizer = transformation.update(grads, optimizer, params)
         new = (eqx.combine(eqx.apply_updates(params, updates), rest), new_optimizer)
-        sound = trees.all_finite((loss, grads))
+        sound = trees.all_finite((loss, grads, new))
         return trees.choose(sound, new, (decoder, optimizer)), (jnp.where(sound, loss, 0.0), sound * jnp.sum(weights[rows]), 1.0 - sound)
 
     keys = jax.random.split(noise_key, batches)
@@ -230,7 +232,7 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
     better = held_out_loss < best_loss
     best, best_loss = trees.choose(better, decoder, best), jnp.where(better, held_out_loss, best_loss)
     metrics = {"loss/decoder": train_loss, "loss/decoder_validation": held_out_loss, "loss/decoder_best": best_loss, "updates_skipped": jnp.sum(skipped)}
-    metrics["diverged"] = jnp.all(skipped > 0).astype(jnp.float32)
+    metrics["diverged"] = (jnp.sum(counts) == 0).astype(jnp.float32)  # no sound update, or no valid row in any
     return (decoder, optimizer, best, best_loss), metrics
 
 
