@@ -97,7 +97,6 @@ def record(folder: pathlib.Path, lines: int = 1_000_000) -> dict[str, Any]:
     def write() -> None:
         for i in range(lines):
             one.log(Entry(i, 0, "ImprovePolicy", "iterate", "train" if i % 100 else "eval", "env_steps", i, i / 10, {"return": float(i), "loss/value": 0.1}))
-            one.flush()
 
     write_s = timed(write)
     position = one.position()
