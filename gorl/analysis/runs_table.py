@@ -7,10 +7,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from gorl.analysis.summary import entries_of
 from gorl.errors import RunError
 from gorl.runs import RunFolder
 from gorl.tracking.base import Entry
-from gorl.tracking.record import read
 
 FINALS = ("final_best", "final_last")  # subsets of the Evaluate phases: episodes that chose nothing
 SCORES = (*FINALS, "best_evaluation", "last_evaluation")
@@ -130,8 +130,8 @@ def _result(place: _Place) -> RunResult:
 
 def _recorded(path: pathlib.Path) -> dict[str, Any]:
     """What the record says. Raises RunError where a whole line is no entry."""
+    entries = entries_of(path)
     try:
-        entries = list(read(path))
         returns = [(e, e.metrics["return"]) for e in entries if e.subset in ("eval", *FINALS) and math.isfinite(e.metrics["return"])]
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise RunError(f"{path} is broken: {type(err).__name__}: {err}") from err

@@ -6,14 +6,28 @@ from typing import Any
 
 import numpy as np
 
+from gorl.errors import RunError
 from gorl.tracking.base import Entry
 from gorl.tracking.record import read
+
+
+def entries_of(record: pathlib.Path) -> list[Entry]:
+    """The entries of a record. Raises RunError, which names the line, where a whole line is none."""
+    found: list[Entry] = []
+    try:
+        for entry in read(record):
+            found.append(entry)
+    except OSError as err:
+        raise RunError(f"cannot read {record}: {err.strerror}.") from err
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise RunError(f"{record}:{len(found) + 1} is broken: this line is no entry of a record.") from err
+    return found
 
 
 def summary(record: pathlib.Path) -> dict[str, Any]:
     """Plain values of one seed: steps, seconds, the returns of the untrained policy, of the best evaluation, and, for each
     stage that ended with an Evaluate phase, of its best and last policy on fresh episodes."""
-    entries = list(read(record))
+    entries = entries_of(record)
     result: dict[str, Any] = {}
     if entries:
         result |= {"env_steps": entries[-1].env_steps, "wall_s": entries[-1].wall_s}
@@ -33,7 +47,7 @@ def final_table(records: Sequence[pathlib.Path]) -> Any:
     None before the first evaluation."""
     from rich.table import Table
 
-    seeds = [dict(_evaluations(list(read(r)))) for r in records]
+    seeds = [dict(_evaluations(entries_of(r))) for r in records]
     if not seeds[0]:
         return None
     alone = len(seeds) == 1

@@ -75,11 +75,11 @@ def _pictures(path: pathlib.Path, names: list[str], bindings: list[str]) -> Any:
 def _end(path: pathlib.Path) -> tuple[Any, Any]:
     """(experiment, StageEnd) of a seed's newest checkpoint: the stage is the one that the record ends in."""
     from gorl import runs
+    from gorl.analysis.summary import entries_of
     from gorl.member import StageEnd
-    from gorl.tracking.record import read
 
     experiment, state = runs.restore(path)
-    *_, last = [None, *read(path / "metrics.jsonl")]
+    *_, last = [None, *entries_of(path / "metrics.jsonl")]
     if last is None:
         raise RunError(f"{path} has no record yet.")
     step = [s for s in experiment.steps() if s.stage == last.stage][-1]

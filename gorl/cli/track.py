@@ -21,6 +21,7 @@ def command(
     del debug
     if what != "import":
         raise ConfigError(f"`gorl track {what}`: it does one thing, import.{did_you_mean(what, ['import'])}")
+    from gorl.runs import RunFolder
     from gorl.tracking import aim_repository, imports, local
 
     where = aim_repository.repository(repo and str(repo)) if to == "aim" else (repo or pathlib.Path("tensorboard")).absolute()
@@ -35,6 +36,7 @@ def command(
             continue
         for folder in folders:
             try:
+                RunFolder.open(folder).status()  # a damaged folder is said before anything of it is handed over
                 typer.echo(f"{folder}: {imports.import_run(tracker, delete, folder)}")
                 done += 1
             except RunError as err:

@@ -68,8 +68,11 @@ def read_text(path: pathlib.Path) -> str:
     """A file's text, if this version of gorl reads its format."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"cannot read {shown(path)}: {err}") from None
+    except OSError as err:
+        raise ConfigError(f"cannot read {shown(path)}: {err.strerror}.") from None
+    except UnicodeDecodeError as err:
+        line = err.object[: err.start].count(b"\n") + 1
+        raise ConfigError(f"{shown(path)}:{line}: this is not UTF-8 text (byte {err.object[err.start]:#04x}). Save the file as UTF-8.") from None
     for number, line in enumerate(text.splitlines(), 1):
         found = _HEADER.match(line)
         if found and found[1] != str(FORMAT):

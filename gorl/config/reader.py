@@ -12,7 +12,7 @@ import gin
 from gin import config as gc, config_parser
 
 from gorl.config import checks, files, mistakes, syntax, tables
-from gorl.config.sources import COMMAND_LINE, Change, Origin, Source
+from gorl.config.sources import COMMAND_LINE, UNPRINTABLE, Change, Origin, Source, printable
 from gorl.config.tables import Key
 from gorl.config.text import literal
 from gorl.errors import ConfigError
@@ -38,7 +38,7 @@ class _Text:
     def origin(self, text: str, line: int) -> Origin:
         if self.path is None:
             return Origin(COMMAND_LINE, 0, text.strip())
-        lines = text.splitlines()
+        lines = text.split("\n")
         return Origin(self.name, line, lines[line - 1].strip() if 0 < line <= len(lines) else "")
 
 
@@ -96,9 +96,11 @@ def _read_text(source: Source, text: str, where: _Text) -> None:
 
 def _statements(text: str, where: _Text) -> Iterator[Any]:
     """gin's statements; an error of its parser in our words."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if re.match(r" *\t", line):
             raise ConfigError(f"{where.origin(text, number).quoted}: this line is indented with a tab. Indent with spaces.")
+        if found := UNPRINTABLE.search(line):
+            raise ConfigError(f"{where.origin(text, number).quoted}: this line has the control character {printable(found[0])}. Remove it.")
     try:
         yield from syntax.Parser(text, gc.ParserDelegate())
     except (SyntaxError, tokenize.TokenError) as err:

@@ -21,7 +21,7 @@ def explain(text: str, line: int, message: str) -> tuple[int, str]:
     """(the line to look at, what is wrong with it and how it is written)."""
     if found := _unbalanced(text):
         return found
-    lines = text.splitlines()
+    lines = text.split("\n")
     content = lines[line - 1].split(" #")[0].strip() if 0 < line <= len(lines) else ""
     for pattern, answer in _BY_TEXT:
         if match := re.search(pattern, content):
