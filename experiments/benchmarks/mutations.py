@@ -63,7 +63,7 @@ def cases() -> list[Case]:
     for i, change in enumerate(changes):
         found.append(_own("gorl_diffusion.gin" if i % 2 else "gorl_fm.gin", change, "parts/debug.gin", bindings=TOY))
     studies = [EXPERIMENTS / name for name in runnable_files(EXPERIMENTS) if b"Study." in (EXPERIMENTS / name).read_bytes()]
-    return found * 3 + [_own(str(p), study=True) for p in studies]  # a study takes seconds
+    return found * 6 + [_own(str(p), study=True) for p in studies]  # a study takes seconds
 
 
 def mutants(count: int, seed: int, among: list[Case] | None = None) -> Iterator[Mutant]:
@@ -140,7 +140,8 @@ _ODD = ("0", "-1", "-7", "1", "2", "3", "10_000_000_000_000_000", "10**9", "1e30
         "@Clip()", "%jax.nn.silu", "0x10", "1j", "b'1'", "07", "1_0__0", "[[[1]]]", "1" * 400, "2147483648", "4294967296", "18446744073709551616")  # fmt: skip
 _SIZES = ("num_envs", "unroll_length", "batch_size", "num_minibatches", "num_epochs", "env_steps", "episode_length", "epochs", "draws", "max_samples",
           "evaluation_interval", "steps", "width", "depth", "frequencies", "min_replay", "replay_capacity", "num_seeds", "divergence_limit")  # fmt: skip
-_BUDGETS = ("0", "-1", "1", "2", "3", "7", "13", "97", "10_007", "1_000_003", "2_147_483_647", "10_000_000_000", "1_000_000_000_000_000_000", "10_000_000_000_000_000_000_000")
+_BUDGETS = ("0", "-1", "1", "2", "3", "7", "13", "97", "10_007", "1_000_003", "2_147_483_647", "10_000_000_000", "1_000_000_000_000_000_000",
+            "10_000_000_000_000_000_000_000")  # fmt: skip
 
 
 def _code(text: str) -> list[tuple[int, int]]:
@@ -234,9 +235,9 @@ def _typed_value(rng: random.Random, case: Case) -> str:
 def _a_parameter(rng: random.Random) -> str:
     from gorl.config import tables
 
-    selector = rng.choice([s for s in tables.registered() if tables.parameters(s)])
-    if rng.random() < 0.7:
-        selector = f"gorl.{rng.choice(COMMON)}"
+    known = [s for s in tables.registered() if tables.parameters(s)]
+    common = [s for s in known if s.removeprefix("gorl.") in COMMON]
+    selector = rng.choice(common if rng.random() < 0.7 else known)
     scope = rng.choice(("", "", "", "", "stage0/", "critic/", "policy/", "stage9/"))
     return f"{scope}{tables.show_name(selector)}.{rng.choice(list(tables.parameters(selector)))}"
 
@@ -262,12 +263,15 @@ def _typed_reference(rng: random.Random, case: Case) -> str:
     return f"{_a_parameter(rng)} = {value}"
 
 
+_ENVIRONMENTS = ("PlaygroundEnvironment.impl = 'wrap'", "PlaygroundEnvironment.obs_key = 'state'", "PlaygroundEnvironment.overrides = {'ctrl_dt': -1}",
+                 "PlaygroundEnvironment.overrides = {'nothing': 1}", "PlaygroundEnvironment.overrides = {1: 2}", "PlaygroundEnvironment.overrides = [3]",
+                 "PlaygroundEnvironment.overrides = {'sim_dt': 'x'}", "Task.environment = @BraxEnvironment()", "Task.environment = @MJCFEnvironment()",
+                 "Task.environment = @Slider", "Task.episode_length = 0")  # fmt: skip
+
+
 def _environment(rng: random.Random, case: Case) -> str:
-    name = rng.choice(("CheetaRun", "cheetahrun", "ant", "Cheetah Run", "", "../x", "CheetahRun\\x00", "PandaPickCube", "Go1JoystickFlatTerrain", "🙂", "x" * 5000))
-    return rng.choice((f"ENV = '{name}'", f"PlaygroundEnvironment.name = '{name}'", "PlaygroundEnvironment.impl = 'wrap'", "PlaygroundEnvironment.obs_key = 'state'",
-                       "PlaygroundEnvironment.overrides = {'ctrl_dt': -1}", "PlaygroundEnvironment.overrides = {'nothing': 1}", "Task.environment = @BraxEnvironment()",
-                       "Task.environment = @MJCFEnvironment()", "PlaygroundEnvironment.overrides = {1: 2}", "PlaygroundEnvironment.overrides = {'sim_dt': 'x'}",
-                       f"Task.environment = '{name}'", "Task.environment = @Slider", "Task.episode_length = 0"))  # fmt: skip
+    name = rng.choice(("CheetaRun", "cheetahrun", "ant", "Cheetah Run", "", "../x", "CheetahRun\\x00", "PandaPickCube", "🙂", "x" * 5000))
+    return rng.choice((f"ENV = '{name}'", f"PlaygroundEnvironment.name = '{name}'", f"Task.environment = '{name}'", *_ENVIRONMENTS))
 
 
 def _dead(rng: random.Random, case: Case) -> str:
@@ -298,7 +302,13 @@ def _included_other(rng: random.Random, m: re.Match) -> str:
     return f"include '{name}'"
 
 
-_NAME = r"(?m)^(?:[\w]+/)*(?P<thing>[A-Z]\w*[a-z]\w*)(?=[.:])"
+def _other_bytes(rng: random.Random, text: bytes) -> bytes:
+    i = rng.randrange(len(text))
+    return text[:i] + rng.randbytes(rng.randrange(1, 5)) + text[i + 1 :]
+
+
+_LONG = (f"ENV = '{'x' * 50_000}'\n", f"SEED = {'[' * 3000}{']' * 3000}\n", f"{'A' * 50_000} = 1\n", f"# {'x' * 100_000}\n")
+_GARBAGE = (b"", b"\n", b"# nothing\n", b"{}", b"\x7fELF", b"<html>")
 EDITS: dict[str, Callable[..., Mutant | None]] = {
     "delete a character": _of_text(_edit_position(lambda rng, t, i: t[:i] + t[i + 1 :])),
     "duplicate a character": _of_text(_edit_position(lambda rng, t, i: t[:i] + t[i] + t[i:])),
@@ -330,9 +340,9 @@ EDITS: dict[str, Callable[..., Mutant | None]] = {
     "comments and blanks": _of_bytes(lambda rng, b: b.replace(b"\n", rng.choice((b"\n\n", b"   \n", b"  # \xc3\xa9\n"))), "same"),
     "CR": _of_bytes(lambda rng, b: b.replace(b"\n", b"\r")),
     "another encoding": _of_bytes(lambda rng, b: rng.choice((b.decode().encode("utf-16"), b + b"\n# \xe9\n", b"\xff" + b, b"\x00" + b, b + b"\x00"))),
-    "bytes": _of_bytes(lambda rng, b: (lambda i: b[:i] + bytes(rng.randrange(256) for _ in range(rng.randrange(1, 5))) + b[i + 1 :])(rng.randrange(len(b)))),
-    "a very long line": _of_text(_edit_lines(lambda rng, lines, i: [*lines[:i], rng.choice((f"ENV = '{'x' * 50_000}'\n", f"SEED = {'[' * 300}{']' * 300}\n", f"{'A' * 50_000} = 1\n", f"# {'x' * 100_000}\n")), *lines[i:]])),  # noqa: E501
-    "a garbage file": _of_bytes(lambda rng, b: rng.choice((b"", b"\n", b"# nothing\n", bytes(rng.randrange(256) for _ in range(200)), b"{}", b"\x7fELF", b"<html>"))),
+    "bytes": _of_bytes(_other_bytes),
+    "a very long line": _of_text(_edit_lines(lambda rng, lines, i: [*lines[:i], rng.choice(_LONG), *lines[i:]])),
+    "a garbage file": _of_bytes(lambda rng, b: rng.choice((*_GARBAGE, rng.randbytes(200)))),
     "type a value": _typed(_typed_value),
     "type a macro": _typed(_typed_macro),
     "type a size": _typed(_typed_size),

@@ -6,6 +6,7 @@ value in its place (`gorl.config.resolve`), and must come out different.
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -130,9 +131,16 @@ def _fitting(mutant: Mutant, configuration: Any) -> Verdict:
         return Verdict("defect", "accepted, though a binding reaches nothing")
     if mutant.expected == "same":
         place(mutant.original, pathlib.Path.cwd())
-        if repr(begun(mutant.original).tree) != repr(configuration.tree):
+        if _tree(mutant.original.files, mutant.original.bindings, tuple(mutant.original.texts.items())) != repr(configuration.tree):
             return Verdict("defect", "does not build what it did, though it says the same")
     return Verdict("accepted with a note" if configuration.notes else "accepted")
+
+
+@functools.cache
+def _tree(files: tuple[str, ...], bindings: tuple[str, ...], texts: tuple) -> str:
+    """What an original, which lies in the working directory, builds."""
+    del texts
+    return repr(config.build(files, bindings).tree)
 
 
 def _saved(configuration: Any, folder: pathlib.Path) -> Verdict | None:
@@ -146,22 +154,28 @@ def _saved(configuration: Any, folder: pathlib.Path) -> Verdict | None:
 
 def dead(now: tables.Snapshot, source: Source) -> list[tables.Key]:
     """The bindings of the user's own files and of the command line that do not reach the experiment."""
-    own = [key for key, origin in source.origins.items() if origin.file == COMMAND_LINE or origin.file not in source.shipped]
-    return [key for key in own if not _reaches(now, key)]
+    return unreached(now, [key for key, origin in source.origins.items() if origin.file == COMMAND_LINE or origin.file not in source.shipped])
 
 
-def _reaches(now: tables.Snapshot, key: tables.Key) -> bool:
+def unreached(now: tables.Snapshot, keys: list[tables.Key]) -> list[tables.Key]:
+    """Those whose value appears nowhere in the resolved experiment. Plain values are probed together; one with references in it
+    alone, since what it refers to goes with it."""
+    plain = [key for key in keys if not tables.references(now.bound[key[:2]][key[2]])]
+    return [key for group in (plain, *([key] for key in keys if key not in plain)) for key in _absent(now, group)]
+
+
+def _absent(now: tables.Snapshot, keys: list[tables.Key]) -> list[tables.Key]:
     bound = {where: dict(values) for where, values in now.bound.items()}
-    if key[2] not in bound.get(key[:2], {}):
-        return True
-    bound[key[:2]][key[2]] = _PROBE
-    return _PROBE in repr(resolve.resolved_tree(dataclasses.replace(now, bound=bound), "gorl.Experiment"))
+    probes = {key: f"<{_PROBE} {i}>" for i, key in enumerate(keys)}
+    for key, probe in probes.items():
+        bound[key[:2]][key[2]] = probe
+    tree = repr(resolve.resolved_tree(dataclasses.replace(now, bound=bound), "gorl.Experiment"))
+    return [key for key, probe in probes.items() if probe not in tree]
 
 
 def _some_dead() -> bool:
     """Whether, of what was read last, some binding does not reach the experiment. (After a refusal there is no Configuration.)"""
-    now = tables.Snapshot.take()
-    return any(not _reaches(now, key) for key, _ in tables.bindings())
+    return bool(unreached(tables.Snapshot.take(), [key for key, _ in tables.bindings()]))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import traceback
 from typing import Any
 
 import gorl
+from gorl.config.sources import printable
 from gorl.errors import ConfigError, did_you_mean
 
 FORMAT = 1
@@ -43,9 +44,10 @@ def runnable_files(root: pathlib.Path) -> list[str]:
 def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
     """The file of this name: beside the file that includes it, or in the search path."""
     folders = [*([beside.parent] if beside else []), *search_paths()]
+    wanted = pathlib.Path(os.path.expanduser(name))
     for folder in folders:
-        path = folder / pathlib.Path(name).expanduser()
-        if path.is_file():
+        path = folder / wanted
+        if os.path.isfile(path):  # False, too, for a name that no file can have
             return path.resolve()
     known = {str(p.relative_to(f)) for f in {*folders} - {pathlib.Path.cwd()} if f.is_dir() for p in f.rglob("*.gin")}
     known |= {p.name for p in pathlib.Path.cwd().glob("*.gin")}
@@ -53,7 +55,7 @@ def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
         raise ConfigError(f"{name!r} is a binding, not a file. Write --set in front: --set {name!r}.")
     guess = did_you_mean(name, known, cutoff=0.85) or did_you_mean(name, known) or " `gorl list configs` shows the shipped ones."
     places = ", ".join(str(f) for f in dict.fromkeys(folders))
-    raise ConfigError(f"there is no file {name!r}.{guess} Looked in: {places}.")
+    raise ConfigError(f"there is no file {printable(name)!r}.{guess} Looked in: {places}.")
 
 
 def shown(path: pathlib.Path) -> str:

@@ -4,6 +4,7 @@ Only what is sure to be wrong is refused; an annotation that is not understood t
 """
 
 import collections.abc
+import dataclasses
 import functools
 import inspect
 import types
@@ -106,6 +107,18 @@ def _is_component(option: Any) -> bool:
 def _is_own(option: Any) -> bool:
     """Neither Python's nor NumPy's nor JAX's."""
     return isinstance(option, type) and option.__module__ not in ("builtins", "collections.abc") and not _is_array(option) and option is not Factory
+
+
+def number(hint: Any) -> type | None:
+    """float or int, where a parameter takes numbers (float: ints too)."""
+    takes = options(hint)
+    return float if float in takes or any(map(_is_array, takes)) else int if int in takes else None
+
+
+def is_budget(target: Any, parameter: str) -> bool:
+    """Whether only the host counts with a parameter (`gorl.fields.budget`)."""
+    fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
+    return any(field.name == parameter and "budget" in field.metadata for field in fields)
 
 
 def mismatch(hint: Any, value: Any, path: str = "") -> tuple[str, Any, Any] | None:
