@@ -77,13 +77,11 @@ def begun(case: Case) -> Any:
     experiment.env_steps()
     for alone in {experiment.seeds[0], experiment.seeds[-1]}:
         _ = configuration.alone(alone).config, configuration.alone(alone).operative, configuration.parameters()
-    if experiment.task.environment.describe()["library"] == "gorl":  # a toy: its model costs nothing
-        experiment.template(len(list(experiment.steps())), False)
     return configuration
 
 
 def judge(mutant: Mutant, folder: pathlib.Path, *, seconds: float, again: bool = False) -> Verdict:
-    """Runs one mutant in `folder`, which must be the working directory. `again`: also read what it would save, back."""
+    """Runs one mutant in `folder`, which must be the working directory. `again`: also trace the start of its phases, and read back what it would save."""
     place(mutant.case, folder)
     try:
         with limit(seconds), warnings.catch_warnings():
@@ -91,7 +89,7 @@ def judge(mutant: Mutant, folder: pathlib.Path, *, seconds: float, again: bool =
             warnings.simplefilter("ignore", DeprecationWarning)  # Brax's, when it is imported
             configuration = begun(mutant.case)
             found = _accepted(mutant, configuration)
-            return found or (_saved(configuration, folder) if again else None) or _fitting(mutant, configuration)
+            return found or (_again(configuration, folder) if again else None) or _fitting(mutant, configuration)
     except Hang:
         return Verdict("defect", f"hangs: not done after {seconds} seconds")
     except GorlError as err:
@@ -143,8 +141,11 @@ def _tree(files: tuple[str, ...], bindings: tuple[str, ...], texts: tuple) -> st
     return repr(config.build(files, bindings).tree)
 
 
-def _saved(configuration: Any, folder: pathlib.Path) -> Verdict | None:
-    """What a run saves builds the same experiment again."""
+def _again(configuration: Any, folder: pathlib.Path) -> Verdict | None:
+    """The start of every phase can be traced, and what a run saves builds the same experiment again."""
+    experiment = configuration.experiment
+    if experiment.task.environment.describe()["library"] == "gorl":  # a toy: its model costs nothing
+        experiment.template(len(list(experiment.steps())), False)
     for text in (configuration.config, configuration.operative):
         (folder / "saved.gin").write_text(text, encoding="utf-8")
         if repr(config.build(["saved.gin"]).tree) != repr(configuration.tree) and text is configuration.config:
