@@ -21,6 +21,7 @@ def command(
     del debug
     if what != "import":
         raise ConfigError(f"`gorl track {what}`: it does one thing, import.{did_you_mean(what, ['import'])}")
+    from gorl.analysis.summary import entries_of
     from gorl.runs import RunFolder
     from gorl.tracking import aim_repository, imports, local
 
@@ -36,7 +37,8 @@ def command(
             continue
         for folder in folders:
             try:
-                RunFolder.open(folder).status()  # a damaged folder is said before anything of it is handed over
+                run = RunFolder.open(folder)
+                _ = run.status(), entries_of(run.record_path)  # a damaged folder is said before anything of it is handed over
                 typer.echo(f"{folder}: {imports.import_run(tracker, delete, folder)}")
                 done += 1
             except RunError as err:

@@ -135,8 +135,9 @@ class PhaseStore:
         for path in self.folder.glob("*/entry.json"):
             try:
                 entry, used = json.loads(path.read_text()), path.stat().st_mtime
-                found.append(StoredPhase(path.parent.name, entry["parts"], entry["bytes"], entry["seconds"], entry["env_steps"], used))
-            except (OSError, ValueError, KeyError):  # removed meanwhile, or torn
+                about = [kind(entry[name]) for name, kind in (("parts", dict), ("bytes", int), ("seconds", float), ("env_steps", int))]
+                found.append(StoredPhase(path.parent.name, *about, used))
+            except (OSError, ValueError, KeyError, TypeError):  # removed meanwhile, torn, or something else
                 continue
         return sorted(found, key=lambda e: e.used)
 
@@ -179,7 +180,7 @@ class PhaseStore:
             if entry["format"] != FORMAT:
                 raise RunError(f"it has the format {entry['format']}, this gorl reads {FORMAT}")
             return read(path, entry)
-        except (RunError, OSError, ValueError, KeyError) as err:
+        except (RunError, OSError, ValueError, KeyError, TypeError) as err:
             _log.warning("a stored phase cannot be reused and is computed again (%s): %s", path, err)
             self.remove(key)
             return None

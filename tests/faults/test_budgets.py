@@ -25,8 +25,8 @@ def build(*bindings):
 
 
 NUMBERS = strategies.integers(-2, 40) | strategies.integers(1, 2**80)
-SIZES = ("OnPolicy.num_envs", "OnPolicy.unroll_length", "OnPolicy.batch_size", "OnPolicy.num_minibatches", "OnPolicy.num_epochs", "Evaluator.num_envs",
-         "CollectRollouts.num_envs", "CollectRollouts.episode_length", "FitDecoder.epochs", "FitDecoder.batch_size", "FitDecoder.draws",
+SIZES = ("OnPolicy.num_envs", "OnPolicy.unroll_length", "OnPolicy.batch_size", "OnPolicy.num_minibatches", "OnPolicy.num_epochs",
+         "Evaluator.num_envs", "CollectRollouts.num_envs", "CollectRollouts.episode_length", "FitDecoder.epochs", "FitDecoder.batch_size", "FitDecoder.draws",
          "Task.episode_length", "Experiment.num_seeds", "Experiment.divergence_limit", "decoder/MLP.width", "Heun.steps", "FourierTime.frequencies")  # fmt: skip
 BUDGETS = ("stage0/ImprovePolicy.env_steps", "CollectRollouts.env_steps")
 
