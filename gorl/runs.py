@@ -33,8 +33,7 @@ from gorl.errors import RunError
 FORMAT = 2
 _FILES = ("config.gin", "operative_config.gin", "metrics.jsonl", "status.json")
 _FOLDERS = ("checkpoints", "artifacts")
-_FACTS = {"name": str, "study": str, "seed": int}  # what every run.json has, of those that are read
-_MORE_FACTS = {"plugins": list, "members": list, "environment": dict, "versions": dict, "device": dict}  # where they are there
+_FACTS = {"name": str, "study": str, "seed": int, "plugins": list, "members": list, "environment": dict, "versions": dict, "device": dict}
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "mujoco", "mujoco-mjx", "playground", "brax", "orbax-checkpoint", "gin-config", "warp-lang", "numpy")
 
 
@@ -100,8 +99,9 @@ class RunFolder:
         """What is known of the run. Raises RunError where something else stands there, or where one that is `needed` is missing."""
         path = self.path / "run.json"
         known = _read_json(path)
-        for name, kind in {**_FACTS, **{n: k for n, k in _MORE_FACTS.items() if n in (*known, *needed)}}.items():
-            _check_entry(known, name, kind, path)
+        for name, kind in _FACTS.items():
+            if name in known or name in needed:
+                _check_entry(known, name, kind, path)
         for name in (*known.get("members", ()), *known.get("plugins", ())):
             if not isinstance(name, str):
                 raise RunError(f"cannot read {path}: {name!r} stands there for a name.")

@@ -52,7 +52,7 @@ def _resume(path: pathlib.Path, aim: bool, reuse: bool, stages: int | None) -> i
     from gorl import config, runs
 
     folder = runs.RunFolder.open(path)
-    facts = folder.facts("versions", "device")
+    facts = folder.facts("name", "study", "seed", "versions", "device")
     configuration = config.build([str(folder.config_path)], plugins=facts.get("plugins", []))
     if changed := runs.differences(facts, runs.facts()):
         typer.echo("gorl: not the same as when the run began, so it goes on from the same state but not bit for bit: " + "; ".join(changed), err=True)

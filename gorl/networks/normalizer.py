@@ -108,7 +108,7 @@ class ShrinkingNormalizer(AbstractNormalizer):
 
 def _checked(normalizer: AbstractNormalizer, epsilon: float, clip: float) -> tuple[float, float]:
     name = type(normalizer).__name__
-    require(0 < epsilon < float("inf"), f"{name}.epsilon = {epsilon}: it must be > 0 and finite.")
+    require(0 <= epsilon < float("inf"), f"{name}.epsilon = {epsilon}: it must be >= 0 and finite.")
     require(clip > 0, f"{name}.clip = {clip}: it must be > 0 (1e999: no clip).")
     return float(epsilon), float(clip)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies
 
 from gorl import config, runs
 from gorl.environments.base import AbstractEnvironment, make_state
-from gorl.errors import ConfigError
+from gorl.errors import ConfigError, RunError
 from gorl.experiment import Experiment
 from gorl.member import Member
 from gorl.trainer import Trainer
@@ -25,9 +25,12 @@ def build(*bindings):
 
 
 NUMBERS = strategies.integers(-2, 40) | strategies.integers(1, 2**80)
-SIZES = ("OnPolicy.num_envs", "OnPolicy.unroll_length", "OnPolicy.batch_size", "OnPolicy.num_minibatches", "OnPolicy.num_epochs",
-         "Evaluator.num_envs", "CollectRollouts.num_envs", "CollectRollouts.episode_length", "FitDecoder.epochs", "FitDecoder.batch_size", "FitDecoder.draws",
-         "Task.episode_length", "Experiment.num_seeds", "Experiment.divergence_limit", "decoder/MLP.width", "Heun.steps", "FourierTime.frequencies")  # fmt: skip
+SIZES = (
+    "OnPolicy.num_envs", "OnPolicy.unroll_length", "OnPolicy.batch_size", "OnPolicy.num_minibatches", "OnPolicy.num_epochs",
+    "Evaluator.num_envs", "CollectRollouts.num_envs", "CollectRollouts.episode_length", "FitDecoder.epochs", "FitDecoder.batch_size",
+    "FitDecoder.draws", "Task.episode_length", "Experiment.num_seeds", "Experiment.divergence_limit", "decoder/MLP.width", "Heun.steps",
+    "FourierTime.frequencies",
+)  # fmt: skip
 BUDGETS = ("stage0/ImprovePolicy.env_steps", "CollectRollouts.env_steps")
 
 
@@ -58,7 +61,7 @@ def test_nothing_and_far_too_much_are_refused_with_the_place(name, value):
         (["OnPolicy.learning_rate = 1e999"], "learning_rate = inf: it must be >= 0 and finite."),
         (["OnPolicy.max_grad_norm = -1.0", "stage0/OnPolicy.max_grad_norm = -1.0"], "max_grad_norm = -1.0: it must be > 0 (1e999: off)."),
         (["FitDecoder.max_grad_norm = 0.0"], "FitDecoder.max_grad_norm = 0.0: it must be > 0 (1e999: off)."),
-        (["RunningNormalizer.epsilon = 0.0"], "RunningNormalizer.epsilon = 0.0: it must be > 0 and finite."),
+        (["RunningNormalizer.epsilon = -1e-6"], "RunningNormalizer.epsilon = -1e-06: it must be >= 0 and finite."),
         (["RunningNormalizer.clip = -1.0"], "RunningNormalizer.clip = -1.0: it must be > 0 (1e999: no clip)."),
         (["MLP.output_scale = 1e999"], "MLP.output_scale = inf: it must be finite."),
         (["STAGE_KL = 1e999"], "LatentKL.coefficient = inf: it must be finite (0: off)."),
@@ -119,7 +122,18 @@ def test_the_smallest_sizes_run(name, tmp_path):
     assert {e.metrics["return"] for e in entries if "eval" in e.subset or "final" in e.subset} == {1.0}
     for entry in entries:
         assert all(math.isfinite(v) for k, v in entry.metrics.items() if k.startswith("loss/") and experiment.env_steps() > 2 or k == "diverged"), entry
-    assert folder.path.joinpath("checkpoints").is_dir()
+    assert_a_broken_record_ends_what_goes_on(experiment, folder)
+
+
+def assert_a_broken_record_ends_what_goes_on(experiment, folder):
+    """Before it computes anything. What was written after the checkpoint is dropped first: there, a crash may leave anything."""
+    text, again = folder.record_path.read_bytes(), Trainer(experiment, [Member(experiment.seed, folder)], lambda **_: None, [])
+    folder.record_path.write_bytes(text + b"\x00\x00\n")
+    again.run()
+    assert folder.record_path.read_bytes() == text
+    folder.record_path.write_bytes(text.replace(b"{", b"[", 1))
+    with pytest.raises(RunError, match="metrics.jsonl:1 is broken: this line is no entry of a record."):
+        Trainer(experiment, [Member(experiment.seed, folder)], lambda **_: None, []).run()
 
 
 class Named(AbstractEnvironment):
