@@ -27,14 +27,15 @@ from verdicts import Verdict
 def difference(mutant: Mutant) -> list[str]:
     """What was edited, to repeat it."""
     if mutant.edited == "command line":
-        return [b for b in mutant.case.bindings if b not in mutant.original.bindings]
+        return [b[:300] for b in mutant.case.bindings if b not in mutant.original.bindings]
     texts = [case.texts[mutant.edited].decode(errors="backslashreplace").split("\n") for case in (mutant.original, mutant.case)]
     return [line[:300] for line in difflib.unified_diff(*texts, n=0, lineterm="")][2:20]
 
 
-def defect(mutant: Mutant, verdict: Verdict) -> dict:
-    about = {"kind": mutant.kind, "files": mutant.case.files, "bindings": mutant.case.bindings, "edited": mutant.edited}
-    return {**about, "difference": difference(mutant), "what": verdict.text}
+def defect(number: int, mutant: Mutant, verdict: Verdict) -> dict:
+    """`number`: which of the seed's mutants it is."""
+    about = {"number": number, "kind": mutant.kind, "files": mutant.case.files, "bindings": mutant.original.bindings, "edited": mutant.edited}
+    return {**about, "difference": difference(mutant), "what": verdict.text[:3000]}
 
 
 def run(count: int, seed: int, seconds: float, folder: pathlib.Path) -> tuple[dict[str, collections.Counter], list[dict], float]:
@@ -47,7 +48,7 @@ def run(count: int, seed: int, seconds: float, folder: pathlib.Path) -> tuple[di
         longest = max(longest, time.monotonic() - start)
         counts[mutant.kind][verdict.outcome] += 1
         if verdict.outcome == "defect":
-            defects.append(defect(mutant, verdict))
+            defects.append(defect(i, mutant, verdict))
             print(json.dumps(defects[-1], indent=1, default=str), file=sys.stderr)
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

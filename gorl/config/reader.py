@@ -17,6 +17,8 @@ from gorl.config.tables import Key
 from gorl.config.text import literal
 from gorl.errors import ConfigError
 
+_LONGEST_NAME = 200  # characters
+
 
 @dataclasses.dataclass
 class _Text:
@@ -141,6 +143,8 @@ def _included(name: str, where: _Text) -> pathlib.Path:
 
 def _key(statement: Any) -> Key:
     scope, selector, parameter = statement.scope, statement.selector, statement.arg_name
+    if max(map(len, (scope or "", selector, parameter or ""))) > _LONGEST_NAME:
+        raise ConfigError(f"a name has at most {_LONGEST_NAME} characters. Write a shorter one.")
     if tables.is_constant(f"{selector}.{parameter}" if parameter else selector):
         raise ConfigError(f"{'.'.join(filter(None, (selector, parameter)))} is a constant, which no file can set. Choose another name.")
     if not parameter:
