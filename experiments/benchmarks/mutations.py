@@ -5,6 +5,7 @@ A `Case` is what somebody has and types: files of their own, and words. `mutants
 """
 
 import dataclasses
+import itertools
 import pathlib
 import random
 import re
@@ -19,6 +20,9 @@ COMMON = ("OnPolicy", "ImprovePolicy", "FitDecoder", "CollectRollouts", "Experim
           "RunningNormalizer", "GeneralizedAdvantage", "EntropyBonus", "LatentKL", "FlowMatchingDecoder", "Euler", "DiffusionDecoder", "FlowPolicy", "SAC",
           "AimTracker", "ActionDensity", "Study")  # fmt: skip
 """Classes that many runs have."""
+
+
+_TRIES = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +71,13 @@ def cases() -> list[Case]:
 
 
 def mutants(count: int, seed: int, among: list[Case] | None = None) -> Iterator[Mutant]:
-    """`count` edited cases: every kind in turn, each of a random case."""
-    rng, kinds, found = random.Random(seed), list(EDITS), among or cases()
+    """`count` edited cases: every kind in turn, each of a random case. A kind for which no case has anything to edit is passed over."""
+    rng, kinds, found = random.Random(seed), itertools.cycle(EDITS), among or cases()
     made = 0
     while made < count:
-        kind = kinds[made % len(kinds)]
-        mutant = EDITS[kind](rng, rng.choice(found), kind)
+        kind = next(kinds)
+        tries = (EDITS[kind](rng, rng.choice(found), kind) for _ in range(_TRIES))
+        mutant = next((m for m in tries if m is not None), None)
         if mutant is not None:
             yield mutant
             made += 1
