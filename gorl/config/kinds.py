@@ -165,7 +165,9 @@ def _reference_fits(option: Any, value: Any) -> bool:
     origin = _origin(option)
     if (name := tables.constant_name(value)) is not None:
         constant = tables.constants().get(name)
-        return callable(constant) if origin is collections.abc.Callable or option is Factory else option not in _PLAIN or isinstance(constant, option)
+        if origin is collections.abc.Callable or option is Factory:
+            return callable(constant)
+        return isinstance(constant, option) if option in _PLAIN or _is_component(option) else True
     target = value.configurable.wrapped
     later = origin is collections.abc.Callable or option is Factory or option is type
     if not value.evaluate:
