@@ -35,6 +35,9 @@ from gorl.errors import RunError
 from gorl.paths import inside
 
 FORMAT = 3
+_FILES = ("config.gin", "operative_config.gin", "metrics.jsonl", "status.json")
+_FOLDERS = ("checkpoints", "artifacts")
+_FACTS = {"name": str, "study": str, "seed": int, "plugins": list, "members": list, "environment": dict, "versions": dict, "device": dict}
 _log = logging.getLogger(__name__)
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "mujoco", "mujoco-mjx", "playground", "brax", "orbax-checkpoint", "gin-config", "warp-lang", "numpy")
 
@@ -64,9 +67,14 @@ class RunFolder:
         folder = cls(path)
         if not (path / "run.json").is_file():
             raise RunError(f"{path} is not a gorl run folder (it has no run.json).")
-        found = folder.facts().get("format")
+        found = _read_json(path / "run.json").get("format")
         if found != FORMAT:
             raise RunError(f"{path} has run format {found}; gorl {gorl.__version__} reads format {FORMAT}. Use the gorl version named in its run.json.")
+        for kind, names, wrong in (("file", _FILES, pathlib.Path.is_dir), ("folder", _FOLDERS, pathlib.Path.is_file)):
+            for name in names:
+                if wrong(path / name):
+                    raise RunError(f"{path / name} is in the way: a {kind} of that name belongs there. Remove it, or name another run.")
+        folder.facts()
         return folder
 
     @property
@@ -103,8 +111,17 @@ class RunFolder:
     def unlock(self) -> None:
         self._lock.close()
 
-    def facts(self) -> dict[str, Any]:
-        return _read_json(self.path / "run.json")
+    def facts(self, *needed: str) -> dict[str, Any]:
+        """What is known of the run. Raises RunError where something else stands there, or where one that is `needed` is missing."""
+        path = self.path / "run.json"
+        known = _read_json(path)
+        for name, kind in _FACTS.items():
+            if name in known or name in needed:
+                _check_entry(known, name, kind, path)
+        for name in (*known.get("members", ()), *known.get("plugins", ())):
+            if not isinstance(name, str):
+                raise RunError(f"cannot read {path}: {name!r} stands there for a name.")
+        return known
 
     def set_status(self, status: str, **summary: Any) -> None:
         """Failing to (a full disk) is a warning: what the run holds does not depend on it."""
@@ -115,14 +132,29 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         path = self.path / "status.json"
-        return _read_json(path) if path.exists() else {"status": "unknown"}
+        if not path.exists():
+            return {"status": "unknown"}
+        known = _read_json(path)
+        _check_entry(known, "status", str, path)
+        return known
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as err:
-        raise RunError(f"cannot read {path}: {err}") from err
+        found = json.loads(path.read_bytes())
+    except OSError as err:
+        raise RunError(f"cannot read {path}: {err.strerror}.") from err
+    except ValueError as err:
+        raise RunError(f"cannot read {path}: it is not JSON ({err}).") from err
+    if not isinstance(found, dict):
+        raise RunError(f"cannot read {path}: it should hold an object, {{...}}, not {found!r:.50}.")
+    return found
+
+
+def _check_entry(known: dict[str, Any], name: str, kind: type, path: pathlib.Path) -> None:
+    if not isinstance(known.get(name), kind):
+        what = f"its {name!r} is {known[name]!r}" if name in known else f"it has no {name!r}"
+        raise RunError(f"cannot read {path}: {what}.")
 
 
 def new_path(root: pathlib.Path, name: str) -> pathlib.Path:
@@ -184,8 +216,9 @@ def facts(**more: Any) -> dict[str, Any]:
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two `facts`, as far as results depend on it."""
-    changed = [f"{k} {then['versions'].get(k)} -> {v}" for k, v in now["versions"].items() if then["versions"].get(k) != v]
-    return changed + [f"{k} {then[k]} -> {now[k]}" for k in ("gorl", "device", "xla_flags") if then[k] != now[k]]
+    before = then.get("versions", {})
+    changed = [f"{k} {before.get(k)} -> {v}" for k, v in now["versions"].items() if before.get(k) != v]
+    return changed + [f"{k} {then.get(k)} -> {now[k]}" for k in ("gorl", "device", "xla_flags") if then.get(k) != now[k]]
 
 
 def _version(package: str) -> str | None:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from gorl import seeds, trees
+from gorl.analysis.summary import check_record
 from gorl.errors import RunError
 from gorl.experiment import Experiment, Step
 from gorl.joint import Joint
@@ -126,6 +127,7 @@ class Trainer:
         position, states, metas = first_readable(sorted(common, reverse=True), lambda number: self._read(live, number))
         for member, meta in zip(live, metas):
             member.record.rewind(meta["record_bytes"])
+            check_record(member.folder.record_path)  # a broken record is said now, not when the run is finished
             member.failures = meta["failures"]
         self._elapsed_before = metas[0]["elapsed"]
         own = dict(zip(live, states))

@@ -7,12 +7,12 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from gorl.analysis.summary import entries_of
 from gorl.errors import RunError
 from gorl.paths import inside
 from gorl.runs import RunFolder
 from gorl.tracking import local
 from gorl.tracking.base import Entry
-from gorl.tracking.record import read
 
 FINALS = ("final_best", "final_last")  # subsets of the Evaluate phases: episodes that chose nothing
 SCORES = (*FINALS, "best_evaluation", "last_evaluation")
@@ -134,7 +134,7 @@ def _recorded(path: pathlib.Path) -> dict[str, Any]:
     """What the record says. Raises RunError where a whole line is no entry."""
     try:
         last, returns = None, []
-        for last in read(path):
+        for last in entries_of(path):
             if last.subset in ("eval", *FINALS) and math.isfinite(last.metrics["return"]):
                 returns.append((last, last.metrics["return"]))
     except (ValueError, KeyError, TypeError, AttributeError) as err:

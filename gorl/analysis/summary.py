@@ -1,13 +1,33 @@
 """The short result of a run, from the records of its seeds."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from gorl.errors import RunError
 from gorl.tracking.base import Entry
 from gorl.tracking.record import read
+
+
+def entries_of(record: pathlib.Path) -> Iterator[Entry]:
+    """The entries of a record, one after another. Raises RunError, which names the line, where a whole line is none."""
+    lines = 0
+    try:
+        for entry in read(record):
+            lines += 1
+            yield entry
+    except OSError as err:
+        raise RunError(f"cannot read {record}: {err.strerror}.") from err
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise RunError(f"{record}:{lines + 1} is broken: this line is no entry of a record.") from err
+
+
+def check_record(record: pathlib.Path) -> None:
+    """Raises RunError as `entries_of`."""
+    for _ in entries_of(record):
+        pass
 
 
 def summary(record: pathlib.Path) -> dict[str, Any]:
@@ -53,7 +73,7 @@ def final_table(records: Sequence[pathlib.Path]) -> Any:
 def _last_and_evaluations(record: pathlib.Path) -> tuple[Entry | None, list[Entry]]:
     """The last entry, and those of evaluations. (A record may be larger than the memory.)"""
     last, found = None, []
-    for last in read(record):
+    for last in entries_of(record):
         if last.subset in ("eval", "final_best", "final_last"):
             found.append(last)
     return last, found

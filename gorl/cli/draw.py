@@ -77,11 +77,11 @@ def _pictures(path: pathlib.Path, names: list[str], bindings: list[str], plugins
 def _end(path: pathlib.Path, plugins: list[str]) -> tuple[Any, Any]:
     """(experiment, StageEnd) of a seed's newest checkpoint: the stage is the one that the record ends in."""
     from gorl import runs
+    from gorl.analysis.summary import entries_of
     from gorl.member import StageEnd
-    from gorl.tracking.record import read
 
     experiment, state = runs.restore(path, plugins)
-    newest = collections.deque(read(path / "metrics.jsonl"), maxlen=1)
+    newest = collections.deque(entries_of(path / "metrics.jsonl"), maxlen=1)
     if not newest:
         raise RunError(f"{path} has no record yet.")
     (last,) = newest

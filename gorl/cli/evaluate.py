@@ -37,7 +37,7 @@ def command(
     for member in folder.members:
         try:
             for name, m in _evaluated(member.path, plugins or [], evaluator, jax.random.key(seed)):
-                table.add_row(str(member.facts()["seed"]), name, *(f"{m[k]:.1f}" for k in ("return", "return_std", "return_min", "return_max")))
+                table.add_row(str(member.facts("seed")["seed"]), name, *(f"{m[k]:.1f}" for k in ("return", "return_std", "return_min", "return_max")))
                 means.setdefault(name, []).append(m["return"])
         except RunError as err:  # say of a seed that diverged before it had a policy: the others are shown
             if len(folder.members) == 1:

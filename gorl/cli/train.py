@@ -52,7 +52,7 @@ def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stag
     from gorl import config, runs
 
     folder = runs.RunFolder.open(path)
-    facts = folder.facts()
+    facts = folder.facts("name", "study", "seed", "versions", "device")
     configuration = config.build([str(folder.config_path)], plugins=folder.plugins(plugins))
     if changed := runs.differences(facts, runs.facts()):
         typer.echo("gorl: not the same as when the run began, so it goes on from the same state but not bit for bit: " + "; ".join(changed), err=True)

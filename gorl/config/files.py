@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gorl
+from gorl.config.sources import printable
 from gorl.errors import ConfigError, did_you_mean
 
 FORMAT = 1
@@ -44,9 +45,10 @@ def runnable_files(root: pathlib.Path) -> list[str]:
 def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
     """The file of this name: beside the file that includes it, or in the search path."""
     folders = [*([beside.parent] if beside else []), *search_paths()]
+    wanted = pathlib.Path(os.path.expanduser(name))
     for folder in folders:
-        path = folder / pathlib.Path(name).expanduser()
-        if path.is_file():
+        path = folder / wanted
+        if os.path.isfile(path):  # False, too, for a name that no file can have
             return path.resolve()
     known = {str(p.relative_to(f)) for f in {*folders} - {pathlib.Path.cwd()} if f.is_dir() for p in f.rglob("*.gin")}
     known |= {p.name for p in pathlib.Path.cwd().glob("*.gin")}
@@ -54,7 +56,7 @@ def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
         raise ConfigError(f"{name!r} is a binding, not a file. Write --set in front: --set {name!r}.")
     guess = did_you_mean(name, known, cutoff=0.85) or did_you_mean(name, known) or " `gorl list configs` shows the shipped ones."
     places = ", ".join(str(f) for f in dict.fromkeys(folders))
-    raise ConfigError(f"there is no file {name!r}.{guess} Looked in: {places}.")
+    raise ConfigError(f"there is no file {printable(name)!r}.{guess} Looked in: {places}.")
 
 
 def shown(path: pathlib.Path) -> str:
@@ -69,8 +71,11 @@ def read_text(path: pathlib.Path) -> str:
     """A file's text, if this version of gorl reads its format."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"cannot read {shown(path)}: {err}") from None
+    except OSError as err:
+        raise ConfigError(f"cannot read {shown(path)}: {err.strerror}.") from None
+    except UnicodeDecodeError as err:
+        line = err.object[: err.start].count(b"\n") + 1
+        raise ConfigError(f"{shown(path)}:{line}: this is not UTF-8 text (byte {err.object[err.start]:#04x}). Save the file as UTF-8.") from None
     for number, line in enumerate(text.splitlines(), 1):
         found = _HEADER.match(line)
         if found and found[1] != str(FORMAT):

@@ -16,7 +16,7 @@ from gorl.errors import did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, structural
 from gorl.networks import trainable
 from gorl.optimizers import Optimizer, as_rate, build
-from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit, require_units
 from gorl.phases.selection import AbstractSelection
 from gorl.programs import program
 from gorl.state import Dataset, RunState, Spaces
@@ -116,6 +116,8 @@ class FitDecoder(AbstractPhase):
         require(plan.episodes > 0, "FitDecoder has no data: put a CollectRollouts phase before it.")
         for name in ("epochs", "batch_size", "draws"):
             require(getattr(self, name) >= 1, f"FitDecoder.{name} = {getattr(self, name)}: it must be >= 1.")
+        require(bool(self.max_grad_norm > 0), f"FitDecoder.max_grad_norm = {self.max_grad_norm}: it must be > 0 (1e999: off).")
+        require_units(self.epochs, f"FitDecoder.epochs = {self.epochs}", "Lower it.")
         require(self.max_samples >= 0, f"FitDecoder.max_samples = {self.max_samples}: it must be >= 0 (0: all).")
         require(0 <= self.validation_fraction < 1, f"FitDecoder.validation_fraction = {self.validation_fraction}: it must be in [0, 1).")
         kept = self.selection.count(plan.episodes)

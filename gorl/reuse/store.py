@@ -135,8 +135,9 @@ class PhaseStore:
         for path in self.folder.glob("*/entry.json"):
             try:
                 entry, used = json.loads(path.read_text()), path.stat().st_mtime
-                found.append(StoredPhase(path.parent.name, entry["parts"], entry["bytes"], entry["seconds"], entry["env_steps"], used))
-            except (OSError, ValueError, KeyError):  # removed meanwhile, or torn
+                about = [kind(entry[name]) for name, kind in (("parts", dict), ("bytes", int), ("seconds", float), ("env_steps", int))]
+                found.append(StoredPhase(path.parent.name, *about, used))
+            except (OSError, ValueError, KeyError, TypeError):  # removed meanwhile, torn, or something else
                 continue
         return sorted(found, key=lambda e: e.used)
 
