@@ -98,7 +98,7 @@ def _say_hello(console: Any, experiment: Any, folder: Any, resumed: bool) -> Non
 
 
 def _say_goodbye(console: Any, folder: Any, status: str, tracked: bool) -> None:
-    path = shlex.join([str(folder.path), *(word for plugin in folder.facts()["plugins"] for word in ("--plugin", plugin))])
+    path = shlex.join([str(folder.path), *(word for plugin in folder.facts().get("plugins", []) for word in ("--plugin", plugin))])
     lines = [f"{status}{_REASONS.get(status, '')}: {folder.path}"]
     if status == "finished":
         lines += [f"evaluate:  gorl evaluate {path}", "browse:    gorl browse"] if tracked else [f"evaluate:  gorl evaluate {path}"]
