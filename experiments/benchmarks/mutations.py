@@ -11,6 +11,8 @@ import random
 import re
 from collections.abc import Callable, Iterator
 
+from gorl import registry  # noqa: F401  the names that edits draw from
+from gorl.config import tables
 from gorl.config.files import runnable_files, shipped
 
 EXPERIMENTS = shipped().parent / "experiments"
@@ -238,8 +240,6 @@ def _typed_value(rng: random.Random, case: Case) -> str:
 
 
 def _a_parameter(rng: random.Random) -> str:
-    from gorl.config import tables
-
     known = [s for s in tables.registered() if tables.parameters(s)]
     common = [s for s in known if s.removeprefix("gorl.") in COMMON]
     selector = rng.choice(common if rng.random() < 0.7 else known)
@@ -253,15 +253,11 @@ def _typed_macro(rng: random.Random, case: Case) -> str | None:
 
 
 def _typed_size(rng: random.Random, case: Case) -> str:
-    from gorl.config import tables
-
     known = [f"{tables.show_name(s)}.{p}" for s in tables.registered() if s.startswith("gorl.") for p in tables.parameters(s) if p in _SIZES]
     return f"{rng.choice(known)} = {rng.choice(_BUDGETS)}"
 
 
 def _typed_reference(rng: random.Random, case: Case) -> str:
-    from gorl.config import tables
-
     name = rng.choice([*tables.configurables(), *(f"%{c}" for c in tables.constants())])
     value = name if name.startswith("%") else f"@{rng.choice(('', '', 'policy/', 'stage0/'))}{name}{rng.choice(('', '()'))}"
     value = rng.choice((value, value, f"[{value}]", f"[{value}, {value}]", "{'a': " + value + "}"))
