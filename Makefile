@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test lint install install-dev
+.PHONY: quickstart test lint audit install install-dev
 
 quickstart: install
 	$(BIN)/gorl train quickstart.gin
@@ -16,6 +16,9 @@ test: install-dev
 
 lint: install-dev
 	$(BIN)/ruff check gorl tests experiments
+
+audit: install-dev      # known vulnerabilities of the pinned versions; asks a service in the network
+	$(BIN)/pip-audit --strict -r constraints.txt --no-deps --disable-pip --progress-spinner off
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

@@ -22,6 +22,7 @@ import numpy as np
 from gorl import arrays
 from gorl.disk import writing
 from gorl.errors import RunError
+from gorl.paths import inside
 from gorl.state import Dataset
 
 KEEP = 2
@@ -145,7 +146,7 @@ class CheckpointStore:
         return name
 
     def _fetch(self, name: str, template: Dataset) -> Dataset:
-        path = self._artifacts / f"{name}.npz"
+        path = inside(self._artifacts, f"{name}.npz", "the checkpoint's dataset")
         if not path.exists():
             raise RunError(f"{path} is missing: the checkpoint needs this dataset.")
         with _reading(str(path)), np.load(path, allow_pickle=False) as file:

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import gin
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from gorl.environments.lanes import run_episodes
 from gorl.environments.task import Task
@@ -16,7 +16,8 @@ from gorl.programs import program
 
 @gin.register(module="gorl")
 class Evaluator(eqx.Module):
-    """`num_envs` episodes at once, of a policy that acts by `rule`: 'mode', 'zero_noise' or 'stochastic'."""
+    """`num_envs` episodes at once, of a policy that acts by `rule`: 'mode', 'zero_noise' or 'stochastic'. Those whose numbers
+    cease to be finite are counted, and enter no other figure."""
 
     num_envs: int = structural()
     rule: str = structural()
@@ -41,11 +42,17 @@ def evaluate(shared: tuple, each: tuple, state: tuple) -> dict[str, Any]:
     returns, lengths, diverged, _ = run_episodes(
         task.squashed, agent, key, num_envs=evaluator.num_envs, length=task.episode_length, value=None
     )
+    return figures(returns, lengths, diverged)
+
+
+def figures(returns: Float[Array, " E"], lengths: Int[Array, " E"], diverged: Bool[Array, " E"]) -> dict[str, Float[Array, ""]]:
+    """Of the episodes that did not diverge (NaN if all did): what a broken one returned is nobody's. How many did is counted."""
+    whole = lambda x: jnp.where(diverged, jnp.nan, x)
     return {
-        "return": jnp.mean(returns),
-        "return_std": jnp.std(returns),
-        "return_min": jnp.min(returns),
-        "return_max": jnp.max(returns),
-        "episode_length": jnp.mean(lengths.astype(jnp.float32)),
+        "return": jnp.nanmean(whole(returns)),
+        "return_std": jnp.nanstd(whole(returns)),
+        "return_min": jnp.nanmin(whole(returns)),
+        "return_max": jnp.nanmax(whole(returns)),
+        "episode_length": jnp.nanmean(whole(lengths.astype(jnp.float32))),
         "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
     }

@@ -19,6 +19,7 @@ from gorl.seeds import each
 from gorl.state import RunState
 from gorl.tracking.base import AbstractTracker
 
+MOST_SEEDS = 10_000
 PRECISIONS = ("highest", "high", "default")
 
 
@@ -79,6 +80,7 @@ class Experiment:
         require(self.precision in PRECISIONS, f"Experiment.precision = {self.precision!r}: it is one of {', '.join(map(repr, PRECISIONS))}.")
         for name in ("num_seeds", "divergence_limit"):
             require(getattr(self, name) >= 1, f"Experiment.{name} = {getattr(self, name)}: it must be >= 1.")
+        require(self.num_seeds <= MOST_SEEDS, f"Experiment.num_seeds = {self.num_seeds}: it must be at most {MOST_SEEDS:_}; each has a folder.")
         last = self.seed + self.num_seeds - 1
         require(0 <= self.seed and last < 2**31, f"Experiment.seed = {self.seed}: every seed (to {last}) must be in [0, 2^31).")
         require(self.checkpoint_interval >= 0, f"Experiment.checkpoint_interval = {self.checkpoint_interval}: it must be >= 0 seconds.")

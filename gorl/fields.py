@@ -27,8 +27,13 @@ def hyperparameter() -> Any:
 
 
 def structural(**kwargs: Any) -> Any:
-    """A value that decides shapes or code."""
+    """A value that decides shapes or code. An int among them is a size: programs count with 32 bits."""
     return eqx.field(static=True, **kwargs)
+
+
+def budget() -> Any:
+    """An int that only the host counts with, such as environment steps: it may be larger than a size."""
+    return eqx.field(static=True, metadata={"budget": True})
 
 
 class Factory:
@@ -78,6 +83,15 @@ def instances(kind: type, where: str) -> Callable[[Sequence], tuple]:
         return tuple(values)
 
     return convert
+
+
+LARGEST_SIZE = 2**31 - 1
+MOST_STEPS = 100_000
+
+
+def require_steps(steps: int, where: str) -> None:
+    """Steps of a flow or a diffusion: their times lie in an array."""
+    require(1 <= steps <= MOST_STEPS, f"{where} = {steps}: it must be >= 1 and at most {MOST_STEPS:_}.")
 
 
 def require(condition: Any, message: str) -> None:

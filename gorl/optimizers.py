@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from gorl.errors import ConfigError
-from gorl.fields import as_float32, instances, structural
+from gorl.fields import as_float32, instances, require, structural
 
 OPTIMIZERS = ("adabelief", "adam", "adamw", "lamb", "lion", "nadam", "nadamw", "radam", "rmsprop", "sgd")
 TRANSFORMS = ("add_decayed_weights", "centralize", "clip", "clip_by_block_rms", "scale_by_adam", "scale_by_belief",
@@ -59,12 +59,16 @@ def as_rate(value: Any) -> Any:
     if isinstance(value, OptaxCall):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, np.ndarray)):
-        raise ConfigError(f"learning_rate is {value!r}, but it is a number or a schedule such as @optax.linear_schedule().")
+        shown = getattr(value, "__name__", repr(value))
+        raise ConfigError(f"learning_rate is {shown}, but it is a number or a schedule such as @optax.linear_schedule().")
+    require(bool(np.all((np.asarray(value) >= 0) & np.isfinite(value))), f"learning_rate = {value}: it must be >= 0 and finite.")
     return as_float32(value)
 
 
 def build(optimizer: Optimizer, learning_rate: Any, max_grad_norm: Any) -> optax.GradientTransformation:
     """The transformation itself, with the gradient's global norm clipped first (inf: not at all)."""
+    if isinstance(max_grad_norm, np.ndarray):  # while the configuration is checked; in a program it is traced
+        require(bool(np.all(max_grad_norm > 0)), f"max_grad_norm = {max_grad_norm}: it must be > 0 (1e999: off).")
     rate = learning_rate() if isinstance(learning_rate, OptaxCall) else jnp.asarray(learning_rate)
     return optax.chain(optax.clip_by_global_norm(jnp.asarray(max_grad_norm)), optimizer(learning_rate=rate))
 

@@ -22,6 +22,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -31,8 +32,12 @@ import gorl
 from gorl.checkpoint import CheckpointStore
 from gorl.disk import reason, write_json
 from gorl.errors import RunError
+from gorl.paths import inside
 
 FORMAT = 3
+_FILES = ("config.gin", "operative_config.gin", "metrics.jsonl", "status.json")
+_FOLDERS = ("checkpoints", "artifacts")
+_FACTS = {"name": str, "study": str, "seed": int, "plugins": list, "members": list, "environment": dict, "versions": dict, "device": dict}
 _log = logging.getLogger(__name__)
 PACKAGES = ("jax", "jaxlib", "equinox", "optax", "mujoco", "mujoco-mjx", "playground", "brax", "orbax-checkpoint", "gin-config", "warp-lang", "numpy")
 
@@ -62,16 +67,31 @@ class RunFolder:
         folder = cls(path)
         if not (path / "run.json").is_file():
             raise RunError(f"{path} is not a gorl run folder (it has no run.json).")
-        found = folder.facts().get("format")
+        found = _read_json(path / "run.json").get("format")
         if found != FORMAT:
             raise RunError(f"{path} has run format {found}; gorl {gorl.__version__} reads format {FORMAT}. Use the gorl version named in its run.json.")
+        for kind, names, wrong in (("file", _FILES, pathlib.Path.is_dir), ("folder", _FOLDERS, pathlib.Path.is_file)):
+            for name in names:
+                if wrong(path / name):
+                    raise RunError(f"{path / name} is in the way: a {kind} of that name belongs there. Remove it, or name another run.")
+        folder.facts()
         return folder
 
     @property
     def members(self) -> list["RunFolder"]:
         """The folders of the seeds: this one, where there is one seed."""
         names = self.facts().get("members")
-        return [RunFolder(self.path / name) for name in names] if names else [self]
+        if not names:
+            return [self]
+        home = self.path.absolute().parent.parent  # of a study, if this is the group of one of its programs
+        under = home if (home / "study.json").is_file() and self.path.absolute().parent.name == "programs" else None
+        return [RunFolder(inside(self.path, name, f"run.json of {self.path}", under=under)) for name in names]
+
+    def plugins(self, named: Sequence[str] = ()) -> tuple[str, ...]:
+        """The plugins to build the run's configuration with: those `named` now, if what the run was made with is among them. Raises ConfigError."""
+        from gorl.config import files
+
+        return files.confirmed(self.facts().get("plugins", []), named, str(self.path))
 
     def lock(self, *, wait: float = 0.0) -> None:
         """One process trains in a folder at a time. The lock goes with the process. `wait`: seconds to wait for it."""
@@ -91,8 +111,17 @@ class RunFolder:
     def unlock(self) -> None:
         self._lock.close()
 
-    def facts(self) -> dict[str, Any]:
-        return _read_json(self.path / "run.json")
+    def facts(self, *needed: str) -> dict[str, Any]:
+        """What is known of the run. Raises RunError where something else stands there, or where one that is `needed` is missing."""
+        path = self.path / "run.json"
+        known = _read_json(path)
+        for name, kind in _FACTS.items():
+            if name in known or name in needed:
+                _check_entry(known, name, kind, path)
+        for name in (*known.get("members", ()), *known.get("plugins", ())):
+            if not isinstance(name, str):
+                raise RunError(f"cannot read {path}: {name!r} stands there for a name.")
+        return known
 
     def set_status(self, status: str, **summary: Any) -> None:
         """Failing to (a full disk) is a warning: what the run holds does not depend on it."""
@@ -103,14 +132,29 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         path = self.path / "status.json"
-        return _read_json(path) if path.exists() else {"status": "unknown"}
+        if not path.exists():
+            return {"status": "unknown"}
+        known = _read_json(path)
+        _check_entry(known, "status", str, path)
+        return known
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as err:
-        raise RunError(f"cannot read {path}: {err}") from err
+        found = json.loads(path.read_bytes())
+    except OSError as err:
+        raise RunError(f"cannot read {path}: {err.strerror}.") from err
+    except ValueError as err:
+        raise RunError(f"cannot read {path}: it is not JSON ({err}).") from err
+    if not isinstance(found, dict):
+        raise RunError(f"cannot read {path}: it should hold an object, {{...}}, not {found!r:.50}.")
+    return found
+
+
+def _check_entry(known: dict[str, Any], name: str, kind: type, path: pathlib.Path) -> None:
+    if not isinstance(known.get(name), kind):
+        what = f"its {name!r} is {known[name]!r}" if name in known else f"it has no {name!r}"
+        raise RunError(f"cannot read {path}: {what}.")
 
 
 def new_path(root: pathlib.Path, name: str) -> pathlib.Path:
@@ -129,8 +173,8 @@ def begin(configuration: Any, path: pathlib.Path, *, study: str, name: str | Non
     `name`: what to call the run (None: as the folder).
     """
     experiment = configuration.experiment
-    plugins = [str(pathlib.Path(p).resolve()) if p.endswith(".py") else p for p in configuration.source.plugins]
-    about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": experiment.task.environment.describe()}
+    plugins, environment = list(configuration.source.plugins), experiment.task.environment.describe()
+    about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": environment}
     known = facts(**about, **more)
     folder, name = RunFolder.create(path), name or path.name
     if experiment.num_seeds == 1:
@@ -172,8 +216,9 @@ def facts(**more: Any) -> dict[str, Any]:
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two `facts`, as far as results depend on it."""
-    changed = [f"{k} {then['versions'].get(k)} -> {v}" for k, v in now["versions"].items() if then["versions"].get(k) != v]
-    return changed + [f"{k} {then[k]} -> {now[k]}" for k in ("gorl", "device", "xla_flags") if then[k] != now[k]]
+    before = then.get("versions", {})
+    changed = [f"{k} {before.get(k)} -> {v}" for k, v in now["versions"].items() if before.get(k) != v]
+    return changed + [f"{k} {then.get(k)} -> {now[k]}" for k in ("gorl", "device", "xla_flags") if then.get(k) != now[k]]
 
 
 def _version(package: str) -> str | None:
@@ -231,15 +276,18 @@ class TrainedPolicy:
         return np.asarray(actions).reshape(*obs.shape[:-1], -1)
 
 
-def restore(path: Any) -> tuple[Any, Any]:
-    """(experiment, RunState) of a seed's folder, from its newest sound checkpoint; a phase under way is finished as it stands."""
+def restore(path: Any, plugins: Sequence[str] = ()) -> tuple[Any, Any]:
+    """(experiment, RunState) of a seed's folder, from its newest sound checkpoint; a phase under way is finished as it stands.
+
+    `plugins`: those that it was made with, named again, since they are code.
+    """
     from gorl import config, seeds
     from gorl.member import restore_newest
 
     folder = RunFolder.open(pathlib.Path(path))
     if (members := folder.facts().get("members")) is not None:
         raise RunError(f"{path} holds {len(members)} seeds: name one of them, such as {pathlib.Path(path) / members[0]}.")
-    experiment = config.build([str(folder.config_path)], plugins=folder.facts().get("plugins", ())).experiment
+    experiment = config.build([str(folder.config_path)], plugins=folder.plugins(plugins)).experiment
     store = CheckpointStore(folder.path)
     try:
         found = restore_newest(experiment, store)
@@ -256,15 +304,16 @@ def restore(path: Any) -> tuple[Any, Any]:
     return experiment, state
 
 
-def load(path: Any, *, which: str = "selected") -> TrainedPolicy:
+def load(path: Any, *, which: str = "selected", plugins: Sequence[str] = ()) -> TrainedPolicy:
     """The trained policy of a run folder (of one seed).
 
     `which`: 'selected' (what the last phase handed on), 'best' (by evaluation in the last stage) or 'last' (after the
-    last update). Reads the run's configuration, which replaces gin's global one.
+    last update). `plugins`: modules or .py files; a run that was made with some is loaded with those only if they are named
+    again, since a folder may come from anybody and they are code. Reads the run's configuration, which replaces gin's global one.
     """
     from gorl.policies.agent import Agent
 
-    experiment, state = restore(path)
+    experiment, state = restore(path, plugins)
     policies = {"selected": state.policy, "best": state.best, "last": state.learner and state.learner.policy}
     if which not in policies:
         raise ValueError(f"which = {which!r}: it is 'selected', 'best' or 'last'.")

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from gorl import seeds, trees
+from gorl.analysis.summary import check_record
 from gorl.errors import RunError
 from gorl.experiment import Experiment, Step
 from gorl.joint import Joint
@@ -68,7 +69,7 @@ class Trainer:
         self._began = time.monotonic()
         self._elapsed_before = 0.0
         self._saved_at = time.monotonic()
-        self._entries: list[list[Entry]] = [[] for _ in members]  # of the phase under way
+        self._entries: list[list[Entry]] = [[] for _ in members]  # of the phase under way, where its result is to be left
 
     def run(self) -> None:
         """To the end, or raises Interrupted after a signal, or Diverged, with the state saved."""
@@ -126,6 +127,7 @@ class Trainer:
         position, states, metas = first_readable(sorted(common, reverse=True), lambda number: self._read(live, number))
         for member, meta in zip(live, metas):
             member.record.rewind(meta["record_bytes"])
+            check_record(member.folder.record_path)  # a broken record is said now, not when the run is finished
             member.failures = meta["failures"]
         self._elapsed_before = metas[0]["elapsed"]
         own = dict(zip(live, states))
@@ -244,7 +246,8 @@ class Trainer:
         for row, member in enumerate(self._members):
             if not self._is_given_up(member):
                 told.append(dataclasses.replace(entry, metrics={name: float(value[row]) for name, value in metrics.items()}))
-                self._entries[row].append(told[-1])
+                if self._reuse is not None:
+                    self._entries[row].append(told[-1])
                 member.log(told[-1])
         self._tell(told)
 

@@ -50,6 +50,17 @@ def where(mask: Bool[Array, " B"], new: Any, old: Any) -> Any:
     return jax.tree.map(choose, new, old)
 
 
+def mended(valid: Bool[Array, " N"], tree: Any) -> Any:
+    """Rows [N, ...] that are not valid, as copies of the first that is: what they held reaches nothing, a gradient neither
+    (where a number is not finite, weight 0 is not enough: 0 times NaN is NaN). Without a valid row they are all the first one."""
+    first = jnp.argmax(valid)
+
+    def mend(x: Any) -> Any:
+        return jnp.where(valid.reshape(valid.shape + (1,) * (x.ndim - 1)), x, x[first][None])
+
+    return jax.tree.map(mend, tree)
+
+
 def rows(tree: Any, index: Array, size: int) -> Any:
     """The rows `index` of every leaf whose leading axis has `size` entries; other leaves as they are."""
     return jax.tree.map(lambda x: x[index] if eqx.is_array(x) and x.ndim > 0 and x.shape[0] == size else x, tree)

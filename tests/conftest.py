@@ -26,6 +26,14 @@ def getkey():
     return lambda: next(keys)
 
 
+@pytest.fixture
+def quick_compiles():
+    """A program of a few milliseconds takes seconds to optimise."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(autouse=True)
 def fresh_gin():
     """gin's configuration is global: no test sees another's."""

@@ -21,9 +21,9 @@ import gorl
 from gorl import runs
 
 run = sys.argv[1]
-experiment, state = runs.restore(run)
+experiment, state = runs.restore(run, [sys.argv[2]])
 env, decoder = experiment.task.environment, state.decoder
-policy = gorl.load(run)
+policy = gorl.load(run)  # what was named is imported already
 obs = np.asarray(jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 3)).obs)
 action = policy.act(obs, key=jax.random.key(1))
 u = eqx.filter_vmap(lambda z: decoder(obs[0], z))(np.asarray([[-1.0], [0.0], [1.0]], np.float32))[:, 0]
@@ -84,15 +84,17 @@ def test_the_run_records_the_plugin_and_the_environment(home):
 
 def test_resuming_the_finished_run_changes_nothing(home):
     before = (home / "run" / "metrics.jsonl").read_bytes()
-    output = gorl("train", "--resume", "run", "--no-aim", home=home)
-    assert "finished" in output
+    output = gorl("train", "--resume", "run", "--no-aim", home=home, code=2)
+    assert f"run was made with the plugin {home / 'my_parts.py'}, which is code" in output and f"name it again: --plugin {home / 'my_parts.py'}" in output
+    output = gorl("train", "--resume", "run", "--no-aim", "--plugin", "my_parts.py", home=home)
+    assert f"finished: run\nevaluate:  gorl evaluate run --plugin {home / 'my_parts.py'}\n" in output
     assert (home / "run" / "metrics.jsonl").read_bytes() == before
 
 
 def test_the_trained_policy_loads_and_acts(home):
     elsewhere = home / "elsewhere"
     elsewhere.mkdir()
-    used = json.loads(gorl("-c", USE, home / "run", home=home, cwd=elsewhere).splitlines()[-1])
+    used = json.loads(gorl("-c", USE, home / "run", home / "my_parts.py", home=home, cwd=elsewhere).splitlines()[-1])
     assert (used["environment"], used["decoder"], used["body"]) == ("DelayedActions(MJCFEnvironment)", "AffineDecoder", "LinearSkip")
     assert used["weight"] > 0  # began as 0: the policy's own network was trained
     assert used["obs"] == [3, 5]  # cos, sin, velocity, and two actions under way

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import fcntl
 import inspect
 import re
 import subprocess
@@ -121,6 +122,21 @@ def test_runs_that_are_not_finished_are_named(tmp_path):
     assert "flow: 1 of 2 scores are last evaluations, of runs that diverged." in printed
     assert all(status in (tmp_path / "out" / "report.html").read_text() for status in ("diverged", "running", "unreadable", "stopped", "missing"))
     assert [r["score_is"] for r in rows(tmp_path / "out" / "scores.csv")] == ["final_best", "last_evaluation", "", "", "final_best", "", "", ""]
+
+
+def test_a_killed_run_is_not_called_running(tmp_path):
+    """Its status says that it runs; no process holds its lock. While one does, it does run."""
+    evaluations = ((0, 1.0, 100.0),)
+    study = make_study(tmp_path / "s", ["flow"], [0, 1, 2])
+    for seed in (0, 1, 2):
+        run = make_run(study / "flow" / f"seed{seed}", seed=seed, status="finished" if seed == 2 else "running", evaluations=evaluations, variant="flow")
+        (run / ".lock").touch()
+    with open(study / "flow" / "seed1" / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        printed = gorl("report", study, "--repetitions", 100, cwd=tmp_path)
+    assert "seed0 | flow | CartpoleBalance | 0 | killed | 7 | curve only, as far as it went" in printed
+    assert "seed1 | flow | CartpoleBalance | 1 | running | 7 | curve only, as far as it went" in printed
+    assert [r["status"] for r in rows(study / "report" / "scores.csv")] == ["killed", "running", "finished"]
 
 
 def test_mistakes_end_with_one_clear_line(tmp_path):

@@ -61,7 +61,7 @@ POINTS = {
     "phase begins": Point("gorl.experiment:Experiment.start", 2, 0.05),
     "phase ends": Point("gorl.experiment:Experiment.finish", 2, 0.05),
     "best-so-far update": Point("gorl.phases.improve_policy:keep_best", 3, 0.005),
-    "Aim write": Point("gorl.tracking.aim:AimRun._track", 6, 0.01),
+    "Aim write": Point("gorl.tracking.aim:AimWriter.entry", 6, 0.01),
 }
 ANY = "any moment"
 

@@ -65,7 +65,7 @@ class OnPolicy(AbstractAlgorithm):
     'before' the first one, a published defect kept to measure what it does: stored log-probabilities are then those of other
     inputs than the policy sees, so ratios are not 1 before any update and part of the batch is clipped for no reason.
     `reward_scale` multiplies rewards for learning only; `max_grad_norm` clips the global norm (1e999: not at all).
-    An update whose loss or gradient is not finite is skipped and counted.
+    An update whose loss, gradient or result is not finite, or that has no valid step to learn from, is skipped and counted.
     """
 
     policy: Factory = factory()
@@ -201,10 +201,12 @@ class OnPolicy(AbstractAlgorithm):
     def _step(self, learner: OnPolicyLearner, rows: Batch, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
         modules = (learner.policy, learner.critic)
         params, rest = eqx.partition(modules, trainable(modules))
+        valid = rows.transition.valid
+        rows = eqx.tree_at(lambda r: r.transition.valid, trees.mended(valid, rows), valid)
         (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, rows, key)
         updates, optimizer = self._optimizer().update(grads, learner.optimizer, params)
         new = OnPolicyLearner(*eqx.combine(eqx.apply_updates(params, updates), rest), optimizer)
-        sound = trees.all_finite((metrics, grads))
+        sound = trees.all_finite((metrics, grads, new)) & jnp.any(valid)
         metrics = {name: jnp.where(sound, value, 0.0) for name, value in metrics.items()}
         return trees.choose(sound, new, learner), {**metrics, "updates_skipped": 1.0 - sound.astype(jnp.float32)}
 

@@ -53,7 +53,7 @@ class SAC(AbstractAlgorithm):
     past critics that moves by `target_rate` an update; the policy's, temperature log pi(a|s) - min Q(s, a) plus the
     regularisers'; and the temperature's, which holds the policy's `entropy` at its target (equations 5, 9 and 18). A
     truncated transition bootstraps like any other, from the observation before the reset; an invalid one has no weight.
-    An update whose losses or gradients are not finite is skipped and counted.
+    An update whose losses, gradients or result are not finite, or whose transitions are all invalid, is skipped and counted.
 
     Until `min_replay` transitions are stored nothing is updated and the policy itself acts, not a uniform one: an algorithm
     does not know whether its actions are latents. A new policy is N(0, I), which covers the actions and is just the prior
@@ -164,13 +164,14 @@ class SAC(AbstractAlgorithm):
     def _update(self, learner: SACLearner, batch: Experience, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Any]]:
         modules = (learner.policy, learner.critic, learner.log_temperature)
         params, rest = eqx.partition(modules, trainable(modules))
+        batch = eqx.tree_at(lambda b: b.valid, trees.mended(batch.valid, batch), batch.valid)
         (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, learner.target, batch, key)
         steps = [t.update(g, o, p) for t, g, o, p in zip(self._optimizers(), grads, learner.optimizer, params)]
         new = tuple(eqx.apply_updates(p, u) for p, (u, _) in zip(params, steps))
         target = jax.tree.map(lambda old, now: (1.0 - self.target_rate) * old + self.target_rate * now, learner.target, new[1])
         policy, critic, log_temperature = eqx.combine(new, rest)
         moved = SACLearner(policy, critic, target, log_temperature, tuple(o for _, o in steps))
-        sound = trees.all_finite((metrics, grads))
+        sound = trees.all_finite((metrics, grads, moved)) & jnp.any(batch.valid)
         metrics = {name: jnp.where(sound, value, 0.0) for name, value in metrics.items()}
         count = {"updates": jnp.ones(()), "updates_skipped": 1.0 - sound.astype(jnp.float32)}
         return trees.choose(sound, moved, learner), {**metrics, **count}

@@ -29,7 +29,7 @@ AXIS_MEANINGS = {
 RULES = (
     "A finished run counts with its score. A run that diverged or was stopped counts too, since to leave it out would leave out the method's "
     "failures: with its score if an Evaluate phase came before its end, else with its last evaluation (marked †). In the curves it keeps its last "
-    "value as far as the longest run of its method goes. A run that is not over (running, paused, interrupted, failed) has no outcome yet: it is in "
+    "value as far as the longest run of its method goes. A run that is not over (running, paused, interrupted, killed, failed) has no outcome yet: it is in "
     "the curves as far as it went, and in no score. Missing and unreadable runs are in nothing. All of them are listed."
 )
 

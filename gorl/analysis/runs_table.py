@@ -7,10 +7,12 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from gorl.analysis.summary import entries_of
 from gorl.errors import RunError
+from gorl.paths import inside
 from gorl.runs import RunFolder
+from gorl.tracking import local
 from gorl.tracking.base import Entry
-from gorl.tracking.record import read
 
 FINALS = ("final_best", "final_last")  # subsets of the Evaluate phases: episodes that chose nothing
 SCORES = (*FINALS, "best_evaluation", "last_evaluation")
@@ -37,7 +39,7 @@ class RunResult:
     axes: dict[str, str]
     task: str
     seed: int | None
-    status: str  # that of status.json, or 'missing', or 'unreadable'
+    status: str  # that of status.json, or 'killed' (it says running, and no process does), 'missing' or 'unreadable'
     problem: str = ""  # why it is unreadable
     env_steps: int = 0
     wall_s: float = 0.0
@@ -83,14 +85,14 @@ def _places(path: pathlib.Path) -> Iterator[_Place]:
         folder = RunFolder(path)
         try:
             facts = folder.facts()
-            members = facts.get("members") or []
+            grouped = bool(facts.get("members"))
             study, task = str(facts["study"]), str(facts["environment"]["name"])
         except (RunError, KeyError, TypeError, AttributeError):
             yield _Place(path, path, study=path.name)  # to be listed as unreadable
             return
-        for name in members:
-            yield _Place(path / name, path, study, seed=_number(name), task=task)
-        if not members:
+        for member in folder.members if grouped else []:
+            yield _Place(member.path, path, study, seed=_number(member.path.name), task=task)
+        if not grouped:
             yield _Place(path, path, study, task=task)
     else:
         raise RunError(f"{path} is not a run, a group of seeds or a study: it has neither run.json nor study.json.")
@@ -105,7 +107,7 @@ def _study(path: pathlib.Path) -> Iterator[_Place]:
         raise RunError(f"cannot read the study {path / 'study.json'}: {type(err).__name__}: {err}") from err
     for variant, folder, axes in variants:
         for seed in seeds:
-            yield _Place(path / folder / f"seed{seed}", path, name, variant, seed, axes=axes)
+            yield _Place(inside(path, folder, f"study.json of {path}") / f"seed{seed}", path, name, variant, seed, axes=axes)
 
 
 def _result(place: _Place) -> RunResult:
@@ -119,7 +121,7 @@ def _result(place: _Place) -> RunResult:
         variant = variant or facts.get("variant")
         known |= {"task": str(facts["environment"]["name"]), "seed": int(facts["seed"]), "axes": _texts(facts.get("axes")) or place.axes}
         known["study"] = place.study if place.variant else str(facts["study"])
-        status = str(folder.status()["status"])
+        status = local.fate(place.folder) or str(folder.status()["status"])
         return RunResult(**known, variant=variant, method=variant or known["study"], status=status, source=_source(facts), **_recorded(folder.record_path))
     except RunError as err:
         problem = str(err)
@@ -131,14 +133,16 @@ def _result(place: _Place) -> RunResult:
 def _recorded(path: pathlib.Path) -> dict[str, Any]:
     """What the record says. Raises RunError where a whole line is no entry."""
     try:
-        entries = list(read(path))
-        returns = [(e, e.metrics["return"]) for e in entries if e.subset in ("eval", *FINALS) and math.isfinite(e.metrics["return"])]
+        last, returns = None, []
+        for last in entries_of(path):
+            if last.subset in ("eval", *FINALS) and math.isfinite(last.metrics["return"]):
+                returns.append((last, last.metrics["return"]))
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise RunError(f"{path} is broken: {type(err).__name__}: {err}") from err
-    if not entries:
+    if last is None:
         return {}
     evaluations = tuple(Evaluation(e.env_steps, e.wall_s, value) for e, value in returns if e.subset == "eval")
-    return {"env_steps": entries[-1].env_steps, "wall_s": entries[-1].wall_s, "evaluations": evaluations, "scores": _scores(returns, evaluations)}
+    return {"env_steps": last.env_steps, "wall_s": last.wall_s, "evaluations": evaluations, "scores": _scores(returns, evaluations)}
 
 
 def _scores(returns: Sequence[tuple[Entry, float]], evaluations: Sequence[Evaluation]) -> dict[str, float]:

@@ -1,25 +1,45 @@
 """The short result of a run, from the records of its seeds."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from gorl.errors import RunError
 from gorl.tracking.base import Entry
 from gorl.tracking.record import read
+
+
+def entries_of(record: pathlib.Path) -> Iterator[Entry]:
+    """The entries of a record, one after another. Raises RunError, which names the line, where a whole line is none."""
+    lines = 0
+    try:
+        for entry in read(record):
+            lines += 1
+            yield entry
+    except OSError as err:
+        raise RunError(f"cannot read {record}: {err.strerror}.") from err
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise RunError(f"{record}:{lines + 1} is broken: this line is no entry of a record.") from err
+
+
+def check_record(record: pathlib.Path) -> None:
+    """Raises RunError as `entries_of`."""
+    for _ in entries_of(record):
+        pass
 
 
 def summary(record: pathlib.Path) -> dict[str, Any]:
     """Plain values of one seed: steps, seconds, the returns of the untrained policy, of the best evaluation, and, for each
     stage that ended with an Evaluate phase, of its best and last policy on fresh episodes."""
-    entries = list(read(record))
+    last, entries = _last_and_evaluations(record)
     result: dict[str, Any] = {}
-    if entries:
-        result |= {"env_steps": entries[-1].env_steps, "wall_s": entries[-1].wall_s}
+    if last:
+        result |= {"env_steps": last.env_steps, "wall_s": last.wall_s}
     for name, entry in _evaluations(entries):
         result[f"return_{name.replace(' ', '').replace(',', '_')}"] = entry.metrics["return"]
-    returns = [e.metrics["return"] for e in entries if e.subset == "eval" and "return" in e.metrics]
+    returns = [e.metrics["return"] for e in entries if e.subset == "eval" and np.isfinite(e.metrics.get("return", np.nan))]
     if returns:
         result["return_best_evaluation"] = max(returns)
     for entry in entries:
@@ -33,7 +53,7 @@ def final_table(records: Sequence[pathlib.Path]) -> Any:
     None before the first evaluation."""
     from rich.table import Table
 
-    seeds = [dict(_evaluations(list(read(r)))) for r in records]
+    seeds = [dict(_evaluations(_last_and_evaluations(r)[1])) for r in records]
     if not seeds[0]:
         return None
     alone = len(seeds) == 1
@@ -48,6 +68,15 @@ def final_table(records: Sequence[pathlib.Path]) -> Any:
         steps = 0 if name == "untrained" else entry.env_steps
         table.add_row(name, f"{steps:,}", f"{np.mean(means):.1f} ± {spread:.1f}", f"{low:.1f}", f"{high:.1f}")
     return table
+
+
+def _last_and_evaluations(record: pathlib.Path) -> tuple[Entry | None, list[Entry]]:
+    """The last entry, and those of evaluations. (A record may be larger than the memory.)"""
+    last, found = None, []
+    for last in entries_of(record):
+        if last.subset in ("eval", "final_best", "final_last"):
+            found.append(last)
+    return last, found
 
 
 def _evaluations(entries: Sequence[Entry]) -> list[tuple[str, Entry]]:

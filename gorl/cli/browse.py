@@ -1,5 +1,6 @@
 """gorl browse"""
 
+import ipaddress
 import pathlib
 import signal
 import subprocess
@@ -11,10 +12,14 @@ import typer
 from gorl.cli import options
 from gorl.errors import ConfigError, did_you_mean
 
+_HOST = "127.0.0.1"
+_EVERYWHERE = ("0.0.0.0", "::")  # not addresses that a browser goes to
+
 
 def command(
     repo: Annotated[pathlib.Path | None, typer.Option("--repo", help="The folder that holds .aim (default: $GORL_AIM_REPO, else here).")] = None,
     study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Links of this study only.")] = None,
+    host: Annotated[str, typer.Option("--host", help="The address to listen at. Aim has no password: any but this machine's own is open to others.")] = _HOST,
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 43800,
     debug: options.Debug = False,
 ) -> None:
@@ -28,12 +33,27 @@ def command(
     for folder, status in aim_repository.close_gone(path).items():
         typer.echo(f"{folder} no longer runs: closed in Aim as {status}.")
     aim_repository.index(path)
-    base = f"http://127.0.0.1:{port}"
+    base = f"http://{_HOST if host in _EVERYWHERE else host}:{port}"
     lines = _links(path, base, study)
-    typer.echo(f"Aim at {base}   (only this machine can reach it; Aim has no password. Ctrl-C ends it.)")
+    if _is_own(host):
+        typer.echo(f"Aim at {base}   (only this machine can reach it; Aim has no password. Ctrl-C ends it.)")
+    else:
+        typer.echo(f"Aim at {base}   (Ctrl-C ends it.)")
+        typer.echo(
+            f"gorl: WARNING: Aim listens at {host}. It has no password, so whoever reaches this machine there can read, change and delete its runs."
+            " Safer: leave --host out, and forward the port, say with ssh -L.", err=True,
+        )  # fmt: skip
     for line in lines:
         typer.echo(line)
-    _serve(path, port, debug)
+    _serve(path, host, port, debug)
+
+
+def _is_own(host: str) -> bool:
+    """Whether nobody but this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _links(path: pathlib.Path, base: str, study: str | None) -> list[str]:
@@ -52,9 +72,9 @@ def _links(path: pathlib.Path, base: str, study: str | None) -> list[str]:
     return lines
 
 
-def _serve(path: pathlib.Path, port: int, debug: bool) -> None:
+def _serve(path: pathlib.Path, host: str, port: int, debug: bool) -> None:
     """Runs `aim up` until Ctrl-C."""
-    aim_command = [str(pathlib.Path(sys.executable).parent / "aim"), "up", "--repo", str(path), "-h", "127.0.0.1", "-p", str(port), "-y"]
+    aim_command = [str(pathlib.Path(sys.executable).parent / "aim"), "up", "--repo", str(path), "-h", host, "-p", str(port), "-y"]
     output = None if debug else subprocess.DEVNULL
     child = subprocess.Popen(aim_command, stdout=output, stderr=output, start_new_session=True)
     old = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

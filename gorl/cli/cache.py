@@ -32,10 +32,17 @@ def _table(entries: list[Any]) -> None:
     table = Table("result", "environment", "stage", "phase", "seeds", "env steps", "took", "size", "last used")
     for e in reversed(entries):
         parts = e.parts
-        where = (e.key[:12], str(parts["environment"].get("name")), str(parts["stage"]), str(parts["settings"]["@"]))
-        seeds = ",".join(map(str, parts["seeds"]))
+        where = (e.key[:12], _entry(parts, "environment", "name"), _entry(parts, "stage"), _entry(parts, "settings", "@"))
+        seeds = ",".join(map(str, parts.get("seeds", ())))
         table.add_row(*where, seeds, f"{e.env_steps:,}", f"{e.seconds:.1f} s", _size(e.bytes), f"{(time.time() - e.used) / 3600:.1f} h ago")
     Console().print(table)
+
+
+def _entry(parts: Any, *names: str) -> str:
+    """What an entry of the store says, or '?' where it is damaged."""
+    for name in names:
+        parts = parts.get(name) if isinstance(parts, dict) else None
+    return "?" if parts is None else str(parts)
 
 
 def _size(count: int) -> str:

@@ -1,5 +1,6 @@
 """gorl draw"""
 
+import collections
 import pathlib
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ def command(
     run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     pictures: Annotated[list[str] | None, _PICTURE] = None,
     bindings: Annotated[list[str] | None, _SET] = None,
+    plugins: options.Plugins = None,
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -24,21 +26,21 @@ def command(
 
     compilation.use_persistent_cache()
     folder = RunFolder.open(run)
-    drawn = sum(_draw(member.path, pictures or [], bindings or []) for member in folder.members)
+    drawn = sum(_draw(member.path, pictures or [], bindings or [], plugins or []) for member in folder.members)
     if not drawn:
         raise RunError(f"nothing was drawn of {run}.")
 
 
-def _draw(path: pathlib.Path, names: list[str], bindings: list[str]) -> int:
+def _draw(path: pathlib.Path, names: list[str], bindings: list[str], plugins: list[str]) -> int:
     """Draws pictures of one seed from its newest checkpoint. Returns how many files it wrote."""
     import jax
 
     from gorl.pictures.album import Album, reason
 
-    album = Album(_pictures(path, names, bindings), path, [], set())
+    album = Album(_pictures(path, names, bindings, plugins), path, [], set())
     if not album.pictures:
         raise RunError(f"{path} declares no pictures: name some, such as --picture ActionDensity.")
-    experiment, end = _end(path)
+    experiment, end = _end(path, plugins)
     count = 0
     for name, picture in album.pictures.items():
         try:
@@ -53,7 +55,7 @@ def _draw(path: pathlib.Path, names: list[str], bindings: list[str]) -> int:
     return count
 
 
-def _pictures(path: pathlib.Path, names: list[str], bindings: list[str]) -> Any:
+def _pictures(path: pathlib.Path, names: list[str], bindings: list[str], plugins: list[str]) -> Any:
     """The pictures of a run's configuration, or others by name, with the bindings of parts/pictures.gin where the run has none."""
     from gorl import config
     from gorl.config import catalog
@@ -61,7 +63,7 @@ def _pictures(path: pathlib.Path, names: list[str], bindings: list[str]) -> Any:
     from gorl.runs import RunFolder
 
     folder = RunFolder.open(path)
-    plugins = folder.facts().get("plugins", [])
+    plugins = folder.plugins(plugins)
     if names:
         catalog.names(plugins)
         known = [k.removeprefix("@").removesuffix("()") for k in catalog.implementations(AbstractPicture)]
@@ -72,15 +74,16 @@ def _pictures(path: pathlib.Path, names: list[str], bindings: list[str]) -> Any:
     return config.build(["parts/pictures.gin", str(folder.config_path)], bindings, plugins).experiment.pictures
 
 
-def _end(path: pathlib.Path) -> tuple[Any, Any]:
+def _end(path: pathlib.Path, plugins: list[str]) -> tuple[Any, Any]:
     """(experiment, StageEnd) of a seed's newest checkpoint: the stage is the one that the record ends in."""
     from gorl import runs
+    from gorl.analysis.summary import entries_of
     from gorl.member import StageEnd
-    from gorl.tracking.record import read
 
-    experiment, state = runs.restore(path)
-    *_, last = [None, *read(path / "metrics.jsonl")]
-    if last is None:
+    experiment, state = runs.restore(path, plugins)
+    newest = collections.deque(entries_of(path / "metrics.jsonl"), maxlen=1)
+    if not newest:
         raise RunError(f"{path} has no record yet.")
+    (last,) = newest
     step = [s for s in experiment.steps() if s.stage == last.stage][-1]
     return experiment, StageEnd(experiment.context(step, experiment.seed), state, last.unit, last.env_steps)

@@ -14,6 +14,7 @@ def command(
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Fresh episodes for each policy.")] = 128,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the episodes; not the run's.")] = 1_000_003,
     rule: Annotated[str, typer.Option("--rule", help="How the policy acts: mode, zero_noise or stochastic.")] = "mode",
+    plugins: options.Plugins = None,
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -35,8 +36,8 @@ def command(
     loadable = []
     for member in folder.members:
         try:
-            for name, m in _evaluated(member.path, evaluator, jax.random.key(seed)):
-                table.add_row(str(member.facts()["seed"]), name, *(f"{m[k]:.1f}" for k in ("return", "return_std", "return_min", "return_max")))
+            for name, m in _evaluated(member.path, plugins or [], evaluator, jax.random.key(seed)):
+                table.add_row(str(member.facts("seed")["seed"]), name, *(f"{m[k]:.1f}" for k in ("return", "return_std", "return_min", "return_max")))
                 means.setdefault(name, []).append(m["return"])
         except RunError as err:  # say of a seed that diverged before it had a policy: the others are shown
             if len(folder.members) == 1:
@@ -49,17 +50,18 @@ def command(
     for name, values in means.items() if len(folder.members) > 1 else ():
         table.add_row("all", name, *(f"{f(values):.1f}" for f in (np.mean, np.std, min, max)))
     Console().print(table)
-    typer.echo(f"in Python: gorl.load({str(loadable[0])!r}).act(obs, key=jax.random.key(0))")
+    more = f", plugins={used!r}" if (used := list(folder.plugins(plugins or []))) else ""
+    typer.echo(f"in Python: gorl.load({str(loadable[0])!r}{more}).act(obs, key=jax.random.key(0))")
 
 
-def _evaluated(path: pathlib.Path, evaluator: Any, key: Any) -> Iterator[tuple[str, dict[str, float]]]:
+def _evaluated(path: pathlib.Path, plugins: list[str], evaluator: Any, key: Any) -> Iterator[tuple[str, dict[str, float]]]:
     """('best', metrics) and ('last', metrics) of one seed's policies."""
     import jax
 
     from gorl import runs, seeds
     from gorl.errors import RunError
 
-    experiment, state = runs.restore(path)
+    experiment, state = runs.restore(path, plugins)
     if state.policy is None:
         raise RunError(f"{path} has no policy yet: its first phase has not finished.")
     with jax.default_matmul_precision(experiment.precision):

@@ -16,6 +16,7 @@ COMMANDS = {
     "sweep": "Run a study: every variant and seed that a gin file declares.",
     "evaluate": "Evaluate the policies of a run on fresh episodes.",
     "report": "Statistics, learning curves and tables of runs and studies.",
+    "inspect": "Look into a run: where it stands, its checkpoints, its numbers and what broke.",
     "browse": "Open the tracked runs in Aim.",
     "track": "Import runs into a tracker again, from their own records.",
     "draw": "Draw pictures of a run from its newest checkpoint.",

@@ -60,7 +60,7 @@ def _run(plan: Any, study: Any, aim: bool, reuse: bool, report: bool) -> int:
 
     display = _Display(study)
     try:
-        result = Driver(plan, study, Settings(aim, reuse), display.watch, typer.echo).run()
+        result = Driver(plan, study, Settings(aim, reuse, plugins=plan.source.plugins), display.watch, typer.echo).run()
     except KeyboardInterrupt:
         typer.echo(f"stopped: what has run is kept. The same command goes on: {study.path}")
         return 130

@@ -21,6 +21,8 @@ def command(
     del debug
     if what != "import":
         raise ConfigError(f"`gorl track {what}`: it does one thing, import.{did_you_mean(what, ['import'])}")
+    from gorl.analysis.summary import check_record
+    from gorl.runs import RunFolder
     from gorl.tracking import aim_repository, imports, local
 
     where = aim_repository.repository(repo and str(repo)) if to == "aim" else (repo or pathlib.Path("tensorboard")).absolute()
@@ -35,6 +37,8 @@ def command(
             continue
         for folder in folders:
             try:
+                run = RunFolder.open(folder)
+                _ = run.status(), check_record(run.record_path)  # a damaged folder is said before anything of it is handed over
                 typer.echo(f"{folder}: {imports.import_run(tracker, delete, folder)}")
                 done += 1
             except RunError as err:

@@ -32,7 +32,7 @@ def command(
     if resume is not None:
         if names or bindings or run_dir:
             raise ConfigError("--resume goes on with what the run's own config.gin says: it takes no files, --set or --run-dir.")
-        sys.exit(_resume(resume, aim, reuse, stages))
+        sys.exit(_resume(resume, plugins or [], aim, reuse, stages))
     folder, configuration = _begin(names, bindings or [], plugins or [], run_dir)
     sys.exit(_execute(configuration, folder, aim, reuse, stages, resumed=False))
 
@@ -48,12 +48,12 @@ def _begin(names: list[str], bindings: list[str], plugins: list[str], run_dir: p
     return folder, configuration
 
 
-def _resume(path: pathlib.Path, aim: bool, reuse: bool, stages: int | None) -> int:
+def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stages: int | None) -> int:
     from gorl import config, runs
 
     folder = runs.RunFolder.open(path)
-    facts = folder.facts()
-    configuration = config.build([str(folder.config_path)], plugins=facts["plugins"])
+    facts = folder.facts("name", "study", "seed", "versions", "device")
+    configuration = config.build([str(folder.config_path)], plugins=folder.plugins(plugins))
     if changed := runs.differences(facts, runs.facts()):
         typer.echo("gorl: not the same as when the run began, so it goes on from the same state but not bit for bit: " + "; ".join(changed), err=True)
     return _execute(configuration, folder, aim, reuse, stages, resumed=True)
@@ -98,7 +98,7 @@ def _say_hello(console: Any, experiment: Any, folder: Any, resumed: bool) -> Non
 
 
 def _say_goodbye(console: Any, folder: Any, status: str, tracked: bool) -> None:
-    path = shlex.quote(str(folder.path))
+    path = shlex.join([str(folder.path), *(word for plugin in folder.facts().get("plugins", []) for word in ("--plugin", plugin))])
     lines = [f"{status}{_REASONS.get(status, '')}: {folder.path}"]
     if status == "finished":
         lines += [f"evaluate:  gorl evaluate {path}", "browse:    gorl browse"] if tracked else [f"evaluate:  gorl evaluate {path}"]

@@ -1,5 +1,6 @@
 """Bindings that cannot mean what they say: unset, still required, of the wrong type, or without any effect."""
 
+import math
 from typing import Any
 
 from gorl.config import kinds, tables
@@ -8,9 +9,11 @@ from gorl.config.sources import COMMAND_LINE, Source
 from gorl.config.tables import Key, show_key, show_name
 from gorl.config.text import literal
 from gorl.errors import ConfigError, did_you_mean
-from gorl.fields import Factory
+from gorl.fields import LARGEST_SIZE, Factory
 
 STUDY = "gorl.Study"
+_LARGEST_BUDGET = 2**63 - 1
+_SMALLEST, _LARGEST = 1e-38, 3e38  # of a float32, roughly
 
 
 def _raise(problems: list[str], heading: str) -> None:
@@ -61,12 +64,31 @@ def check_values(source: Source) -> None:
         if found := kinds.mismatch(hint, tables.resolved(value)):
             wrong.append(_wrong_type(key, found, source))
     _raise(wrong, "values have the wrong type")
+    beyond = [text for key, value in tables.bindings() for part in tables.flattened(tables.resolved(value)) if (text := _beyond(key, part, source))]
+    _raise(beyond, "numbers are too large or too small")
 
 
 def _required(key: Key, source: Source) -> str:
     name = show_key(key)
     what = "is required, and nothing sets it" if tables.is_required(tables.value_of(key)) else "still has %gin.REQUIRED in it"
     return f'{source.origins[key]}: {name} {what}. Set it in your file, or with --set "{name} = ...".'
+
+
+def _beyond(key: Key, value: Any, source: Source) -> str | None:
+    """A number that the programs, which count and calculate with 32 bits, would overflow or take for 0."""
+    target = tables.target(key[1])
+    takes = kinds.number(kinds.annotations(target).get(key[2], Any))
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    what, largest = ("budget", _LARGEST_BUDGET) if kinds.is_budget(target, key[2]) else ("size", LARGEST_SIZE)
+    if takes is int and abs(value) > largest:
+        why = f"a {what} is at most {largest:_}"
+    elif takes is float and value not in (0, math.inf, -math.inf) and not _SMALLEST <= abs(value) <= _LARGEST:
+        why = f"the programs' 32-bit floats reach from {_SMALLEST} to {_LARGEST}. Write 0 or 1e999 (infinity) for what is beyond"
+    else:
+        return None
+    _, setter = tables.through_macros(tables.value_of(key), key)
+    return f"{source.origins.get(setter)}: {show_key(setter)} = {literal(value)}, but {why}."
 
 
 def _wrong_type(key: Key, found: tuple[str, Any, Any], source: Source) -> str:

@@ -7,9 +7,11 @@ import pathlib
 import re
 import sys
 import traceback
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gorl
+from gorl.config.sources import printable
 from gorl.errors import ConfigError, did_you_mean
 
 FORMAT = 1
@@ -43,9 +45,10 @@ def runnable_files(root: pathlib.Path) -> list[str]:
 def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
     """The file of this name: beside the file that includes it, or in the search path."""
     folders = [*([beside.parent] if beside else []), *search_paths()]
+    wanted = pathlib.Path(os.path.expanduser(name))
     for folder in folders:
-        path = folder / pathlib.Path(name).expanduser()
-        if path.is_file():
+        path = folder / wanted
+        if os.path.isfile(path):  # False, too, for a name that no file can have
             return path.resolve()
     known = {str(p.relative_to(f)) for f in {*folders} - {pathlib.Path.cwd()} if f.is_dir() for p in f.rglob("*.gin")}
     known |= {p.name for p in pathlib.Path.cwd().glob("*.gin")}
@@ -53,7 +56,7 @@ def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
         raise ConfigError(f"{name!r} is a binding, not a file. Write --set in front: --set {name!r}.")
     guess = did_you_mean(name, known, cutoff=0.85) or did_you_mean(name, known) or " `gorl list configs` shows the shipped ones."
     places = ", ".join(str(f) for f in dict.fromkeys(folders))
-    raise ConfigError(f"there is no file {name!r}.{guess} Looked in: {places}.")
+    raise ConfigError(f"there is no file {printable(name)!r}.{guess} Looked in: {places}.")
 
 
 def shown(path: pathlib.Path) -> str:
@@ -68,8 +71,11 @@ def read_text(path: pathlib.Path) -> str:
     """A file's text, if this version of gorl reads its format."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as err:
-        raise ConfigError(f"cannot read {shown(path)}: {err}") from None
+    except OSError as err:
+        raise ConfigError(f"cannot read {shown(path)}: {err.strerror}.") from None
+    except UnicodeDecodeError as err:
+        line = err.object[: err.start].count(b"\n") + 1
+        raise ConfigError(f"{shown(path)}:{line}: this is not UTF-8 text (byte {err.object[err.start]:#04x}). Save the file as UTF-8.") from None
     for number, line in enumerate(text.splitlines(), 1):
         found = _HEADER.match(line)
         if found and found[1] != str(FORMAT):
@@ -77,6 +83,36 @@ def read_text(path: pathlib.Path) -> str:
             fix = "Install a newer gorl: pip install -U gorl." if newer else f"Write {FORMAT}."
             raise ConfigError(f"{shown(path)}:{number}: this file has format {found[1] or '(none)'}, and gorl {gorl.__version__} reads format {FORMAT}. {fix}")
     return text
+
+
+def named_plugins(plugins: Iterable[str]) -> tuple[str, ...]:
+    """The plugins that somebody asked for: these and those of $GORL_PLUGINS, each once, a file by its whole path."""
+    return tuple(dict.fromkeys(map(_absolute, [*plugins, *filter(None, os.environ.get("GORL_PLUGINS", "").split(","))])))
+
+
+def confirmed(recorded: Sequence[str], plugins: Iterable[str], where: str) -> tuple[str, ...]:
+    """The plugins that are named now, if those `recorded` in the run `where` are among them, or are imported already. Raises ConfigError.
+
+    A run's folder may come from anybody, and a plugin is code: that the folder names one is no reason to run it, whatever else the
+    folder says of it, such as a hash. A file is known by its name, so it may lie elsewhere by now.
+    """
+    named = named_plugins(plugins)
+    known = {_short(p) for p in named}
+    for plugin in recorded:
+        if _short(plugin) not in known and plugin not in _loaded_plugins:
+            raise ConfigError(
+                f"{where} was made with the plugin {plugin}, which is code, and a run's folder runs no code of its own accord."
+                f" If you trust it, name it again: --plugin {plugin}, or GORL_PLUGINS={plugin} (in Python: plugins=[{plugin!r}])."
+            )
+    return (*named, *(p for p in recorded if _short(p) not in known))
+
+
+def _absolute(plugin: str) -> str:
+    return str(pathlib.Path(plugin).expanduser().resolve()) if plugin.endswith(".py") else plugin
+
+
+def _short(plugin: str) -> str:
+    return pathlib.Path(plugin).name if plugin.endswith(".py") else plugin
 
 
 def import_plugin(plugin: str) -> None:
@@ -98,7 +134,7 @@ def _import(plugin: str) -> None:
     if not plugin.endswith(".py"):
         if str(pathlib.Path.cwd()) not in sys.path:
             sys.path.insert(0, str(pathlib.Path.cwd()))
-        importlib.import_module(plugin)
+        _loaded_plugins[plugin] = importlib.import_module(plugin)
         return
     path = pathlib.Path(plugin).expanduser().resolve()
     if str(path) not in _loaded_plugins:

@@ -4,6 +4,7 @@ Only what is sure to be wrong is refused; an annotation that is not understood t
 """
 
 import collections.abc
+import dataclasses
 import functools
 import inspect
 import types
@@ -108,6 +109,18 @@ def _is_own(option: Any) -> bool:
     return isinstance(option, type) and option.__module__ not in ("builtins", "collections.abc") and not _is_array(option) and option is not Factory
 
 
+def number(hint: Any) -> type | None:
+    """float or int, where a parameter takes numbers (float: ints too)."""
+    takes = options(hint)
+    return float if float in takes or any(map(_is_array, takes)) else int if int in takes else None
+
+
+def is_budget(target: Any, parameter: str) -> bool:
+    """Whether only the host counts with a parameter (`gorl.fields.budget`)."""
+    fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
+    return any(field.name == parameter and "budget" in field.metadata for field in fields)
+
+
 def mismatch(hint: Any, value: Any, path: str = "") -> tuple[str, Any, Any] | None:
     """None, or the part of a value that its annotation excludes: ('[1]', annotation, part)."""
     if any(_fits(option, value) for option in options(hint)):
@@ -152,7 +165,9 @@ def _reference_fits(option: Any, value: Any) -> bool:
     origin = _origin(option)
     if (name := tables.constant_name(value)) is not None:
         constant = tables.constants().get(name)
-        return callable(constant) if origin is collections.abc.Callable or option is Factory else option not in _PLAIN or isinstance(constant, option)
+        if origin is collections.abc.Callable or option is Factory:
+            return callable(constant)
+        return isinstance(constant, option) if option in _PLAIN or _is_component(option) else True
     target = value.configurable.wrapped
     later = origin is collections.abc.Callable or option is Factory or option is type
     if not value.evaluate:

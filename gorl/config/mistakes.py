@@ -12,7 +12,7 @@ from gorl.errors import ConfigError, did_you_mean
 
 _FRAME = re.compile(r"In call to configurable '([^']+)' \(.*?\)(?: in scope '([^']*)')?$")
 _MISSING = re.compile(
-    r"(?:(\w+)(?:\.__init__)?\(\) )?missing (?:\d+|a) required (?:positional |keyword-only )?arguments?|Required bindings for `([\w.]+)` not provided"
+    r"(?:\b(\w+)(?:\.__init__)?\(\) )?missing (?:\d+|a) required (?:positional |keyword-only )?arguments?|Required bindings for `([\w.]+)` not provided"
 )
 
 

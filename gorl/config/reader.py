@@ -1,7 +1,6 @@
 """Reads gin files and command-line bindings, remembering where each binding was made."""
 
 import dataclasses
-import os
 import pathlib
 import re
 import tokenize
@@ -12,10 +11,12 @@ import gin
 from gin import config as gc, config_parser
 
 from gorl.config import checks, files, mistakes, syntax, tables
-from gorl.config.sources import COMMAND_LINE, Change, Origin, Source
+from gorl.config.sources import COMMAND_LINE, UNPRINTABLE, Change, Origin, Source, printable
 from gorl.config.tables import Key
 from gorl.config.text import literal
 from gorl.errors import ConfigError
+
+_LONGEST_NAME = 200  # characters
 
 
 @dataclasses.dataclass
@@ -38,7 +39,7 @@ class _Text:
     def origin(self, text: str, line: int) -> Origin:
         if self.path is None:
             return Origin(COMMAND_LINE, 0, text.strip())
-        lines = text.splitlines()
+        lines = text.split("\n")
         return Origin(self.name, line, lines[line - 1].strip() if 0 < line <= len(lines) else "")
 
 
@@ -47,7 +48,7 @@ def read(names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[s
     gin.clear_config()
     from gorl import registry  # noqa: F401  every name must exist before gin is locked
 
-    source = Source(plugins=tuple(dict.fromkeys([*plugins, *filter(None, os.environ.get("GORL_PLUGINS", "").split(","))])))
+    source = Source(plugins=files.named_plugins(plugins))
     for plugin in source.plugins:
         files.import_plugin(plugin)
     if not names:
@@ -96,9 +97,11 @@ def _read_text(source: Source, text: str, where: _Text) -> None:
 
 def _statements(text: str, where: _Text) -> Iterator[Any]:
     """gin's statements; an error of its parser in our words."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if re.match(r" *\t", line):
             raise ConfigError(f"{where.origin(text, number).quoted}: this line is indented with a tab. Indent with spaces.")
+        if found := UNPRINTABLE.search(line):
+            raise ConfigError(f"{where.origin(text, number).quoted}: this line has the control character {printable(found[0])}. Remove it.")
     try:
         yield from syntax.Parser(text, gc.ParserDelegate())
     except (SyntaxError, tokenize.TokenError) as err:
@@ -129,6 +132,8 @@ def _meaning(source: Source, statement: Any, where: _Text) -> Key | pathlib.Path
 
 
 def _included(name: str, where: _Text) -> pathlib.Path:
+    if not name.endswith(".gin"):  # a configuration from a stranger must not show other files: what is read is quoted, and copied into runs
+        raise ConfigError(f"include {name!r}: only files that end in .gin are included.")
     path = files.find(name, where.path)
     chain = [text.path for text in where.lineage()][::-1]
     if path in chain:
@@ -139,6 +144,8 @@ def _included(name: str, where: _Text) -> pathlib.Path:
 
 def _key(statement: Any) -> Key:
     scope, selector, parameter = statement.scope, statement.selector, statement.arg_name
+    if max(map(len, (scope or "", selector, parameter or ""))) > _LONGEST_NAME:
+        raise ConfigError(f"a name has at most {_LONGEST_NAME} characters. Write a shorter one.")
     if tables.is_constant(f"{selector}.{parameter}" if parameter else selector):
         raise ConfigError(f"{'.'.join(filter(None, (selector, parameter)))} is a constant, which no file can set. Choose another name.")
     if not parameter:

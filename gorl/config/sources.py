@@ -1,11 +1,21 @@
 """What was read, and where every binding was made."""
 
 import dataclasses
+import re
 from typing import Any
 
 from gorl.config.tables import Key
 
 COMMAND_LINE = "command line"
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+"""Characters that a message does not repeat as they are: a terminal would obey them, or end the line."""
+_LONGEST = 300
+
+
+def printable(text: str) -> str:
+    """As a message quotes it."""
+    short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return UNPRINTABLE.sub(lambda m: m[0].encode("unicode_escape").decode(), short)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +27,12 @@ class Origin:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}" if self.line else f"{COMMAND_LINE} `{self.text}`"
+        return f"{self.file}:{self.line}" if self.line else f"{COMMAND_LINE} `{printable(self.text)}`"
 
     @property
     def quoted(self) -> str:
         """With the text of the line."""
-        return f"{self.file}:{self.line}: `{self.text}`" if self.line and self.text else str(self)
+        return f"{self.file}:{self.line}: `{printable(self.text)}`" if self.line and self.text else str(self)
 
 
 @dataclasses.dataclass(frozen=True)

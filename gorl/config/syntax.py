@@ -12,6 +12,7 @@ from gorl.config import tables
 
 _LITERALS = {"true": "True", "yes": "True", "false": "False", "no": "False", "none": "None", "null": "None", "nil": "None",
              "inf": "1e999", "-inf": "-1e999", "infinity": "1e999"}  # fmt: skip
+_DEEPEST = 50  # levels of lists in lists
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 _STATEMENT = "A line reads `Thing.parameter = value`, `MACRO = value`, `Thing:` (and indented lines `parameter = value`), or `include 'file.gin'`."
 _VALUES = "A value is a number, a 'string', True, False, None, a [list], a {dict}, @Thing() or %MACRO."
@@ -21,7 +22,7 @@ def explain(text: str, line: int, message: str) -> tuple[int, str]:
     """(the line to look at, what is wrong with it and how it is written)."""
     if found := _unbalanced(text):
         return found
-    lines = text.splitlines()
+    lines = text.split("\n")
     content = lines[line - 1].split(" #")[0].strip() if 0 < line <= len(lines) else ""
     for pattern, answer in _BY_TEXT:
         if match := re.search(pattern, content):
@@ -137,6 +138,7 @@ _BY_TEXT = (
 )  # fmt: skip
 _BY_MESSAGE = (
     (r"the key (.+) stands twice", lambda m, _: f"the key {m[1]} stands twice in this dict, and only the last would count. Take one out, or rename it."),
+    (r"nested too deeply", lambda m, _: f"lists are nested deeper than {_DEEPEST} levels. Take brackets out."),
     (r"Failed to parse token '(.+)'", lambda m, text: bad_value(m[1], text)),
     (r"Unable to parse value", lambda m, text: f"{text.partition('=')[2].strip() or text} is not a value. {_VALUES}"),
     (r"Expected '\)'", lambda m, text: "arguments are not written in parentheses. Write @Thing(), and bind Thing.parameter in a line of its own."),
@@ -158,6 +160,8 @@ class Parser(config_parser.ConfigParser):
     def _maybe_parse_container(self) -> tuple[bool, Any]:
         self._keys.append(set())
         try:
+            if len(self._keys) > _DEEPEST:
+                self._raise_syntax_error("nested too deeply")
             return super()._maybe_parse_container()
         finally:
             self._keys.pop()

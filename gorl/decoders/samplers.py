@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gorl.decoders.grids import AbstractGrid
-from gorl.fields import require, structural
+from gorl.fields import require_steps, structural
 
 Velocity = Callable[[Float[Array, " D"], Float[Array, ""]], Float[Array, " D"]]
 Step = Callable[[Float[Array, " D"], Float[Array, ""], Float[Array, ""]], Float[Array, " D"]]
@@ -32,7 +32,7 @@ class AbstractSampler(eqx.Module):
 
 
 def _check(sampler: AbstractSampler) -> None:
-    require(sampler.steps >= 1, f"{type(sampler).__name__}.steps = {sampler.steps}: it must be >= 1.")
+    require_steps(sampler.steps, f"{type(sampler).__name__}.steps")
 
 
 def _integrate(sampler: AbstractSampler, step: Step, noise: Float[Array, " D"]) -> Float[Array, " D"]:

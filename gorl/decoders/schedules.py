@@ -7,7 +7,7 @@ import gin
 import numpy as np
 from jaxtyping import Float
 
-from gorl.fields import require, structural
+from gorl.fields import require, require_steps, structural
 
 MAX_SIGNAL = 0.05  # alphabar at the last level: with more, the noise that sampling starts from is not what training saw
 
@@ -44,7 +44,7 @@ class CosineSchedule(AbstractSchedule):
     floor: float = structural()
 
     def __check_init__(self):
-        require(self.steps >= 1, f"CosineSchedule.steps = {self.steps}: it must be >= 1.")
+        require_steps(self.steps, "CosineSchedule.steps")
         require(self.offset >= 0, f"CosineSchedule.offset = {self.offset}: it must be >= 0.")
         require(self.floor > 0, f"CosineSchedule.floor = {self.floor}: it must be > 0, or the first step of sampling divides by 0.")
         _check(self, f"Lower CosineSchedule.floor = {self.floor}.")
@@ -69,6 +69,7 @@ class LinearSchedule(AbstractSchedule):
     levels: int = structural()
 
     def __check_init__(self):
+        require_steps(self.levels, "LinearSchedule.levels")
         require(1 <= self.steps <= self.levels, f"LinearSchedule needs 1 <= steps <= levels, got steps = {self.steps}, levels = {self.levels}.")
         require(
             0 < self.first_beta <= self.last_beta < 1,

@@ -8,13 +8,17 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from gorl import trees
 from gorl.environments.scene import Scene
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require
 from gorl.state import EnvState, Spaces
+
+LARGEST = 1e10
+"""Beyond it a number counts as not finite: MuJoCo's own limit for a state that has diverged (mjMAXVAL in mjmodel.h). Its
+square still fits a float32, so a normaliser's statistics stay finite."""
 
 
 class AbstractEnvironment(eqx.Module):
@@ -85,24 +89,45 @@ def make_state(
 ) -> EnvState:
     """An EnvState from what a library returned, with strong types and finite observations.
 
-    `invalid` is set where an observation, the reward or a `physics` array is not finite: what the library calls done
-    there (Playground's `done` is just isnan of the state) is not a termination.
+    `invalid` is set where an observation, the reward or a `physics` array is not finite, or beyond `LARGEST`: what the
+    library calls done there (Playground's `done` is just isnan of the state) is not a termination.
     """
     obs = _pick(observation, obs_key, "obs_key")
     critic_obs = None if critic_obs_key is None else _pick(observation, critic_obs_key, "critic_obs_key")
     reward, done = jnp.asarray(reward, jnp.float32), jnp.asarray(done) > 0
     for name, value in (("reward", reward), ("termination", done)):
         require(value.shape == (), f"an environment's {name} is one number a step, but this one has the shape {value.shape}.")
-    invalid = ~trees.all_finite((obs, critic_obs, reward, physics))
-    finite = lambda x: None if x is None else jnp.where(jnp.isfinite(x), x, 0.0)  # noqa: E731
+    return guarded(
+        EnvState(
+            sim=trees.strong(jax.tree.map(jnp.asarray, sim)),  # a library may leave a Python number in its state
+            obs=obs,
+            critic_obs=critic_obs,
+            reward=reward,
+            terminated=done,
+            invalid=~_within(physics),
+        )
+    )
+
+
+def guarded(state: EnvState) -> EnvState:
+    """The state, `invalid` also where what it shows is not finite or beyond `LARGEST`. What is invalid shows 0 for such
+    numbers, gives no reward and is no termination."""
+    invalid = state.invalid | ~_within((state.obs, state.critic_obs, state.reward))
+    finite = lambda x: None if x is None else jnp.where(jnp.abs(x) <= LARGEST, x, 0.0)  # noqa: E731
     return EnvState(
-        sim=trees.strong(jax.tree.map(jnp.asarray, sim)),  # a library may leave a Python number in its state
-        obs=finite(obs),
-        critic_obs=finite(critic_obs),
-        reward=jnp.where(invalid, 0.0, reward),
-        terminated=done & ~invalid,
+        sim=state.sim,
+        obs=finite(state.obs),
+        critic_obs=finite(state.critic_obs),
+        reward=jnp.where(invalid, 0.0, state.reward),
+        terminated=state.terminated & ~invalid,
         invalid=invalid,
     )
+
+
+def _within(tree: Any) -> Bool[Array, ""]:
+    """Whether every number is finite and at most `LARGEST` in size."""
+    leaves = [jnp.all(jnp.abs(x) <= LARGEST) for x in jax.tree.leaves(tree) if eqx.is_inexact_array(x)]
+    return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
 
 
 def _pick(observation: Any, key: str | None, field: str) -> Float[Array, " D"]:

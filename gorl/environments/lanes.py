@@ -97,7 +97,8 @@ class LaneEnvironment(eqx.Module):
     def step(self, lanes: Lanes, action: Float[Array, "B D"]) -> tuple[Lanes, StepResult]:
         """One step of every lane. Lanes whose episode ended are marked; `refresh` resets them before the next step."""
         after = trees.strong(jax.vmap(lambda s, a: self.env.step(s, a))(lanes.env, action))
-        valid = ~(after.invalid | lanes.env.invalid)  # an initial state may have been the one that was not finite
+        # An initial state may have been the one that was not finite, or the action, of which not every environment would show.
+        valid = ~(after.invalid | lanes.env.invalid) & jnp.all(jnp.isfinite(action), axis=-1)
         sound = (after.terminated & valid, jnp.where(valid, after.reward, 0.0), ~valid)
         after = eqx.tree_at(lambda s: (s.terminated, s.reward, s.invalid), after, sound)
         clock = lanes.clock + 1

@@ -37,8 +37,10 @@ def check_implementation(impl: str, where: str, known: Iterable[str] = MJX) -> N
 
 def as_items(overrides: Any) -> tuple[tuple[str, Any], ...]:
     """A dict as something that can be looked up: sorted items, lists as tuples."""
+    items = dict(overrides) if isinstance(overrides, (dict, tuple)) else None
+    require(items is not None and all(isinstance(key, str) for key in items), f"{overrides!r} is not a dict of settings: write {{'name': value}}.")
     fixed = lambda value: tuple(map(fixed, value)) if isinstance(value, (list, tuple)) else value
-    return tuple(sorted((key, fixed(value)) for key, value in dict(overrides).items()))
+    return tuple(sorted((key, fixed(value)) for key, value in items.items()))
 
 
 @gin.register(module="gorl")
@@ -150,7 +152,9 @@ def check_overrides(name: str, overrides: dict[str, Any]) -> None:
         require(key.partition(".")[0] in known, f"{where}: {name} has the settings {', '.join(known)}.{did_you_mean(key, known)}")
         try:
             settings.update_from_flattened_dict({key: value})
-        except (KeyError, AttributeError, TypeError, ValueError) as err:
+        except (TypeError, ValueError) as err:
+            raise ConfigError(f"{where}: {name} has a number or text of another kind there, such as {settings.get(key)!r}.") from err
+        except (KeyError, AttributeError) as err:
             raise ConfigError(f"{where}: Playground does not take it for {name}: {str(err).splitlines()[0]}") from err
     control, physics = settings.ctrl_dt, settings.sim_dt
     steps = control / physics if control and physics and physics > 0 else 0.0

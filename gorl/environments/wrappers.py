@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
-from gorl.environments.base import AbstractEnvironment, by_settings
+from gorl.environments.base import AbstractEnvironment, by_settings, guarded
 from gorl.fields import Scalar
 from gorl.policies.agent import bounded
 from gorl.state import EnvState
@@ -21,7 +21,8 @@ def _traced_once(env: AbstractEnvironment) -> tuple[Callable, Callable]:
 
 
 class SquashedEnvironment(AbstractEnvironment):
-    """Its action is u, of any size: clipped to [-action_bound, action_bound], then tanh."""
+    """Its action is u, of any size: clipped to [-action_bound, action_bound], then tanh. Numbers of the environment inside that
+    are not finite go no further, whether or not it looked for them itself (see `guarded`)."""
 
     inner: AbstractEnvironment
     action_bound: Scalar
@@ -31,10 +32,10 @@ class SquashedEnvironment(AbstractEnvironment):
         return self.inner.action_size
 
     def reset(self, key: PRNGKeyArray) -> EnvState:
-        return _traced_once(self.inner)[0](key)
+        return guarded(_traced_once(self.inner)[0](key))
 
     def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
-        return _traced_once(self.inner)[1](state, jnp.tanh(bounded(action, self.action_bound)))
+        return guarded(_traced_once(self.inner)[1](state, jnp.tanh(bounded(action, self.action_bound))))
 
     def describe(self) -> dict[str, Any]:
         return self.inner.describe()

@@ -15,7 +15,8 @@ class FourierTime(eqx.Module):
     frequencies: int = structural()
 
     def __check_init__(self):
-        require(self.frequencies >= 1, f"FourierTime.frequencies = {self.frequencies}: it must be >= 1.")
+        # From 2^128 on a frequency is infinite in float32, and its cosine NaN.
+        require(1 <= self.frequencies <= 128, f"FourierTime.frequencies = {self.frequencies}: it must be >= 1 and at most 128.")
 
     @property
     def size(self) -> int:

@@ -1,5 +1,6 @@
 """Function approximators. Sizes and keys come from the caller; everything else from the configuration."""
 
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -8,7 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.fields import require, structural
+from gorl.fields import LARGEST_SIZE, require, structural
+
+MOST_LAYERS = 1000  # each is compiled by itself
 
 
 class Linear(eqx.Module):
@@ -98,6 +101,10 @@ def _layers(
 ) -> tuple[Linear, ...]:
     """`depth` hidden layers and a last one whose initial weights are scaled."""
     require(width >= 1 and depth >= 0, f"{name}.width = {width}, {name}.depth = {depth}: width must be >= 1 and depth >= 0.")
+    require(depth <= MOST_LAYERS, f"{name}.depth = {depth}: it must be at most {MOST_LAYERS}.")
+    largest = width * max(in_size, out_size, width if depth > 1 else 1)
+    require(largest <= LARGEST_SIZE, f"{name}.width = {width}: a layer would have {largest:_} weights, of at most {LARGEST_SIZE:_}.")
+    require(math.isfinite(output_scale), f"{name}.output_scale = {output_scale}: it must be finite.")
     sizes = (in_size, *[width] * depth, out_size)
     keys = jax.random.split(key, len(sizes) - 1)
     scales = (*[1.0] * depth, output_scale)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gorl.fields import structural
+from gorl.fields import require, structural
 
 
 class AbstractNormalizer(eqx.Module):
@@ -55,7 +55,7 @@ class RunningNormalizer(AbstractNormalizer):
         self.mean = jnp.zeros((size,), jnp.float32)
         self.squares = jnp.zeros((size,), jnp.float32)
         self.count = jnp.zeros((), jnp.float32)
-        self.epsilon, self.clip = float(epsilon), float(clip)
+        self.epsilon, self.clip = _checked(self, epsilon, clip)
 
     @property
     def variance(self) -> Float[Array, " D"]:
@@ -91,7 +91,7 @@ class ShrinkingNormalizer(AbstractNormalizer):
         self.mean = jnp.zeros((size,), jnp.float32)
         self.squares = jnp.zeros((size,), jnp.float32)
         self.count = jnp.zeros((), jnp.float32)
-        self.epsilon, self.clip = float(epsilon), float(clip)
+        self.epsilon, self.clip = _checked(self, epsilon, clip)
 
     @property
     def variance(self) -> Float[Array, " D"]:
@@ -104,6 +104,13 @@ class ShrinkingNormalizer(AbstractNormalizer):
         count = self.count + n
         new = (self.mean + (mean - self.mean) * n / _divisor(count), jnp.where(n > 0, squares, self.squares), count)
         return eqx.tree_at(lambda s: (s.mean, s.squares, s.count), self, new)
+
+
+def _checked(normalizer: AbstractNormalizer, epsilon: float, clip: float) -> tuple[float, float]:
+    name = type(normalizer).__name__
+    require(0 <= epsilon < float("inf"), f"{name}.epsilon = {epsilon}: it must be >= 0 and finite.")
+    require(clip > 0, f"{name}.clip = {clip}: it must be > 0 (1e999: no clip).")
+    return float(epsilon), float(clip)
 
 
 def _moments(x: Float[Array, "N D"], weight: Float[Array, " N"]) -> tuple[Float[Array, " D"], Float[Array, " D"], Float[Array, ""]]:

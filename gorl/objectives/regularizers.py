@@ -10,6 +10,7 @@ import abc
 import equinox as eqx
 import gin
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import Scalar, hyperparameter, require
@@ -21,6 +22,10 @@ class AbstractRegularizer(eqx.Module):
     """A cost to minimise beside the policy's objective."""
 
     coefficient: eqx.AbstractVar[Scalar]
+
+    def __check_init__(self):
+        name = type(self).__name__
+        require(bool(np.isfinite(self.coefficient)), f"{name}.coefficient = {self.coefficient}: it must be finite (0: off).")
 
     def check(self, policy: AbstractPolicy) -> None:
         """Raises ConfigError if the policy does not have what the cost speaks of: here, a Gaussian."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.fields import require, structural
+from gorl.fields import require, require_steps, structural
 
 
 class AbstractTimes(eqx.Module):
@@ -33,7 +33,7 @@ class DiscreteTimes(AbstractTimes):
     steps: int = structural()
 
     def __check_init__(self):
-        require(self.steps >= 1, f"DiscreteTimes.steps = {self.steps}: it must be >= 1.")
+        require_steps(self.steps, "DiscreteTimes.steps")
 
     def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
         return jax.random.randint(key, (), 1, self.steps + 1).astype(jnp.float32) / self.steps

@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, Key, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
+from gorl.fields import require
 from gorl.state import RunState, Spaces
 
 
@@ -70,6 +71,15 @@ class Unit:
     eval_steps: int = 0
     subset: str = "train"
     axis: Literal["env_steps", "units"] = "env_steps"
+
+
+MOST_UNITS = 2_000_000
+"""Of one phase: they are a list, and each leaves lines in the record."""
+
+
+def require_units(count: int, what: str, fix: str) -> None:
+    """Raises ConfigError for a phase of more units than can be listed."""
+    require(count <= MOST_UNITS, f"{what} makes {count:_} units, of which a phase may have {MOST_UNITS:_}. {fix}")
 
 
 class AbstractPhase(eqx.Module):

@@ -1,6 +1,5 @@
 """Collect whole episodes with the current policy and decoder."""
 
-import math
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float
 from gorl import trees
 from gorl.environments.lanes import run_episodes
 from gorl.environments.task import Task
-from gorl.fields import require, structural
+from gorl.fields import LARGEST_SIZE, budget, require, structural
 from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
 from gorl.policies.agent import Agent, check_rule
 from gorl.programs import program
@@ -32,7 +31,7 @@ class CollectRollouts(AbstractPhase):
     pre-squash action, clipped to the task's action bound, with the rewards and the critic's values.
     """
 
-    env_steps: int = structural()
+    env_steps: int = budget()
     num_envs: int = structural()
     episode_length: int = structural()
     rule: str = structural()
@@ -44,11 +43,17 @@ class CollectRollouts(AbstractPhase):
         require(plan.has_policy, "CollectRollouts has no policy to collect with: put an ImprovePolicy phase before it.")
         for name in ("env_steps", "num_envs", "episode_length"):
             require(getattr(self, name) >= 1, f"CollectRollouts.{name} = {getattr(self, name)}: it must be >= 1.")
+        rows = self.rounds * self.num_envs * self.episode_length
+        require(
+            rows <= LARGEST_SIZE,
+            f"CollectRollouts.env_steps = {self.env_steps}, in whole rounds of CollectRollouts.num_envs = {self.num_envs} episodes of"
+            f" CollectRollouts.episode_length = {self.episode_length}, makes {rows:_} rows of data, of at most {LARGEST_SIZE:_}. Lower them.",
+        )
         return Plan(True, self.rounds * self.num_envs, self.episode_length)
 
     @property
     def rounds(self) -> int:
-        return math.ceil(self.env_steps / (self.num_envs * self.episode_length))
+        return -(-self.env_steps // (self.num_envs * self.episode_length))
 
     def units(self, task: Task) -> tuple[Unit, ...]:
         del task
@@ -82,7 +87,7 @@ def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dic
     )
     write = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, 0)  # noqa: E731
     metrics = {
-        "return": jnp.mean(returns),
+        "return": jnp.nanmean(jnp.where(diverged, jnp.nan, returns)),  # of whole episodes; NaN if there is none
         "action_saturation": jnp.mean(jnp.abs(episodes.action) >= task.action_bound),
         "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
     }

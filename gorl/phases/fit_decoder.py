@@ -16,7 +16,7 @@ from gorl.errors import did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, structural
 from gorl.networks import trainable
 from gorl.optimizers import Optimizer, as_rate, build
-from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit, require_units
 from gorl.phases.selection import AbstractSelection
 from gorl.programs import program
 from gorl.state import Dataset, RunState, Spaces
@@ -116,6 +116,8 @@ class FitDecoder(AbstractPhase):
         require(plan.episodes > 0, "FitDecoder has no data: put a CollectRollouts phase before it.")
         for name in ("epochs", "batch_size", "draws"):
             require(getattr(self, name) >= 1, f"FitDecoder.{name} = {getattr(self, name)}: it must be >= 1.")
+        require(bool(self.max_grad_norm > 0), f"FitDecoder.max_grad_norm = {self.max_grad_norm}: it must be > 0 (1e999: off).")
+        require_units(self.epochs, f"FitDecoder.epochs = {self.epochs}", "Lower it.")
         require(self.max_samples >= 0, f"FitDecoder.max_samples = {self.max_samples}: it must be >= 0 (0: all).")
         require(0 <= self.validation_fraction < 1, f"FitDecoder.validation_fraction = {self.validation_fraction}: it must be in [0, 1).")
         kept = self.selection.count(plan.episodes)
@@ -177,8 +179,10 @@ class FitDecoder(AbstractPhase):
 
 
 def _flat(dataset: Dataset) -> tuple[Float[Array, "N D_o"], Float[Array, "N D_a"]]:
-    flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
-    return flat(dataset.episodes.obs), flat(dataset.episodes.action)
+    """Every step's observation and action; 0 where it is not valid: such rows are drawn too, with weight 0, and 0 times NaN is NaN."""
+    episodes = dataset.episodes
+    flat = lambda x: jnp.where(episodes.valid[..., None], x, 0.0).reshape(-1, x.shape[-1])
+    return flat(episodes.obs), flat(episodes.action)
 
 
 @eqx.filter_jit
@@ -220,7 +224,7 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
         loss, grads = jax.value_and_grad(lambda p: mean_loss(eqx.combine(p, rest), rows, key))(params)
         updates, new_optimizer = transformation.update(grads, optimizer, params)
         new = (eqx.combine(eqx.apply_updates(params, updates), rest), new_optimizer)
-        sound = trees.all_finite((loss, grads))
+        sound = trees.all_finite((loss, grads, new))
         return trees.choose(sound, new, (decoder, optimizer)), (jnp.where(sound, loss, 0.0), sound * jnp.sum(weights[rows]), 1.0 - sound)
 
     keys = jax.random.split(noise_key, batches)
@@ -230,7 +234,7 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
     better = held_out_loss < best_loss
     best, best_loss = trees.choose(better, decoder, best), jnp.where(better, held_out_loss, best_loss)
     metrics = {"loss/decoder": train_loss, "loss/decoder_validation": held_out_loss, "loss/decoder_best": best_loss, "updates_skipped": jnp.sum(skipped)}
-    metrics["diverged"] = jnp.all(skipped > 0).astype(jnp.float32)
+    metrics["diverged"] = (jnp.sum(counts) == 0).astype(jnp.float32)  # no sound update, or no valid row in any
     return (decoder, optimizer, best, best_loss), metrics
 
 

@@ -1,6 +1,5 @@
 """Improve the policy with an RL algorithm, in the environment that the frozen decoder makes."""
 
-import math
 from typing import Any
 
 import equinox as eqx
@@ -15,8 +14,8 @@ from gorl.environments.task import Task
 from gorl.environments.wrappers import DecodedEnvironment
 from gorl.errors import ConfigError, did_you_mean
 from gorl.evaluator import Evaluator
-from gorl.fields import require, structural
-from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.fields import LARGEST_SIZE, budget, require, structural
+from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit, require_units
 from gorl.programs import program
 from gorl.state import RunState, Snapshot, Spaces
 
@@ -40,8 +39,8 @@ class ImprovePolicy(AbstractPhase):
 
     algorithm: AbstractAlgorithm
     evaluator: Evaluator
-    env_steps: int = structural()
-    evaluation_interval: int = structural()
+    env_steps: int = budget()
+    evaluation_interval: int = budget()
     reinitialize: bool = structural()
     hand_on: str = structural()
 
@@ -56,6 +55,9 @@ class ImprovePolicy(AbstractPhase):
         for name in ("env_steps", "evaluation_interval"):
             require(getattr(self, name) >= 1, f"ImprovePolicy.{name} = {getattr(self, name)}: it must be >= 1.")
         self.algorithm.check(task.episode_length)
+        size, name = self.algorithm.env_steps_per_iteration, type(self.algorithm).__name__
+        require(size <= LARGEST_SIZE, f"{name}: one iteration would be {size:_} environment steps, of at most {LARGEST_SIZE:_}. Lower its sizes.")
+        require_units(self.iterations, f"ImprovePolicy.env_steps = {self.env_steps}, at {size:_} a unit,", f"Lower it, or make {name}'s iterations longer.")
         return Plan(has_policy=True)
 
     def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
@@ -68,12 +70,12 @@ class ImprovePolicy(AbstractPhase):
 
     @property
     def iterations(self) -> int:
-        return math.ceil(self.env_steps / self.algorithm.env_steps_per_iteration)
+        return -(-self.env_steps // self.algorithm.env_steps_per_iteration)
 
     def units(self, task: Task) -> tuple[Unit, ...]:
         iterate = Unit("iterate", self.iterate, env_steps=self.algorithm.env_steps_per_iteration)
         evaluate = Unit("evaluate", self.evaluate, eval_steps=self.evaluator.env_steps(task), subset="eval")
-        interval = max(1, math.ceil(self.evaluation_interval / self.algorithm.env_steps_per_iteration))
+        interval = max(1, -(-self.evaluation_interval // self.algorithm.env_steps_per_iteration))
         units = [evaluate]
         for i in range(1, self.iterations + 1):
             units.append(iterate)

@@ -38,6 +38,8 @@ class ActionDensity(AbstractPicture):
     def __post_init__(self):
         for name in ("observations", "samples", "bins", "dimensions"):
             require(getattr(self, name) >= 1, f"ActionDensity.{name} = {getattr(self, name)}: it must be >= 1.")
+        size = self.observations * max(self.samples, self.bins)
+        require(size <= 100_000_000, f"ActionDensity: observations x samples (or bins) = {size:_}: it must be at most 100_000_000.")
         require(self.latent_extent > 0, f"ActionDensity.latent_extent = {self.latent_extent}: it must be > 0.")
 
     def draw(self, end: "StageEnd", path: pathlib.Path) -> list[pathlib.Path]:

@@ -31,7 +31,7 @@ class DecoderMap(AbstractPicture):
     latent_extent: float
 
     def __post_init__(self):
-        require(self.resolution >= 2, f"DecoderMap.resolution = {self.resolution}: it must be >= 2.")
+        require(2 <= self.resolution <= 4096, f"DecoderMap.resolution = {self.resolution}: it must be in [2, 4096].")
         require(self.latent_extent > 0, f"DecoderMap.latent_extent = {self.latent_extent}: it must be > 0.")
 
     def draw(self, end: "StageEnd", path: pathlib.Path) -> list[pathlib.Path]:

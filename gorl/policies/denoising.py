@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.fields import require, structural
+from gorl.fields import require, require_steps, structural
 from gorl.networks import AbstractNormalizer, FourierTime
 from gorl.policies.base import AbstractPolicy
 from gorl.policies.distributions import DiagonalGaussian
@@ -57,6 +57,7 @@ class DenoisingPolicy(AbstractPolicy):
     ):
         require(velocity_scale > 0, f"DenoisingPolicy.velocity_scale = {velocity_scale}: it must be > 0.")
         require(sigma > 0, f"DenoisingPolicy.sigma = {sigma}: it must be > 0, or a step has no likelihood.")
+        require_steps(steps, "DenoisingPolicy.steps")
         require(
             1 <= final_steps <= steps,
             f"DenoisingPolicy.final_steps = {final_steps}: it must be in [1, steps], where DenoisingPolicy.steps = {steps}.",

@@ -16,8 +16,8 @@ import logging
 import os
 import pathlib
 import shutil
-import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -111,7 +111,8 @@ class PhaseStore:
     def _add(self, key: str, parts: dict[str, Any], result: dict[str, Any], state: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         found, leaves = arrays.leaves(state, axes=1)
-        part = pathlib.Path(tempfile.mkdtemp(prefix=f"{key[:16]}.part", dir=self.folder))
+        part = self.folder / f"{key[:16]}.part{os.getpid()}-{time.monotonic_ns()}"
+        part.mkdir()
         try:
             with open(part / "state.npz", "wb") as file:
                 np.savez(file, *(np.asarray(arrays.plain(x)) for x in found))
@@ -122,7 +123,6 @@ class PhaseStore:
             entry |= {"state_sha256": _digest(part / "state.npz"), "result_sha256": _digest(part / "result.json")}
             entry["bytes"] = sum(p.stat().st_size for p in part.iterdir())
             (part / "entry.json").write_text(json.dumps(entry))
-            part.chmod(0o777 & ~_umask())  # mkdtemp makes it private
             part.rename(self.folder / key)
         except OSError:
             shutil.rmtree(part, ignore_errors=True)
@@ -135,8 +135,9 @@ class PhaseStore:
         for path in self.folder.glob("*/entry.json"):
             try:
                 entry, used = json.loads(path.read_text()), path.stat().st_mtime
-                found.append(StoredPhase(path.parent.name, entry["parts"], entry["bytes"], entry["seconds"], entry["env_steps"], used))
-            except (OSError, ValueError, KeyError):  # removed meanwhile, or torn
+                about = [kind(entry[name]) for name, kind in (("parts", dict), ("bytes", int), ("seconds", float), ("env_steps", int))]
+                found.append(StoredPhase(path.parent.name, *about, used))
+            except (OSError, ValueError, KeyError, TypeError):  # removed meanwhile, torn, or something else
                 continue
         return sorted(found, key=lambda e: e.used)
 
@@ -179,7 +180,7 @@ class PhaseStore:
             if entry["format"] != FORMAT:
                 raise RunError(f"it has the format {entry['format']}, this gorl reads {FORMAT}")
             return read(path, entry)
-        except (RunError, OSError, ValueError, KeyError) as err:
+        except (RunError, OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as err:
             _log.warning("a stored phase cannot be reused and is computed again (%s): %s", path, err)
             self.remove(key)
             return None
@@ -195,9 +196,3 @@ def _sound(path: pathlib.Path, digest: str) -> pathlib.Path:
     if _digest(path) != digest:
         raise RunError(f"{path.name} is damaged")
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,7 +1,6 @@
 """What a study declares: what varies (`Study`), and how its runs are executed (`Sweep`)."""
 
 import dataclasses
-from typing import Any
 
 import gin
 
@@ -37,8 +36,8 @@ class Study:
 class Sweep:
     """How a study's runs are executed: where (`executor`), and whether hopeless variants are ended early (`halving`, or None)."""
 
-    executor: Any
-    halving: Any
+    executor: AbstractExecutor
+    halving: SuccessiveHalving | None
 
     def __post_init__(self):
         for name, kind in (("executor", AbstractExecutor), ("halving", SuccessiveHalving | None)):

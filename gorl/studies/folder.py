@@ -18,6 +18,7 @@ from typing import Any
 
 from gorl.disk import write_json
 from gorl.errors import RunError
+from gorl.paths import inside
 from gorl.runs import RunFolder
 from gorl.studies.plan import Plan, Variant
 
@@ -54,8 +55,11 @@ class StudyFolder:
             known = folder.read()
         except (OSError, ValueError) as err:
             raise RunError(f"{path} is not a gorl study folder: its study.json cannot be read ({err}).") from err
+        if not isinstance(known, dict):
+            raise RunError(f"{path} is not a gorl study folder: its study.json should hold an object, {{...}}.")
         if known.get("format") != FORMAT:
             raise RunError(f"{path} has study format {known.get('format')}; this gorl reads format {FORMAT}.")
+        _check_entries(known, path / "study.json")
         return folder
 
     @classmethod
@@ -82,7 +86,11 @@ class StudyFolder:
         return folder
 
     def read(self) -> dict[str, Any]:
-        return json.loads((self.path / "study.json").read_text())
+        known = json.loads((self.path / "study.json").read_text())
+        for variant in known.get("variants", []):
+            for seed in known.get("seeds", []):
+                inside(self.path, f"{variant['folder']}/seed{seed}", f"study.json of {self.path}")
+        return known
 
     def close(self) -> None:
         """Lets another sweep have the folder. (The end of the process does, too.)"""
@@ -141,6 +149,16 @@ class StudyFolder:
         """Adds a decision of successive halving."""
         known = self.read()
         write_json(self.path / "study.json", {**known, "halving": [*known["halving"], decision]})
+
+
+def _check_entries(known: dict[str, Any], path: pathlib.Path) -> None:
+    """Raises RunError where a study does not say what its folder is read by."""
+    for name in ("variants", "seeds", "programs", "halving"):
+        if not isinstance(known.get(name), list):
+            raise RunError(f"cannot read {path}: its {name!r} is {known.get(name)!r}, not a list.")
+    for variant in known["variants"]:
+        if not isinstance(variant, dict) or not {"name", "folder"} <= set(variant):
+            raise RunError(f"cannot read {path}: {variant!r} stands there for a variant.")
 
 
 def _described(plan: Plan, decisions: list[dict[str, Any]]) -> dict[str, Any]:

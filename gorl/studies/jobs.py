@@ -21,17 +21,19 @@ _ORPHAN = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of a sweep's runs. `stages`: how many to run (None: all)."""
+    """Of a sweep's runs. `stages`: how many to run (None: all); `plugins`: as named for the sweep, not as its folder says."""
 
     aim: bool = True
     reuse: bool = True
     stages: int | None = None
+    plugins: tuple[str, ...] = ()
 
     @property
     def words(self) -> list[str]:
         """On a worker's command line."""
         stages = [] if self.stages is None else ["--stages", str(self.stages)]
-        return [*stages, *([] if self.aim else ["--no-aim"]), *([] if self.reuse else ["--no-reuse"])]
+        plugins = [word for plugin in self.plugins for word in ("--plugin", plugin)]
+        return [*stages, *([] if self.aim else ["--no-aim"]), *([] if self.reuse else ["--no-reuse"]), *plugins]
 
 
 def run_job(study: StudyFolder, job: Job, settings: Settings, *, progress: Callable[..., None] = lambda **_: None) -> int:
@@ -39,7 +41,7 @@ def run_job(study: StudyFolder, job: Job, settings: Settings, *, progress: Calla
     compilation.use_persistent_cache()
     if study.status(job) in ENDED:
         return 0
-    resumed, folder, configurations = _prepared(study, job)
+    resumed, folder, configurations = _prepared(study, job, settings.plugins)
     common = {"progress": progress, "resumed": resumed, "track": settings.aim, "stages": settings.stages}
     with execution.locked(folder, wait=_ORPHAN):
         if len(job.variants) > 1:
@@ -49,19 +51,19 @@ def run_job(study: StudyFolder, job: Job, settings: Settings, *, progress: Calla
         return execution.execute(configuration, folder, reuse=reuse_of(configuration) if settings.reuse else None, **common).code
 
 
-def _prepared(study: StudyFolder, job: Job) -> tuple[bool, RunFolder, list[Configuration]]:
+def _prepared(study: StudyFolder, job: Job, plugins: tuple[str, ...]) -> tuple[bool, RunFolder, list[Configuration]]:
     """(whether it goes on, the folder of the run or group, the configuration of each of its variants and, where they are together, seeds)."""
     path = study.path / job.folder
     if study.status(job) != "new":
         folder = RunFolder.open(path)
         described = folder.members if len(job.variants) > 1 else [folder]
-        return True, folder, [config.build([str(f.config_path)], plugins=f.facts()["plugins"]) for f in described]
+        return True, folder, [config.build([str(f.config_path)], plugins=f.plugins(plugins)) for f in described]
     known = study.read()
     variants = {v["folder"]: v for v in known["variants"]}
     if len(job.variants) == 1:
-        folder, configuration = _begin(study, known, variants[job.variants[0]], job.seeds, job.folder)
+        folder, configuration = _begin(study, known, plugins, variants[job.variants[0]], job.seeds, job.folder)
         return False, folder, [configuration]
-    begun = [_begin(study, known, variants[v], (seed,), f"{v}/seed{seed}") for v in job.variants for seed in job.seeds]
+    begun = [_begin(study, known, plugins, variants[v], (seed,), f"{v}/seed{seed}") for v in job.variants for seed in job.seeds]
     _clear(path)
     folder = RunFolder.create(path)
     up = "/".join([".."] * len(pathlib.PurePath(job.folder).parts))
@@ -70,11 +72,13 @@ def _prepared(study: StudyFolder, job: Job) -> tuple[bool, RunFolder, list[Confi
     return False, folder, [configuration for _, configuration in begun]
 
 
-def _begin(study: StudyFolder, known: dict[str, Any], variant: dict[str, Any], seeds: tuple[int, ...], name: str) -> tuple[RunFolder, Configuration]:
+def _begin(
+    study: StudyFolder, known: dict[str, Any], plugins: tuple[str, ...], variant: dict[str, Any], seeds: tuple[int, ...], name: str
+) -> tuple[RunFolder, Configuration]:
     """A new run folder of a variant."""
     _clear(study.path / name)
     bindings = [b.format(first=seeds[0], count=len(seeds)) for b in variant["seed_bindings"]]
-    configuration = config.build([str(study.config_path(variant["folder"]))], bindings, known["plugins"])
+    configuration = config.build([str(study.config_path(variant["folder"]))], bindings, plugins)
     again = ["gorl", "train", *variant["files"]]
     for binding in (*known["bindings"], *variant["bindings"], *bindings):
         again += ["--set", binding]

@@ -1,6 +1,6 @@
 """A process that runs one job of a study, and ends when the process that started it does.
 
-    python -m gorl.studies.worker STUDY JOB_FOLDER [--stages N] [--no-aim] [--no-reuse] [--cores N[,N...]]
+    python -m gorl.studies.worker STUDY JOB_FOLDER [--stages N] [--no-aim] [--no-reuse] [--plugin P] [--cores N[,N...]]
 """
 
 import argparse
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--stages", type=int)
     parser.add_argument("--no-aim", action="store_true")
     parser.add_argument("--no-reuse", action="store_true")
+    parser.add_argument("--plugin", action="append", default=[])
     parser.add_argument("--cores", type=_numbers)
     args = parser.parse_args()
     if args.cores and hasattr(os, "sched_setaffinity"):
@@ -44,7 +45,7 @@ def main() -> None:
 
     try:
         study = StudyFolder.open(args.study)
-        sys.exit(run_job(study, study.job(args.job), Settings(not args.no_aim, not args.no_reuse, args.stages)))
+        sys.exit(run_job(study, study.job(args.job), Settings(not args.no_aim, not args.no_reuse, args.stages, tuple(args.plugin))))
     except GorlError as err:
         print(f"gorl: {err}", file=sys.stderr)
         sys.exit(2)

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,12 @@ from gorl.tracking import local
 
 _NOTE = "aim.json"
 """In a run's folder: {'repo': where it was tracked last, 'hash': as which run there, 'others': {repo: hash}}."""
+
+_HASH = re.compile(r"[0-9a-f]+")
+"""Aim's name of a run, and of its files. A note may come from anybody: one that says something else, such as '../..', is not followed."""
+
+_LOCKED = 20.0
+"""Seconds to wait for a process that is making the repository."""
 
 
 def available() -> bool:
@@ -32,10 +39,14 @@ def open_run(path: pathlib.Path, run_hash: str | None, *, experiment: str) -> An
     from aim import Repo
 
     path.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(str(path / ".aim_init.lock")):
-        if not (path / ".aim" / "VERSION").exists():
+    with filelock.FileLock(str(path / ".aim_init.lock"), timeout=_LOCKED):  # VERSION is there before the rest is
+        if not _made(path):
             Repo.from_path(str(path), init=True)
     return _open(path, run_hash, experiment=experiment, system_tracking_interval=30)
+
+
+def _made(path: pathlib.Path) -> bool:
+    return (path / ".aim" / "VERSION").exists()
 
 
 def _open(path: pathlib.Path, run_hash: str | None, **more: Any) -> Any:
@@ -83,7 +94,12 @@ def known(folder: pathlib.Path, path: pathlib.Path) -> str | None:
     """As which run of the repository at `path` the run in `folder` was tracked, by the note in the folder."""
     note = _note(folder)
     run_hash = note["hash"] if note.get("repo") == str(path) else note.get("others", {}).get(str(path))
-    return run_hash if run_hash and (path / ".aim" / "meta" / "chunks" / run_hash).exists() else None
+    return run_hash if isinstance(run_hash, str) and _HASH.fullmatch(run_hash) and holds(path, run_hash) else None
+
+
+def holds(path: pathlib.Path, run_hash: str) -> bool:
+    """Whether the repository at `path` has a run's files."""
+    return (path / ".aim" / "meta" / "chunks" / run_hash).exists()
 
 
 def remember(folder: pathlib.Path, path: pathlib.Path, run_hash: str) -> None:
@@ -96,8 +112,9 @@ def remember(folder: pathlib.Path, path: pathlib.Path, run_hash: str) -> None:
 
 def _note(folder: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / _NOTE).read_text())
-    except (OSError, json.JSONDecodeError):
+        note = json.loads((folder / _NOTE).read_text())
+        return note if {"repo", "hash"} <= note.keys() else {}
+    except (OSError, ValueError, AttributeError):
         return {}
 
 
@@ -105,7 +122,7 @@ def delete(path: pathlib.Path, folder: pathlib.Path) -> int:
     """Deletes the runs of the repository at `path` that are the run in `folder`, by the note there or by what Aim has. Returns how many."""
     from aim import Repo
 
-    if not (path / ".aim" / "VERSION").exists():
+    if not _made(path):
         return 0
     found = {h for h, where in _folders(path).items() if where == str(folder.absolute())} | {known(folder, path)} - {None}
     for run_hash in found:
@@ -123,7 +140,7 @@ def close_gone(path: pathlib.Path) -> dict[str, str]:
     import aimrocks
     from aim import Repo
 
-    if not (path / ".aim" / "VERSION").exists():
+    if not _made(path):
         return {}
     closed = {}
     active = Repo(str(path)).list_active_runs()

@@ -12,6 +12,7 @@ from typing import Any
 from gorl.analysis.summary import summary
 from gorl.config.saved import parameters
 from gorl.errors import RunError
+from gorl.paths import inside
 from gorl.runs import RunFolder
 from gorl.tracking.base import Entry, RunInfo
 from gorl.tracking.record import read
@@ -44,7 +45,8 @@ class LocalRun:
 def folders(path: pathlib.Path) -> list[pathlib.Path]:
     """The runs of single seeds under a path: a run's folder, that of several seeds, or a study's. Raises RunError."""
     if (path / "study.json").is_file():
-        found = [f.parent for v in _json(path / "study.json").get("variants", []) for f in sorted((path / v["folder"]).glob("seed*/run.json"))]
+        variants = [inside(path, v["folder"], f"study.json of {path}") for v in _json(path / "study.json").get("variants", [])]
+        found = [f.parent for variant in variants for f in sorted(variant.glob("seed*/run.json"))]
         if not found:
             raise RunError(f"{path} is a study without runs: start it first.")
         return found
@@ -92,13 +94,14 @@ def fate(path: pathlib.Path) -> str | None:
     """How the run in a folder ended: its status, or 'killed' where that says it runs but no process does. None: it runs, or nobody knows."""
     try:
         state = json.loads((path / "status.json").read_text())
-    except (OSError, json.JSONDecodeError):
-        state = {"status": "unknown"}
-    if state["status"] not in ("running", "unknown"):
-        return state["status"]
+        status, pid = str(state["status"]), state.get("pid")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or damaged
+        status, pid = "unknown", None
+    if status not in ("running", "unknown"):
+        return status
     alive = _locked(path / ".lock")
     if alive is None:  # it was started without a lock
-        alive = _exists(state["pid"]) if "pid" in state else None
+        alive = _exists(pid) if isinstance(pid, int) else None
     return "killed" if alive is False else None
 
 

@@ -1,6 +1,5 @@
 """The run's own record: one JSON object a line in metrics.jsonl. It is complete, and the truth."""
 
-import dataclasses
 import json
 import math
 import os
@@ -23,7 +22,7 @@ class Record:
 
     def log(self, entry: Entry) -> None:
         """Raises RunError where it cannot be written (a full disk)."""
-        line = dataclasses.asdict(entry) | {"metrics": {k: _encode(v) for k, v in entry.metrics.items()}}
+        line = vars(entry) | {"metrics": {k: _encode(v) for k, v in entry.metrics.items()}}
         left = memoryview(json.dumps(line, allow_nan=False).encode() + b"\n")
         with writing(self._path.parent, self._path.name):
             while left:

@@ -1,16 +1,18 @@
 """TensorBoard's event files, through tensorboardX (which Brax brings)."""
 
-import logging
+import contextlib
 import math
+import os
 import pathlib
-from collections.abc import Callable
+import shlex
+import time
 from typing import Any
 
 import gin
 
+from gorl.paths import inside
+from gorl.tracking.background import AbstractWriter, Background, Picture
 from gorl.tracking.base import AbstractTracked, AbstractTracker, Entry, RunInfo
-
-_log = logging.getLogger(__name__)
 
 
 @gin.register(module="gorl")
@@ -25,69 +27,83 @@ class TensorBoardTracker(AbstractTracker):
         self._root, self._interval = root, interval
 
     def folder(self, info: RunInfo) -> pathlib.Path:
-        """Where the event files of a run are."""
-        return pathlib.Path(info.folder) / "tensorboard" if self._root is None else pathlib.Path(self._root) / info.study / info.name
+        """Where the event files of a run are. Raises RunError for names that lead out of `root`."""
+        if self._root is None:
+            return pathlib.Path(info.folder) / "tensorboard"
+        return inside(pathlib.Path(self._root), f"{info.study}/{info.name}", f"the study and name of {info.folder}")
 
-    def start(self, info: RunInfo) -> "TensorBoardRun":
-        return TensorBoardRun(info, self.folder(info), self._interval)
+    def start(self, info: RunInfo) -> AbstractTracked:
+        return Background(TensorBoardWriter(self, info, self._root), self._interval)
 
 
-class TensorBoardRun(AbstractTracked):
-    """The event file of one process's part of a run. A thread of tensorboardX's own writes it."""
+class TensorBoardWriter(AbstractWriter):
+    """Writes the event file of one process's part of a run.
 
-    def __init__(self, info: RunInfo, folder: pathlib.Path, interval: float):
-        self._info = info
-        self._attempt(lambda: self._open(info, folder, interval))
+    By tensorboardX's `EventsWriter`: its `SummaryWriter` has a queue and a thread of its own, and when that thread ends (a full
+    disk) the next write waits for ever.
+    """
 
-    def log(self, entry: Entry) -> None:
-        def write() -> None:
-            for name, value in {**entry.metrics, "wall_s": entry.wall_s}.items():
-                self._writer.add_scalar(f"{name}/{entry.subset}/{entry.phase}", float(value), entry.step)
+    name = "TensorBoard"
 
-        self._attempt(write)
+    def __init__(self, tracker: TensorBoardTracker, info: RunInfo, root: str | None):
+        self._tracker, self._info = tracker, info
+        self._events: Any = None
+        where = "" if root is None else f" --repo {shlex.quote(root)}"
+        self.later = f"gorl track import {shlex.quote(info.folder)} --to tensorboard{where}"
 
-    def picture(self, path: pathlib.Path, name: str, step: int, unit: int, caption: str) -> None:
-        del unit, caption
+    def open(self) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.summary import text
 
-        def write() -> None:  # the file as it is: a GIF stays animated
-            import PIL.Image
-            from tensorboardX.proto.summary_pb2 import Summary
+        folder, suffix = self._tracker.folder(self._info), f".{os.getpid()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._events = EventsWriter(str(folder / "events"), suffix)
+        (*_, self._path) = sorted(folder.glob(f"events.out.tfevents.*{suffix}"))
+        if not self._info.resumed:
+            self._add(text("operative_config.gin", "".join(f"    {line}\n" for line in self._info.config.splitlines())), None)
+        self.flush()
 
-            with PIL.Image.open(path) as opened:
-                width, height = opened.size
-            image = Summary.Image(encoded_image_string=path.read_bytes(), width=width, height=height, colorspace=3)
-            self._writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=f"pictures/{name}", image=image)]), step)
+    def entry(self, entry: Entry) -> None:
+        for name, value in {**entry.metrics, "wall_s": entry.wall_s}.items():
+            self._scalar(f"{name}/{entry.subset}/{entry.phase}", value, entry.step)
 
-        self._attempt(write)
+    def picture(self, picture: Picture) -> None:  # the file as it is: a GIF stays animated
+        import PIL.Image
+        from tensorboardX.proto.summary_pb2 import Summary
 
-    def close(self, status: str, summary: dict[str, Any]) -> None:
-        def write() -> None:
-            from tensorboardX.summary import hparams
+        with PIL.Image.open(picture.path) as opened:
+            width, height = opened.size
+        image = Summary.Image(encoded_image_string=picture.path.read_bytes(), width=width, height=height, colorspace=3)
+        self._add(Summary(value=[Summary.Value(tag=f"pictures/{picture.name}", image=image)]), picture.step)
 
-            numbers = {f"summary/{k}": float(v) for k, v in summary.items() if math.isfinite(v)}
-            for part in hparams({"status": status, **_flat(self._info.hparams)}, numbers):
-                self._writer.file_writer.add_summary(part)
-            for name, value in numbers.items():
-                self._writer.add_scalar(name, value, 0)
-            self._writer.close()
+    def flush(self) -> None:
+        self._events.flush()
+        if not self._path.exists():  # what is written into a deleted file is lost without a word
+            raise FileNotFoundError(f"{self._path} is gone")
 
-        self._attempt(write)
+    def finish(self, status: str, summary: dict[str, Any]) -> None:
+        from tensorboardX.summary import hparams
 
-    def _open(self, info: RunInfo, folder: pathlib.Path, interval: float) -> None:
-        from tensorboardX import SummaryWriter
+        numbers = {f"summary/{k}": float(v) for k, v in summary.items() if math.isfinite(v)}
+        for part in hparams({"status": status, **_flat(self._info.hparams)}, numbers):
+            self._add(part, None)
+        for name, value in numbers.items():
+            self._scalar(name, value, 0)
+        self._events.close()
 
-        self._writer = SummaryWriter(str(folder), flush_secs=interval)
-        if not info.resumed:
-            self._writer.add_text("operative_config.gin", "".join(f"    {line}\n" for line in info.config.splitlines()))
+    def abandon(self) -> None:
+        with contextlib.suppress(Exception):
+            self._events.close()
 
-    def _attempt(self, action: Callable[[], None]) -> None:
-        if self.failed:
-            return
-        try:
-            action()
-        except Exception as err:
-            self.failed = True
-            _log.warning("TensorBoard tracking stops (%s: %s); the run goes on, and its record has everything.", type(err).__name__, err)
+    def _scalar(self, name: str, value: float, step: int) -> None:
+        from tensorboardX.summary import scalar
+
+        self._add(scalar(name, float(value)), step)
+
+    def _add(self, summary: Any, step: int | None) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._events.write_event(Event(summary=summary, wall_time=time.time(), step=step))
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

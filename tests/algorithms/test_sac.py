@@ -212,11 +212,19 @@ def test_a_poisoned_update_is_skipped_and_counted(getkey):
     assert not eqx.tree_equal(after.critic, learner.critic) and not eqx.tree_equal(after.policy, learner.policy)
 
 
+def test_an_update_whose_gradient_is_finite_but_not_its_square_is_skipped(getkey):
+    """Losses of 1e30 and gradients of 1e25: the norm that would scale them is infinite."""
+    algorithm, learner = linear([[1.0, 0.5], [2.0, 0.0]])
+    after, metrics = update(algorithm, learner, rows(obs=jnp.full((5, 1), 1e10), reward=jnp.full(5, 1e15)), getkey())
+    assert metrics["updates_skipped"] == 1.0
+    assert eqx.tree_equal(after, learner)
+
+
 def test_nothing_but_invalid_rows_moves_nothing(getkey):
     algorithm, learner = linear([[1.0, 0.5], [2.0, 0.0]])
     after, metrics = update(algorithm, learner, rows(valid=jnp.zeros(5, bool), reward=jnp.full(5, 1e9)), getkey())
-    assert metrics["updates_skipped"] == 0.0
-    assert eqx.tree_equal((after.policy, after.critic, after.log_temperature), (learner.policy, learner.critic, learner.log_temperature))
+    assert metrics["updates_skipped"] == 1.0
+    assert eqx.tree_equal(after, learner)
 
 
 def test_what_a_learner_values_is_the_smaller_q_of_the_mode():

@@ -62,7 +62,7 @@ def test_types_in_words(hint, label):
         (Callable, "@Clip @optax.adam %jax.nn.silu @FourierTime()", "'silu' 3 None [@Clip]"),
         (Callable | None, "None @Clip", "'silu' 3"),
         (Factory, "@MLP @policy/MLP %jax.nn.silu", "@MLP() @Clip() 'MLP' None 3"),
-        (AbstractTrustRegion, "@Clip() @stage0/Clip()", "@Clip @MLP() 'Clip' None 0.2 [@Clip()]"),
+        (AbstractTrustRegion, "@Clip() @stage0/Clip()", "@Clip @MLP() 'Clip' None 0.2 [@Clip()] %jax.nn.silu"),
         (AbstractTrustRegion | None, "@Clip() None", "@Clip 0.2"),
         (list[AbstractPhase], "[] [@Evaluate()] (@Evaluate(),)", "@Evaluate() [@Evaluate] [@Evaluate(),3] None 'x'"),
         (tuple[int, ...], "[1,2] (1,)", "[1,2.5] 1 None"),

@@ -44,6 +44,8 @@ MISTAKES = {
     "macro in a scope": ("stage0/SEED = 3", "a macro has no scope", "Bind what uses it: stage0/Thing.parameter = value."),
     "gin's own name": ("SEED/macro.value = 3", "a macro is set by its name alone: NAME = value."),
     "setting a constant": ("jax.nn.silu = 3", "jax.nn.silu is a constant, which no file can set. Choose another name."),
+    "far too long a name": (f"{'A' * 201} = 3", "a name has at most 200 characters. Write a shorter one."),
+    "far too deep a list": (f"SEED = {'[' * 60}{']' * 60}", "lists are nested deeper than 50 levels. Take brackets out."),
     "macro of itself": ("SEED = %SEED", "SEED stands for itself (%SEED -> %SEED). Give it a value."),
     "runtime argument": ("MLP.key = 0", "MLP.key cannot be bound: the code passes it itself. It has width, depth,", "Remove this binding."),
     "learning rate of the optimiser": ("optax.adam.learning_rate = 1e-3", "FitDecoder.learning_rate or ", "OnPolicy.learning_rate"),

@@ -82,8 +82,27 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(folder):
 
 def test_a_file_that_is_not_text_is_refused(folder):
     (folder / "mine.gin").write_bytes(b"\xff\xfe\x00binary")
-    with pytest.raises(ConfigError, match="^cannot read mine.gin: 'utf-8' codec"):
+    with pytest.raises(ConfigError, match="^mine.gin:1: this is not UTF-8 text"):
         config.build(["mine.gin"])
+
+
+@pytest.mark.parametrize("character, shown", [("\x00", "\\\\x00"), ("\x1b", "\\\\x1b"), ("\u2028", "\\\\u2028")])
+def test_a_control_character_is_named_and_not_repeated(character, shown, folder):
+    (folder / "mine.gin").write_text(f"include 'ppo.gin'\nSEED = {character}5\n")
+    with pytest.raises(ConfigError, match=f"^mine.gin:2: `SEED = {shown}5`: this line has the control character {shown}. Remove it.$"):
+        config.build(["mine.gin"])
+
+
+def test_a_very_long_value_is_answered_at_once(folder):
+    (folder / "mine.gin").write_text(f"include 'ppo.gin'\nENV = '{'x' * 50_000}'\n")
+    with pytest.raises(ConfigError, match="the DM Control suite has no such task"):
+        config.build(["mine.gin"])
+
+
+def test_a_name_that_no_file_can_have_is_not_found(folder):
+    for name in ("x" * 300 + ".gin", "a\x00b.gin"):
+        with pytest.raises(ConfigError, match="there is no file 'x*a?"):
+            config.build([name])
 
 
 def test_plugins_come_from_the_environment_and_are_kept(folder, monkeypatch, own_registry):
@@ -92,14 +111,15 @@ def test_plugins_come_from_the_environment_and_are_kept(folder, monkeypatch, own
         (folder / f"{name}.py").write_text(text.format(name))
     monkeypatch.setenv("GORL_PLUGINS", "one.py")
     built = config.build(["ppo.gin"], ["Clip.epsilon = %plug.one", "OnPolicy.value_cost = %plug.two"], ["two.py"])
-    assert built.source.plugins == ("two.py", "one.py")
+    two, one = built.source.plugins
+    assert (two, one) == (str(folder / "two.py"), str(folder / "one.py"))
     phase = built.experiment.stages[0].phases[0]
     assert float(phase.algorithm.trust_region.epsilon) == 0.125 == float(phase.algorithm.value_cost)
     run = folder / "run"
     run.mkdir()
     built.save(run)
     first, second, *_ = (run / "config.gin").read_text().splitlines()
-    assert first == "# gorl-format: 1" and second.endswith("gorl train THIS_FILE --plugin two.py --plugin one.py")
+    assert first == "# gorl-format: 1" and second.endswith(f"gorl train THIS_FILE --plugin {two} --plugin {one}")
     (run / "config.gin").write_text("import one\n" + (run / "config.gin").read_text())
     with pytest.raises(ConfigError, match="^run/config.gin:1: a configuration imports gorl.registry and nothing else"):
         config.build(["run/config.gin"])

@@ -98,7 +98,7 @@ def test_the_implementation_and_overrides_are_recorded():
     "overrides, words",
     [
         ({"ctrl_dtt": 0.02}, ["'ctrl_dtt'", "ctrl_dt, naconmax, njmax, sim_dt", "Did you mean ctrl_dt?"]),
-        ({"ctrl_dt": "fast"}, ["overrides['ctrl_dt'] = 'fast'", "cannot be casted"]),
+        ({"ctrl_dt": "fast"}, ["overrides['ctrl_dt'] = 'fast'", "has a number or text of another kind there, such as "]),
         ({"impl": "warp"}, ["bind PlaygroundEnvironment.impl"]),
         ({"episode_length": 500}, ["bind Task.episode_length"]),
         ({"action_repeat": 2}, ["raise 'ctrl_dt'"]),

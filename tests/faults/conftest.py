@@ -1,5 +1,14 @@
 import fault_runs
+import jaxtyping
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def as_the_user_sees_it():
+    """Without the run-time type checks of the tests, which would answer some mistakes first, in their own words."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,7 @@ BAD = {
     "no seed": ("Study.seeds = 0", "Study.seeds = 0: a study needs one seed at least"),
     "a seed twice": ("Study.seeds = [1, 2, 1]", "a seed stands there twice"),
     "seeds apart in one program": ("Study.seeds = [1, 3]\nStudy.seeds_together = True", "seeds follow one another"),
-    "an executor that is none": ("Sweep.executor = @Clip()", "Sweep.executor is Clip"),
+    "an executor that is none": ("Sweep.executor = @Clip()", r"Sweep.executor = @Clip\(\), but it must be of type AbstractExecutor. It takes @InProcess\(\)"),
     "halving that keeps all": ("Sweep.halving = @SuccessiveHalving()\nSuccessiveHalving.keep = 1.0", r"SuccessiveHalving.keep = 1.0: it must be in \(0, 1\)"),
     "names that are one folder": ("Study.variants = {'a b': [], 'a_b': ['STAGE_KL = 0.1']}", "'a b' and 'a_b' would have the same folder"),
 }

@@ -10,6 +10,7 @@ from runs_on_disk import CONFIG, write
 from gorl import config
 from gorl.config.saved import parameters
 from gorl.errors import RunError
+from gorl.runs import FORMAT
 from gorl.tracking import local
 
 
@@ -38,7 +39,7 @@ def test_folders_of_runs_groups_and_studies(tmp_path):
     seeds = [write(study / v / f"seed{s}", [1.0], seed=s) for v in ("fast", "slow") for s in (0, 1)]
     (study / "study.json").write_text(json.dumps({"variants": [{"name": v, "folder": v} for v in ("fast", "slow")]}))
     group = study / "fast"
-    (group / "run.json").write_text(json.dumps({"format": 2, "members": ["seed0", "seed1"]}))
+    (group / "run.json").write_text(json.dumps({"format": FORMAT, "members": ["seed0", "seed1"]}))
     assert local.folders(run) == [run] and local.folders(group) == seeds[:2] and local.folders(study) == seeds
     with pytest.raises(RunError, match="is not a gorl run folder"):
         local.folders(tmp_path)

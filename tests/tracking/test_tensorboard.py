@@ -4,24 +4,10 @@ import logging
 
 import PIL.Image
 import pytest
-from runs_on_disk import CONFIG, entry, info
-from tensorboardX.proto.event_pb2 import Event
+from runs_on_disk import CONFIG, entry, events, info
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from gorl.tracking.tensorboard import TensorBoardTracker
-
-
-def events(folder):
-    """[(step, value)] of an event file: records of length (8 bytes), checksum (4), data, checksum (4)."""
-    found = []
-    for path in sorted(folder.glob("events.*")):
-        data, at = path.read_bytes(), 0
-        while at < len(data):
-            size = int.from_bytes(data[at : at + 8], "little")
-            event = Event.FromString(data[at + 12 : at + 12 + size])
-            found += [(event.step, value) for value in event.summary.value]
-            at += size + 16
-    return found
 
 
 @pytest.mark.parametrize("root", [None, "boards"])

@@ -86,7 +86,10 @@ def test_browse_has_a_link_for_every_study(tmp_path, study, monkeypatch):
     lines = [f"other, returns:  {links.returns(base, 'other')}", f"speeds, returns:  {links.returns(base, 'speeds')}"]
     assert [line for line in output.splitlines() if "returns" in line] == lines
     assert [line for line in output.splitlines() if "pictures" in line] == [f"speeds, pictures:  {links.images(base, 'speeds')}"]
-    assert served == [(repo, 5000, False)]
+    assert served == [(repo, "127.0.0.1", 5000, False)] and "WARNING" not in output
+    output, _ = gorl("browse", "--repo", repo, "--host", "0.0.0.0")
+    assert "WARNING: Aim listens at 0.0.0.0. It has no password" in output and "only this machine" not in output and served[-1][1] == "0.0.0.0"
+    assert all("WARNING" not in gorl("browse", "--repo", repo, "--host", host)[0] for host in ("localhost", "127.0.0.2"))
     output, _ = gorl("browse", "--repo", repo, "--study", "other")
     assert "other, returns" in output and "speeds" not in output
     assert "has the studies other, speeds. Did you mean speeds?" in gorl("browse", "--repo", repo, "--study", "speed", error=ConfigError)[1]

@@ -36,3 +36,18 @@ def write(folder: pathlib.Path, values, *, seed: int = 3, status: dict | None = 
         (folder / "pictures").mkdir()
         (folder / "pictures" / "stage1-ActionDensity.png").write_bytes(picture)
     return folder
+
+
+def events(folder):
+    """[(step, value)] of an event file: records of length (8 bytes), checksum (4), data, checksum (4)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted(folder.glob("events.*")):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            size = int.from_bytes(data[at : at + 8], "little")
+            event = Event.FromString(data[at + 12 : at + 12 + size])
+            found += [(event.step, value) for value in event.summary.value]
+            at += size + 16
+    return found

@@ -1,0 +1,356 @@
+"""Configurations as users break them: random edits of the shipped files and of command-line bindings, from a seed.
+
+A `Case` is what somebody has and types: files of their own, and words. `mutants` yields edited cases. Every edit is one function in
+`EDITS`; the same seed gives the same mutants.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+import random
+import re
+from collections.abc import Callable, Iterator
+
+from gorl import registry  # noqa: F401  the names that edits draw from
+from gorl.config import tables
+from gorl.config.files import runnable_files, shipped
+
+EXPERIMENTS = shipped().parent / "experiments"
+TOY = ("Task.environment = @Slider()",)
+PARTS = ("parts/small.gin", "parts/debug.gin", "parts/small_flow.gin", "parts/small_sac.gin")
+COMMON = ("OnPolicy", "ImprovePolicy", "FitDecoder", "CollectRollouts", "Experiment", "Stage", "Task", "Clip", "Evaluator", "MLP", "Critic", "GaussianPolicy",
+          "RunningNormalizer", "GeneralizedAdvantage", "EntropyBonus", "LatentKL", "FlowMatchingDecoder", "Euler", "DiffusionDecoder", "FlowPolicy", "SAC",
+          "AimTracker", "ActionDensity", "Study")  # fmt: skip
+"""Classes that many runs have."""
+
+
+_TRIES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """`texts`: the user's own files, by name, as bytes. `files` and `bindings`: as typed. `study`: for `gorl sweep`."""
+
+    texts: dict[str, bytes]
+    files: tuple[str, ...]
+    bindings: tuple[str, ...] = ()
+    study: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """`expected`: 'refused', 'refused or noted' or 'same' (accepted, and builds what the original builds) where that is sure."""
+
+    kind: str
+    case: Case
+    original: Case
+    edited: str  # the file, or the command line
+    expected: str = ""
+
+
+def _own(*files: str, bindings: tuple[str, ...] = (), study: bool = False) -> Case:
+    """Shipped files, copied into the user's folder."""
+    texts = {pathlib.Path(f).name if pathlib.Path(f).is_absolute() else f: _shipped_text(f) for f in files}
+    return Case(texts, tuple(texts), bindings, study)
+
+
+def _shipped_text(name: str) -> bytes:
+    return (shipped() / name).read_bytes()
+
+
+def cases() -> list[Case]:
+    """The combinations that users name: a method with a preset or control, a task and sizes; and studies."""
+    tasks = [f"parts/tasks/{p.name}" for p in sorted((shipped() / "parts/tasks").glob("*.gin"))]
+    changes = [f"{folder}/{p.name}" for folder in ("controls", "presets") for p in sorted((shipped() / folder).glob("*.gin"))]
+    found = []
+    for i, method in enumerate(runnable_files(shipped())):
+        sizes = next(p for p in (*PARTS[2:], PARTS[i % 2]) if p == PARTS[i % 2] or p[12:-4] in method)
+        found += [_own(method), _own(method, tasks[i % len(tasks)], sizes), _own(method, "parts/debug.gin", bindings=TOY)]
+    for i, change in enumerate(changes):
+        found.append(_own("gorl_diffusion.gin" if i % 2 else "gorl_fm.gin", change, "parts/debug.gin", bindings=TOY))
+    studies = [EXPERIMENTS / name for name in runnable_files(EXPERIMENTS) if b"Study." in (EXPERIMENTS / name).read_bytes()]
+    return found * 6 + [_own(str(p), study=True) for p in studies]  # a study takes seconds
+
+
+def mutants(count: int, seed: int, among: list[Case] | None = None) -> Iterator[Mutant]:
+    """`count` edited cases: every kind in turn, each of a random case. A kind for which no case has anything to edit is passed over."""
+    rng, kinds, found = random.Random(seed), itertools.cycle(EDITS), among or cases()
+    made = 0
+    while made < count:
+        kind = next(kinds)
+        tries = (EDITS[kind](rng, rng.choice(found), kind) for _ in range(_TRIES))
+        mutant = next((m for m in tries if m is not None), None)
+        if mutant is not None:
+            yield mutant
+            made += 1
+
+
+# What an edit is of: text, bytes, or the command line.
+
+
+def _of_text(edit: Callable[[random.Random, str], str | None], expected: str = "") -> Callable[..., Mutant | None]:
+    """An edit of a random file's text, or of what is typed."""
+
+    def make(rng: random.Random, case: Case, kind: str) -> Mutant | None:
+        name, before = rng.choice([*((n, t.decode()) for n, t in case.texts.items()), *(("command line", b) for b in case.bindings)])
+        after = edit(rng, before)
+        if after is None or after == before or (name == "command line" and expected):
+            return None
+        if name == "command line":
+            changed = dataclasses.replace(case, bindings=tuple(after if b == before else b for b in case.bindings))
+        else:
+            changed = dataclasses.replace(case, texts={**case.texts, name: after.encode("utf-8", "surrogatepass")})
+        return Mutant(kind, changed, case, name, expected)
+
+    return make
+
+
+def _of_bytes(edit: Callable[[random.Random, bytes], bytes], expected: str = "") -> Callable[..., Mutant | None]:
+    def make(rng: random.Random, case: Case, kind: str) -> Mutant | None:
+        name = rng.choice(list(case.texts))
+        after = edit(rng, case.texts[name])
+        return None if after == case.texts[name] else Mutant(kind, dataclasses.replace(case, texts={**case.texts, name: after}), case, name, expected)
+
+    return make
+
+
+def _typed(edit: Callable[[random.Random, Case], str | None], expected: str = "") -> Callable[..., Mutant | None]:
+    """One more binding on the command line."""
+
+    def make(rng: random.Random, case: Case, kind: str) -> Mutant | None:
+        binding = edit(rng, case)
+        return binding and Mutant(kind, dataclasses.replace(case, bindings=(*case.bindings, binding)), case, "command line", expected)
+
+    return make
+
+
+def _appended(edit: Callable[[random.Random, Case], str | None], expected: str = "") -> Callable[..., Mutant | None]:
+    """One more line at the end of a file."""
+
+    def make(rng: random.Random, case: Case, kind: str) -> Mutant | None:
+        name, line = rng.choice(list(case.texts)), edit(rng, case)
+        if line is None:
+            return None
+        text = case.texts[name].rstrip() + f"\n{line}\n".encode()
+        return Mutant(kind, dataclasses.replace(case, texts={**case.texts, name: text}), case, name, expected)
+
+    return make
+
+
+# Edits of text. A position is drawn where there is something, not inside a comment.
+
+_TOKEN = re.compile(r"[\w.]+|[^\w\s]")
+_CHARACTERS = "=.,:/@%#'\"()[]{}_ \t\n-+*0aZé🙂‘’\u00a0\u2028\x00\x0c\x1b\r\\$\ud800"
+_NUMBER = re.compile(r"(?<![\w.'%@/])-?\d[\d_]*(?:\.\d+)?(?:e-?\d+)?(?![\w.'])")
+_ODD = ("0", "-1", "-7", "1", "2", "3", "10_000_000_000_000_000", "10**9", "1e300", "-1e300", "1e400", "-1e999", "1e999", "1e-300", "0.5", "1.0", "-0.0", "nan",
+        "inf", "float('nan')", "'3'", "'abc'", "''", "None", "True", "False", "[]", "[1, 2]", "(1,)", "{}", "{'a': 1}", "%SEED", "%NOTHING", "@MLP",
+        "@Clip()", "%jax.nn.silu", "0x10", "1j", "b'1'", "07", "1_0__0", "[[[1]]]", "1" * 400, "2147483648", "4294967296", "18446744073709551616")  # fmt: skip
+_SIZES = ("num_envs", "unroll_length", "batch_size", "num_minibatches", "num_epochs", "env_steps", "episode_length", "epochs", "draws", "max_samples",
+          "evaluation_interval", "steps", "width", "depth", "frequencies", "min_replay", "replay_capacity", "num_seeds", "divergence_limit")  # fmt: skip
+_BUDGETS = ("0", "-1", "1", "2", "3", "7", "13", "97", "10_007", "1_000_003", "2_147_483_647", "10_000_000_000", "1_000_000_000_000_000_000",
+            "10_000_000_000_000_000_000_000")  # fmt: skip
+
+
+def _code(text: str) -> list[tuple[int, int]]:
+    """Spans of the lines' code, without comments."""
+    spans, at = [], 0
+    for line in text.splitlines(keepends=True):
+        code = line.partition("#")[0].rstrip()
+        if code:
+            spans.append((at, at + len(code)))
+        at += len(line)
+    return spans
+
+
+def _replaced(text: str, start: int, end: int, new: str) -> str:
+    return text[:start] + new + text[end:]
+
+
+def _position(rng: random.Random, text: str) -> int | None:
+    spans = _code(text)
+    return rng.randrange(*rng.choice(spans)) if spans else None
+
+
+def _a_match(rng: random.Random, pattern: re.Pattern | str, text: str) -> re.Match | None:
+    found = [m for s, e in _code(text) for m in re.compile(pattern).finditer(text, s, e)]
+    return rng.choice(found) if found else None
+
+
+def _edit_match(pattern: re.Pattern | str, new: Callable[[random.Random, re.Match], str]) -> Callable[[random.Random, str], str | None]:
+    def edit(rng: random.Random, text: str) -> str | None:
+        match = _a_match(rng, pattern, text)
+        return match and _replaced(text, *match.span(), new(rng, match))
+
+    return edit
+
+
+def _edit_position(new: Callable[[random.Random, str, int], str]) -> Callable[[random.Random, str], str | None]:
+    def edit(rng: random.Random, text: str) -> str | None:
+        at = _position(rng, text)
+        return None if at is None else new(rng, text, at)
+
+    return edit
+
+
+def _edit_lines(new: Callable[[random.Random, list[str], int], list[str]]) -> Callable[[random.Random, str], str | None]:
+    """`new(rng, lines, i)` with a line that has code."""
+
+    def edit(rng: random.Random, text: str) -> str | None:
+        lines = text.splitlines(keepends=True)
+        with_code = [i for i, line in enumerate(lines) if line.partition("#")[0].strip()]
+        return "".join(new(rng, lines, rng.choice(with_code))) if with_code else None
+
+    return edit
+
+
+def _swap_tokens(rng: random.Random, text: str) -> str | None:
+    found = [m.span() for s, e in _code(text) for m in _TOKEN.finditer(text, s, e)]
+    if len(found) < 2:
+        return None
+    (a, b), (c, d) = sorted(rng.sample(found, 2))
+    return text[:a] + text[c:d] + text[b:c] + text[a:b] + text[d:]
+
+
+def _swap_references(rng: random.Random, text: str) -> str | None:
+    found = [m.span() for s, e in _code(text) for m in re.compile(r"[@%][\w./]+(?:\(\))?").finditer(text, s, e)]
+    if len(found) < 2:
+        return None
+    (a, b), (c, d) = sorted(rng.sample(found, 2))
+    return text[:a] + text[c:d] + text[b:c] + text[a:b] + text[d:]
+
+
+def _misspelt(rng: random.Random, word: str) -> str:
+    i = rng.randrange(len(word))
+    return rng.choice((word[:i] + word[i + 1 :], word[:i] + word[i] + word[i:], word[:i] + rng.choice("abcxyzABCXYZ") + word[i + 1 :], word.swapcase()))
+
+
+def _swapped_lines(rng: random.Random, lines: list[str], i: int) -> list[str]:
+    j = rng.randrange(len(lines))
+    lines[i], lines[j] = lines[j], lines[i]
+    return lines
+
+
+def _macros(case: Case) -> list[str]:
+    return re.findall(r"(?m)^([A-Z][A-Z0-9_]+) *=", "".join(t.decode() for t in case.texts.values()))
+
+
+def _typed_value(rng: random.Random, case: Case) -> str:
+    """A parameter that gorl has, with a value that it may not take."""
+    return f"{_a_parameter(rng)} = {rng.choice(_ODD)}"
+
+
+def _a_parameter(rng: random.Random) -> str:
+    known = [s for s in tables.registered() if tables.parameters(s)]
+    common = [s for s in known if s.removeprefix("gorl.") in COMMON]
+    selector = rng.choice(common if rng.random() < 0.7 else known)
+    scope = rng.choice(("", "", "", "", "stage0/", "critic/", "policy/", "stage9/"))
+    return f"{scope}{tables.show_name(selector)}.{rng.choice(list(tables.parameters(selector)))}"
+
+
+def _typed_macro(rng: random.Random, case: Case) -> str | None:
+    found = _macros(case)
+    return f"{rng.choice(found)} = {rng.choice(_ODD)}" if found else None
+
+
+def _typed_size(rng: random.Random, case: Case) -> str:
+    known = [f"{tables.show_name(s)}.{p}" for s in tables.registered() if s.startswith("gorl.") for p in tables.parameters(s) if p in _SIZES]
+    return f"{rng.choice(known)} = {rng.choice(_BUDGETS)}"
+
+
+def _typed_reference(rng: random.Random, case: Case) -> str:
+    name = rng.choice([*tables.configurables(), *(f"%{c}" for c in tables.constants())])
+    value = name if name.startswith("%") else f"@{rng.choice(('', '', 'policy/', 'stage0/'))}{name}{rng.choice(('', '()'))}"
+    value = rng.choice((value, value, f"[{value}]", f"[{value}, {value}]", "{'a': " + value + "}"))
+    return f"{_a_parameter(rng)} = {value}"
+
+
+_ENVIRONMENTS = ("PlaygroundEnvironment.impl = 'wrap'", "PlaygroundEnvironment.obs_key = 'state'", "PlaygroundEnvironment.overrides = {'ctrl_dt': -1}",
+                 "PlaygroundEnvironment.overrides = {'nothing': 1}", "PlaygroundEnvironment.overrides = {1: 2}", "PlaygroundEnvironment.overrides = [3]",
+                 "PlaygroundEnvironment.overrides = {'sim_dt': 'x'}", "Task.environment = @BraxEnvironment()", "Task.environment = @MJCFEnvironment()",
+                 "Task.environment = @Slider", "Task.episode_length = 0")  # fmt: skip
+
+
+def _environment(rng: random.Random, case: Case) -> str:
+    name = rng.choice(("CheetaRun", "cheetahrun", "ant", "Cheetah Run", "", "../x", "CheetahRun\\x00", "PandaPickCube", "🙂", "x" * 5000))
+    return rng.choice((f"ENV = '{name}'", f"PlaygroundEnvironment.name = '{name}'", f"Task.environment = '{name}'", *_ENVIRONMENTS))
+
+
+def _dead(rng: random.Random, case: Case) -> str:
+    """A binding that reaches nothing: a macro or scope of which no file speaks, or a parameter that does not exist."""
+    word = "".join(rng.choices("QXZJKW", k=7))
+    name = rng.choice(COMMON)
+    return rng.choice((f"{word} = 3", f"{word.lower()}/{_a_parameter(rng).split('/')[-1]} = 1", f"{name}.{word.lower()} = 3", f"{word.title()}.width = 3",
+                       f"stage0/{word.lower()}/MLP.width = 3"))  # fmt: skip
+
+
+def _include_dropped(rng: random.Random, text: str) -> str | None:
+    return _edit_match(r"(?m)^include '[^']+'", lambda rng, m: "")(rng, text)
+
+
+def _includes_moved(rng: random.Random, text: str) -> str | None:
+    lines = text.splitlines(keepends=True)
+    includes = [i for i, line in enumerate(lines) if line.startswith("include")]
+    if not includes:
+        return None
+    line = lines.pop(rng.choice(includes))
+    lines.insert(rng.randrange(len(lines) + 1), line)
+    return "".join(lines)
+
+
+def _included_other(rng: random.Random, m: re.Match) -> str:
+    names = [str(p.relative_to(shipped())) for p in sorted(shipped().rglob("*.gin"))]
+    name = rng.choice([*names, "nothing.gin", "", ".", "/", "..", "parts", "x" * 300 + ".gin", "a\\x00b.gin"])
+    return f"include '{name}'"
+
+
+def _other_bytes(rng: random.Random, text: bytes) -> bytes:
+    i = rng.randrange(len(text))
+    return text[:i] + rng.randbytes(rng.randrange(1, 5)) + text[i + 1 :]
+
+
+_LONG = (f"ENV = '{'x' * 50_000}'\n", f"SEED = {'[' * 3000}{']' * 3000}\n", f"{'A' * 50_000} = 1\n", f"# {'x' * 100_000}\n")
+_GARBAGE = (b"", b"\n", b"# nothing\n", b"{}", b"\x7fELF", b"<html>")
+EDITS: dict[str, Callable[..., Mutant | None]] = {
+    "delete a character": _of_text(_edit_position(lambda rng, t, i: t[:i] + t[i + 1 :])),
+    "duplicate a character": _of_text(_edit_position(lambda rng, t, i: t[:i] + t[i] + t[i:])),
+    "swap two characters": _of_text(_edit_position(lambda rng, t, i: t[:i] + t[i + 1 : i + 2] + t[i] + t[i + 2 :])),
+    "insert a character": _of_text(_edit_position(lambda rng, t, i: t[:i] + rng.choice(_CHARACTERS) + t[i:])),
+    "delete a token": _of_text(_edit_match(_TOKEN, lambda rng, m: "")),
+    "duplicate a token": _of_text(_edit_match(_TOKEN, lambda rng, m: f"{m[0]} {m[0]}")),
+    "swap two tokens": _of_text(_swap_tokens),
+    "insert a token": _of_text(_edit_match(_TOKEN, lambda rng, m: f"{m[0]} {rng.choice(_ODD)} ")),
+    "delete a line": _of_text(_edit_lines(lambda rng, lines, i: lines[:i] + lines[i + 1 :])),
+    "duplicate a line": _of_text(_edit_lines(lambda rng, lines, i: lines[: i + 1] + lines[i:])),
+    "swap two lines": _of_text(_edit_lines(_swapped_lines)),
+    "indent a line": _of_text(_edit_lines(lambda rng, lines, i: [*lines[:i], rng.choice((" ", "  ", "\t", "      ")) + lines[i], *lines[i + 1 :]])),
+    "cut the text": _of_text(_edit_position(lambda rng, t, i: t[:i])),
+    "change a number": _of_text(_edit_match(_NUMBER, lambda rng, m: rng.choice(_ODD))),
+    "change a value": _of_text(_edit_match(r"(?<== )\S.*", lambda rng, m: rng.choice(_ODD))),
+    "misspell a class": _of_text(_edit_match(r"(?<![\w'])[A-Z]\w*[a-z]\w+", lambda rng, m: _misspelt(rng, m[0]))),
+    "misspell a parameter": _of_text(_edit_match(r"(?<=[.])[a-z]\w+(?= *=)|(?<=  )[a-z]\w+(?= *=)", lambda rng, m: _misspelt(rng, m[0]))),
+    "misspell a macro": _of_text(_edit_match(r"%?\b[A-Z][A-Z0-9_]{2,}", lambda rng, m: m[0][0] + _misspelt(rng, m[0][1:]))),
+    "misspell a scope": _of_text(_edit_match(r"\w+(?=/)", lambda rng, m: _misspelt(rng, m[0]))),
+    "swap two references": _of_text(_swap_references),
+    "parentheses of a reference": _of_text(_edit_match(r"@[\w./]+(?:\(\))?", lambda rng, m: m[0][:-2] if m[0].endswith(")") else m[0] + "()")),
+    "drop an include": _of_text(_include_dropped),
+    "move an include": _of_text(_includes_moved),
+    "include something else": _of_text(_edit_match(r"include '[^']+'", _included_other)),
+    "a bracket or quote": _of_text(_edit_match(r"[\[\](){}'\"]", lambda rng, m: rng.choice(("", m[0] * 2, *"[](){}'\"")))),
+    "BOM": _of_bytes(lambda rng, b: b"\xef\xbb\xbf" + b, "same"),
+    "CRLF": _of_bytes(lambda rng, b: b.replace(b"\n", b"\r\n"), "same"),
+    "comments and blanks": _of_bytes(lambda rng, b: b.replace(b"\n", rng.choice((b"\n\n", b"   \n", b"  # \xc3\xa9\n"))), "same"),
+    "CR": _of_bytes(lambda rng, b: b.replace(b"\n", b"\r")),
+    "another encoding": _of_bytes(lambda rng, b: rng.choice((b.decode().encode("utf-16"), b + b"\n# \xe9\n", b"\xff" + b, b"\x00" + b, b + b"\x00"))),
+    "bytes": _of_bytes(_other_bytes),
+    "a very long line": _of_text(_edit_lines(lambda rng, lines, i: [*lines[:i], rng.choice(_LONG), *lines[i:]])),
+    "a garbage file": _of_bytes(lambda rng, b: rng.choice((*_GARBAGE, rng.randbytes(200)))),
+    "type a value": _typed(_typed_value),
+    "type a macro": _typed(_typed_macro),
+    "type a size": _typed(_typed_size),
+    "type a reference": _typed(_typed_reference),
+    "type an environment": _typed(_environment),
+    "type a dead binding": _typed(_dead, "refused"),
+    "write a dead binding": _appended(_dead, "refused or noted"),
+    "write a value": _appended(_typed_value),
+    "type nonsense": _typed(lambda rng, case: "".join(rng.choices(_CHARACTERS + "SEEDENV", k=rng.randrange(1, 12)))),
+}  # fmt: skip

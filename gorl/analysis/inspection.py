@@ -1,0 +1,227 @@
+"""What a run's folder holds, without building or compiling anything of it: its record, its checkpoints, every array's numbers.
+
+A checkpoint says itself which arrays it has, so neither the configuration nor a simulator is needed to read one.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gorl.checkpoint import CheckpointStore
+from gorl.errors import GorlError, RunError
+from gorl.runs import RunFolder
+from gorl.state import Dataset, Episodes
+from gorl.tracking.base import Entry
+
+FAULTS = ("diverged", "updates_skipped", "invalid_steps", "diverged_episodes")
+"""Metrics that count what went wrong: anything but 0 is worth a word."""
+
+NOTHING_YET = {".best.value": -math.inf, ".best_loss": math.inf}
+"""Arrays that are infinite until there is something to compare with, and what they are then."""
+
+_TOKEN = re.compile(r"\.[^.\[]+|\[[^\]]*\]")
+_DEPTH = 3  # names of a part: training.learner.policy
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """One array, or several. `low`, `high` and `mean` are of its finite numbers (None: there are none, as in a random key);
+    `nan` and `inf` count the others."""
+
+    name: str
+    arrays: int
+    size: int
+    shape: tuple[int, ...] | None
+    dtype: str
+    low: float | None
+    high: float | None
+    mean: float | None
+    nan: int
+    inf: int
+
+    @property
+    def sound(self) -> bool:
+        return self.nan + self.inf == 0
+
+
+def measure(name: str, value: Any) -> Numbers:
+    """Of one array. What only says 'nothing yet' (see `NOTHING_YET`) is not counted as infinite."""
+    about = {"name": name, "arrays": 1, "size": value.size, "shape": tuple(value.shape), "dtype": str(value.dtype)}
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return Numbers(**about, low=None, high=None, mean=None, nan=0, inf=0)
+    x = np.asarray(value).astype(np.float64)
+    nan, inf = int(np.isnan(x).sum()), int(np.isinf(x).sum())
+    if inf == x.size and np.all(x == NOTHING_YET.get(name)):
+        inf = 0
+    finite = x[np.isfinite(x)]
+    low, high, mean = (float(f(finite)) for f in (np.min, np.max, np.mean)) if finite.size else (None, None, None)
+    return Numbers(**about, low=low, high=high, mean=mean, nan=nan, inf=inf)
+
+
+def parts(found: Sequence[Numbers]) -> list[Numbers]:
+    """Arrays put together by what they belong to, in the order of their first ones."""
+    groups: dict[str, list[Numbers]] = {}
+    for one in found:
+        names = _TOKEN.findall(one.name)
+        groups.setdefault("".join(names[: min(_DEPTH, max(1, len(names) - 1))]).lstrip("."), []).append(one)
+    return [_together(name, group) for name, group in groups.items()]
+
+
+def _together(name: str, group: Sequence[Numbers]) -> Numbers:
+    known = [n for n in group if n.mean is not None]
+    counts = [n.size - n.nan - n.inf for n in known]
+    return Numbers(
+        name=name,
+        arrays=len(group),
+        size=sum(n.size for n in group),
+        shape=None,
+        dtype=", ".join(sorted({n.dtype for n in group})),
+        low=min((n.low for n in known), default=None),
+        high=max((n.high for n in known), default=None),
+        mean=float(np.average([n.mean for n in known], weights=counts)) if known else None,
+        nan=sum(n.nan for n in group),
+        inf=sum(n.inf for n in group),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint. `problem` says why it cannot be read; `meta` and `arrays` are then empty."""
+
+    number: int
+    meta: dict[str, Any]
+    arrays: list[Numbers]
+    problem: str | None = None
+
+
+def checkpoints(folder: RunFolder) -> list[Checkpoint]:
+    """All that there are, newest first; broken ones too."""
+    if not (folder.path / "checkpoints").is_dir():
+        return []
+    store = CheckpointStore(folder.path)
+    try:
+        return [_read(store, number) for number in store.newest()]
+    finally:
+        store.close()
+
+
+def choose(found: Sequence[Checkpoint], number: int | None) -> Checkpoint | None:
+    """The checkpoint of that number, or the newest that can be read (None: there is none). Raises RunError for a number that is not there."""
+    if number is None:
+        return next((c for c in found if c.problem is None), None)
+    for checkpoint in found:
+        if checkpoint.number == number:
+            return checkpoint
+    there = ", ".join(str(c.number) for c in found) or "none"
+    raise RunError(f"there is no checkpoint {number}; there are: {there}.")
+
+
+def _read(store: CheckpointStore, number: int) -> Checkpoint:
+    try:
+        meta = store.meta(number)
+        stored = store.restore(number, _Stored.template(meta))
+        return Checkpoint(number, meta, [measure(name, value) for name, value in stored.named()])
+    except Exception as err:  # whatever a broken file makes the libraries raise: it is shown, and the others are read
+        return Checkpoint(number, {}, [], problem=reason(err))
+
+
+def reason(err: Exception) -> str:
+    """An error in one line."""
+    line = (str(err).strip().splitlines() or [""])[0][:240]
+    return line if isinstance(err, GorlError) else f"{type(err).__name__}: {line}"
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class _Stored:
+    """A checkpoint's arrays under the paths that they had, and its datasets: a tree of the structure that restores it."""
+
+    def __init__(self, paths: Sequence[str], values: Sequence[Any], datasets: Sequence[Any]):
+        self.paths, self.values, self.datasets = tuple(paths), tuple(values), tuple(datasets)
+
+    @classmethod
+    def template(cls, meta: dict[str, Any]) -> "_Stored":
+        key = jax.eval_shape(lambda: jax.random.key(0)).dtype
+        typed = lambda dtype: key if dtype.startswith("key<") else jnp.dtype(dtype)
+        values = [jax.ShapeDtypeStruct(tuple(shape), typed(dtype)) for _, shape, dtype in meta["leaves"]]
+        cube, table = np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.float32)
+        dataset = Dataset(Episodes(cube, cube, table, table, np.zeros((0, 0), bool)))  # its file says the sizes
+        return cls([path for path, _, _ in meta["leaves"]], values, [dataset] * len(meta["datasets"]))
+
+    def named(self) -> Iterator[tuple[str, Any]]:
+        yield from zip(self.paths, self.values, strict=True)
+        for dataset in self.datasets:
+            for path, value in jax.tree_util.tree_leaves_with_path(dataset):
+                yield ".dataset" + jax.tree_util.keystr(path), value
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], Any]:
+        children = [(_Path(p), v) for p, v in zip(self.paths, self.values, strict=True)]
+        return [*children, *((_Path(".dataset"), d) for d in self.datasets)], self.paths
+
+    @classmethod
+    def tree_unflatten(cls, paths: Any, children: Sequence[Any]) -> "_Stored":
+        return cls(paths, children[: len(paths)], children[len(paths) :])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Path:
+    """A whole path as one key."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+# ---- the record ----
+
+
+@dataclasses.dataclass(frozen=True)
+class Trouble:
+    """A metric that was not finite, or counted faults, in `units` of the `of` units that have it. `total`: the faults (None: not a count)."""
+
+    phase: str
+    kind: str
+    metric: str
+    units: int
+    of: int
+    first: Entry
+    last: Entry
+    total: float | None
+
+
+def troubles(entries: Sequence[Entry]) -> list[Trouble]:
+    """By kind of unit and metric, in the order in which they first appeared."""
+    seen: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in entries:
+        for name in entry.metrics:
+            seen.setdefault((entry.phase, entry.kind, name), []).append(entry)
+    found = []
+    for (phase, kind, name), having in seen.items():
+        bad = [e for e in having if _is_bad(name, e.metrics)]
+        if bad:
+            total = sum(e.metrics[name] for e in bad) if name in FAULTS else None
+            found.append(Trouble(phase, kind, name, len(bad), len(having), bad[0], bad[-1], total))
+    return sorted(found, key=lambda t: (t.first.unit, -t.units))
+
+
+def _is_bad(name: str, metrics: dict[str, float]) -> bool:
+    value = metrics[name]
+    if math.isnan(value) and metrics.get("episodes" if name == "return" else "updates") == 0.0:
+        return False  # the mean of nothing: no episode ended, or no update was made yet
+    return not math.isfinite(value) or (name in FAULTS and value != 0.0)
+
+
+def given_up_since(entries: Sequence[Entry]) -> Entry | None:
+    """The first of the last units in a row that made no sound update; None where the last one that tells did."""
+    first = None
+    for entry in reversed([e for e in entries if "diverged" in e.metrics]):
+        if entry.metrics["diverged"] == 0.0:
+            break
+        first = entry
+    return first

@@ -1,0 +1,6 @@
+"""`gorl train --plugin` this file, and `Task.environment = @Poison()`."""
+
+import gin
+from poison import Poison
+
+gin.register(module="test")(Poison)
