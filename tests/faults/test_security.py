@@ -270,7 +270,8 @@ def test_the_members_of_a_studys_program_are_inside_the_study(tmp_path):
 
 @pytest.mark.parametrize("folder, seed", [("../x", 0), ("/etc", 0), ("a", "/../../../x")])
 def test_the_variants_of_a_study_are_inside_it(folder, seed, tmp_path):
-    known = {"format": 1, "name": "s", "seeds": [seed], "variants": [{"name": "v", "folder": folder}], "programs": [[folder]], "seeds_together": False, "halving": []}
+    variants = [{"name": "v", "folder": folder}]
+    known = {"format": 1, "name": "s", "seeds": [seed], "variants": variants, "programs": [[folder]], "seeds_together": False, "halving": []}
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "study.json").write_text(json.dumps(known))
     for use in (StudyFolder.open, lambda path: load([path]), *([] if isinstance(seed, str) else [local.folders])):
