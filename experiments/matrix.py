@@ -2,6 +2,7 @@
 
     python experiments/matrix.py --out experiments/results/matrix.json
     python experiments/matrix.py --methods ppo.gin --tasks CheetahRun --dry-run
+    python experiments/matrix.py --set "PlaygroundEnvironment.impl = 'native'" --out ...       # MuJoCo's own engine: no MJX to compile
 
 A pair is `gorl train METHOD parts/debug.gin parts/tasks/TASK.gin` in a process of its own (compiled without optimisation, since nothing is
 learned). What `--out` has already is not run again, and it is written after every run, so the command can be stopped and started again (each
@@ -29,15 +30,17 @@ def tasks() -> list[str]:
     return sorted(p.stem for p in (shipped() / "parts" / "tasks").glob("*.gin"))
 
 
-def run(method: str, task: str, folder: pathlib.Path) -> dict:
+def run(method: str, task: str, folder: pathlib.Path, bindings: list[str]) -> dict:
     """Trains one pair in a new folder in `folder`."""
     stages = ["--set", "Experiment.stages = [@stage0/Stage(), @stage2/Stage()]"] if method.startswith("gorl") else []
     target = folder / f"run{int(time.time())}"
     command = [sys.executable, "-m", "gorl.cli.main", "train", method, "parts/debug.gin", f"parts/tasks/{task}.gin", *stages, "--no-aim"]
+    command += [word for binding in bindings for word in ("--set", binding)]
     env = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()}
     began = time.monotonic()
     process = subprocess.run([*command, "--run-dir", str(target)], env=env, capture_output=True, text=True)
     result = {"method": method, "task": task, "exit": process.returncode, "seconds": round(time.monotonic() - began, 1)}
+    result |= {"set": bindings} if bindings else {}
     status = target / "status.json"
     if process.returncode == 0 and status.exists():
         found = json.loads(status.read_text())
@@ -61,6 +64,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=tasks())
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("runs/matrix"), help="where the runs are kept")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--set", action="append", default=[], dest="bindings", metavar="BINDING", help="for every run")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
@@ -72,7 +76,7 @@ def main() -> None:
     results = [r for r in results if r["exit"] == 0]
     done = {(r["method"], r["task"]) for r in results}
     with concurrent.futures.ThreadPoolExecutor(args.processes) as pool:
-        futures = [pool.submit(run, m, t, args.work / f"{pathlib.Path(m).stem}-{t}") for m, t in pairs if (m, t) not in done]
+        futures = [pool.submit(run, m, t, args.work / f"{pathlib.Path(m).stem}-{t}", args.bindings) for m, t in pairs if (m, t) not in done]
         for future in concurrent.futures.as_completed(futures):
             results.append(future.result())
             r = results[-1]

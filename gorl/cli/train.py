@@ -52,8 +52,8 @@ def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stag
     from gorl import config, runs
 
     folder = runs.RunFolder.open(path)
-    facts = folder.facts("name", "study", "seed", "versions", "device")
     configuration = config.build([str(folder.config_path)], plugins=folder.plugins(plugins))
+    facts = folder.facts("name", "study", "seed", "versions", "device")
     if changed := runs.differences(facts, runs.facts()):
         typer.echo("gorl: not the same as when the run began, so it goes on from the same state but not bit for bit: " + "; ".join(changed), err=True)
     return _execute(configuration, folder, aim, reuse, stages, resumed=True)

@@ -52,7 +52,7 @@ class StudyFolder:
     def open(cls, path: pathlib.Path) -> "StudyFolder":
         folder = cls(path)
         try:
-            known = folder.read()
+            known = folder._known()
         except (OSError, ValueError) as err:
             raise RunError(f"{path} is not a gorl study folder: its study.json cannot be read ({err}).") from err
         if not isinstance(known, dict):
@@ -60,6 +60,7 @@ class StudyFolder:
         if known.get("format") != FORMAT:
             raise RunError(f"{path} has study format {known.get('format')}; this gorl reads format {FORMAT}.")
         _check_entries(known, path / "study.json")
+        folder._check_places(known)
         return folder
 
     @classmethod
@@ -86,11 +87,18 @@ class StudyFolder:
         return folder
 
     def read(self) -> dict[str, Any]:
-        known = json.loads((self.path / "study.json").read_text())
+        known = self._known()
+        self._check_places(known)
+        return known
+
+    def _known(self) -> Any:
+        return json.loads((self.path / "study.json").read_text())
+
+    def _check_places(self, known: dict[str, Any]) -> None:
+        """Raises RunError if a run would be outside of the study."""
         for variant in known.get("variants", []):
             for seed in known.get("seeds", []):
                 inside(self.path, f"{variant['folder']}/seed{seed}", f"study.json of {self.path}")
-        return known
 
     def close(self) -> None:
         """Lets another sweep have the folder. (The end of the process does, too.)"""
