@@ -22,6 +22,7 @@ COMMANDS = {
     "draw": "Draw pictures of a run from its newest checkpoint.",
     "list": "List environments, configurations, or what gin can bind.",
     "check": "Show what a configuration would run, without running it.",
+    "bench": "Measure how fast a task's physics is here, on each implementation.",
     "cache": "List, or prune, the results of phases that runs share.",
 }
 

@@ -1,7 +1,9 @@
 """MuJoCo Playground's DM Control suite (Zakka et al., arXiv 2502.08844)."""
 
+import dataclasses
 import functools
 import importlib.util
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gin
@@ -15,7 +17,6 @@ from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require, structural
 from gorl.state import EnvState
 
-IMPLEMENTATIONS = ("jax", "warp")
 ELSEWHERE = {  # settings of Playground that its tasks do not read themselves, or that have a binding of their own
     "impl": "bind PlaygroundEnvironment.impl",
     "episode_length": "bind Task.episode_length",
@@ -23,9 +24,13 @@ ELSEWHERE = {  # settings of Playground that its tasks do not read themselves, o
 }
 
 
-def check_implementation(impl: str, where: str) -> None:
-    if impl not in IMPLEMENTATIONS:
-        raise ConfigError(f"{where} = {impl!r}: the physics implementations are {', '.join(map(repr, IMPLEMENTATIONS))}.{did_you_mean(impl, IMPLEMENTATIONS)}")
+MJX = ("jax", "warp")
+"""MJX's implementations of physics."""
+
+
+def check_implementation(impl: str, where: str, known: Iterable[str] = MJX) -> None:
+    if impl not in known:
+        raise ConfigError(f"{where} = {impl!r}: the physics implementations are {', '.join(map(repr, known))}.{did_you_mean(impl, known)}")
     if impl == "warp" and importlib.util.find_spec("warp") is None:
         raise ConfigError(f"{where} = 'warp' needs the package warp-lang: pip install warp-lang, or bind 'jax'.")
 
@@ -42,7 +47,8 @@ def as_items(overrides: Any) -> tuple[tuple[str, Any], ...]:
 class PlaygroundEnvironment(AbstractEnvironment):
     """A task of `mujoco_playground.dm_control_suite` by name. Its actions are in [-1, 1] already.
 
-    `impl`: MJX's physics implementation; `overrides`: Playground's own settings, such as {'ctrl_dt': 0.02};
+    `impl`: what simulates: MJX on 'jax' or 'warp', or 'native', MuJoCo's own engine, on the CPU by `threads` threads (None: one a core;
+    no result depends on it); `overrides`: Playground's own settings, such as {'ctrl_dt': 0.02};
     `obs_key`, `critic_obs_key`: which entries of a dict observation the policy and the critic see.
     """
 
@@ -51,18 +57,24 @@ class PlaygroundEnvironment(AbstractEnvironment):
     overrides: tuple = structural(converter=as_items)
     obs_key: str | None = structural()
     critic_obs_key: str | None = structural()
+    threads: int | None = structural(default=None)
+
+    @property
+    def _task(self) -> "Simulated":
+        return _task(self.name, self.impl, self.overrides, self.threads)
 
     @property
     def library(self) -> Any:
         """Playground's own environment."""
-        return _load(self.name, self.impl, self.overrides)
+        return self._task.library
 
     def check(self) -> None:
         names = dm_control_names()
         if self.name not in names:
             guess = did_you_mean(self.name, names)
             raise ConfigError(f"PlaygroundEnvironment.name = {self.name!r}: the DM Control suite has no such task.{guess} `gorl list environments` shows all.")
-        check_implementation(self.impl, "PlaygroundEnvironment.impl")
+        check_implementation(self.impl, "PlaygroundEnvironment.impl", IMPLEMENTATIONS)
+        require(self.threads is None or self.threads >= 1, f"PlaygroundEnvironment.threads = {self.threads}: it must be >= 1, or None for one a core.")
         if self.overrides:  # else Playground need not be imported
             check_overrides(self.name, dict(self.overrides))
 
@@ -71,10 +83,10 @@ class PlaygroundEnvironment(AbstractEnvironment):
         return self.library.action_size
 
     def reset(self, key: PRNGKeyArray) -> EnvState:
-        return self._state(self.library.reset(jax.random.key_data(key)))
+        return self._state(self._task.reset(jax.random.key_data(key)))
 
     def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
-        after = self.library.step(state.sim, action)
+        after = self._task.step(state.sim, action)
         return self._state(like(after, state.sim))
 
     def _state(self, sim: Any) -> EnvState:
@@ -90,13 +102,42 @@ class PlaygroundEnvironment(AbstractEnvironment):
         return {"library": "mujoco_playground", "name": self.name, "impl": self.impl, "overrides": dict(self.overrides)}
 
 
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """A task of Playground, and its reset and step on some physics."""
+
+    library: Any
+    reset: Callable[[Array], Any]
+    step: Callable[[Any, Array], Any]
+
+
+def _on_mjx(impl: str, load: Callable[[str], Any], threads: int | None) -> Simulated:
+    del threads
+    library = load(impl)
+    return Simulated(library, library.reset, library.step)
+
+
+def _natively(impl: str, load: Callable[[str], Any], threads: int | None) -> Simulated:
+    from gorl.environments.native import NativeTask
+
+    del impl
+    task = NativeTask(lambda: load("jax"), threads)
+    return Simulated(task.library, task.reset, task.step)
+
+
+IMPLEMENTATIONS = {**dict.fromkeys(MJX, _on_mjx), "native": _natively}
+
+
 @functools.cache
-def _load(name: str, impl: str, overrides: tuple[tuple[str, Any], ...]) -> Any:
+def _task(name: str, impl: str, overrides: tuple[tuple[str, Any], ...], threads: int | None) -> Simulated:
     from mujoco_playground import dm_control_suite
 
+    def load(mjx: str) -> Any:
+        with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
+            return dm_control_suite.load(name, config_overrides={"impl": mjx, **dict(overrides)})
+
     check_overrides(name, dict(overrides))
-    with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
-        return dm_control_suite.load(name, config_overrides={"impl": impl, **dict(overrides)})
+    return IMPLEMENTATIONS[impl](impl, load, threads)
 
 
 def check_overrides(name: str, overrides: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ def test_a_misspelt_name_is_found_when_the_configuration_is_built():
 
 def test_implementations_are_checked_with_a_suggestion():
     playground("CartpoleBalance", impl="jax").check()
-    with pytest.raises(ConfigError, match="'jax', 'warp'.*Did you mean warp"):
+    with pytest.raises(ConfigError, match="'jax', 'warp', 'native'.*Did you mean warp"):
         playground("CartpoleBalance", impl="wrap").check()
 
 

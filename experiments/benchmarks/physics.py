@@ -1,0 +1,39 @@
+"""Environment steps per second of MuJoCo's own engine and of MJX, with random actions: `gorl bench physics` over some tasks.
+
+    python experiments/benchmarks/physics.py --out experiments/results/physics.json
+
+The implementations take turns in one process; numbers are medians over rounds, compilation apart. `load_per_core`: processes that wanted to
+run, for each core; above 1 the machine was shared, and only ratios mean something.
+"""
+
+import argparse
+import json
+import pathlib
+
+from provenance import provenance
+
+from gorl.environments import speed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=["CheetahRun", "HopperStand"])
+    parser.add_argument("--impl", nargs="+", default=["native", "jax"])
+    parser.add_argument("--envs", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    results = []
+    for task in args.tasks:
+        found = speed.compare(task, args.impl, speed.Setting(args.envs, args.steps, args.rounds))
+        print(f"{task}: " + ", ".join(f"{s.impl} {s.env_steps_per_s:,.0f} env steps/s (start {s.start_s:.0f} s)" for s in found.speeds), flush=True)
+        results.append(found.as_json())
+    if args.out:
+        shared = any(r["load_per_core"] > 1.25 for r in results)
+        note = "other programs were running: the ratios are worth more than the numbers" if shared else ""
+        args.out.write_text(json.dumps({**provenance(), "note": note, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
