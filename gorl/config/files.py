@@ -117,17 +117,18 @@ def _short(plugin: str) -> str:
 
 def import_plugin(plugin: str) -> None:
     """Registers what a module (or a .py file) of the user's registers."""
+    name = shown(pathlib.Path(plugin)) if plugin.endswith(".py") else plugin
     try:
         _import(plugin)
     except ModuleNotFoundError as err:
         here = pathlib.Path.cwd()
-        raise ConfigError(f"--plugin {plugin}: {err}. Name a module that can be imported from {here}, or the path of a .py file.") from err
+        raise ConfigError(f"--plugin {name}: {err}. Name a module that can be imported from {here}, or the path of a .py file.") from err
     except FileNotFoundError:
-        raise ConfigError(f"--plugin {plugin}: there is no such file. Name a .py file, or a module that can be imported.") from None
+        raise ConfigError(f"--plugin {name}: there is no such file. Name a .py file, or a module that can be imported.") from None
     except Exception as err:
         frame = traceback.extract_tb(err.__traceback__)[-1]
         where = f"{err.filename}:{err.lineno}" if isinstance(err, SyntaxError) else f"{frame.filename}:{frame.lineno}"
-        raise ConfigError(f"--plugin {plugin} fails to import: {type(err).__name__}: {err} ({where}). --debug shows the traceback.") from err
+        raise ConfigError(f"--plugin {name} fails to import: {type(err).__name__}: {err} ({where}). --debug shows the traceback.") from err
 
 
 def _import(plugin: str) -> None:
