@@ -111,7 +111,7 @@ def test_the_five_probes(method, getkey):
     learners, metrics = train(algorithm, algorithm.create(Spaces(1, 1, 1), key=getkey()), jax.random.split(getkey(), 5))
     assert not np.any(metrics["updates_skipped"])
     assert np.max(metrics["log_ratio_first"]) < 2e-5  # of ratios that later move by more:
-    assert np.min(np.mean(metrics["log_ratio_max"], axis=1)) > 1e-3
+    assert np.min(np.mean(metrics["log_ratio_max"], axis=1)[1:]) > 1e-3  # (a constant reward gives no action an advantage)
 
     probe = lambda i: jax.tree.map(lambda x: x[i] if eqx.is_array(x) else x, learners)
     value = lambda i, x: float(probe(i).critic(jnp.array([x])))
