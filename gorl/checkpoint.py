@@ -11,7 +11,6 @@ other numbers.
 import contextlib
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,7 +19,7 @@ import jax
 import numpy as np
 
 from gorl import arrays
-from gorl.disk import writing
+from gorl.disk import replacing, writing
 from gorl.errors import RunError
 from gorl.paths import inside
 from gorl.state import Dataset
@@ -132,16 +131,8 @@ class CheckpointStore:
         path = self._artifacts / f"{name}.npz"
         if not path.exists():
             self._artifacts.mkdir(exist_ok=True)
-            part = path.with_suffix(f".part{os.getpid()}")
-            try:
-                with open(part, "wb") as file:
-                    np.savez(file, *host)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(part, path)
-            except OSError:
-                part.unlink(missing_ok=True)
-                raise
+            with replacing(path) as file:
+                np.savez(file, *host)
         self._hashes = {id(leaves[0]): (leaves[0], name)}
         return name
 

@@ -6,24 +6,30 @@ import os
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 from gorl.errors import RunError
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes atomically."""
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
+    """A file to write that is at `path` once it is whole and on disk. Raises OSError, and leaves what was there."""
     part = path.with_suffix(f".part{os.getpid()}")
     try:
-        with open(part, "w") as file:
-            json.dump(value, file, indent=2, default=str)
-            file.write("\n")
+        with open(part, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes atomically."""
+    with replacing(path) as file:
+        file.write(json.dumps(value, indent=2, default=str).encode() + b"\n")
 
 
 @contextlib.contextmanager

@@ -14,21 +14,11 @@ from gorl.config.saved import parameters
 from gorl.errors import RunError
 from gorl.paths import inside
 from gorl.runs import RunFolder
+from gorl.tracking.background import Picture
 from gorl.tracking.base import Entry, RunInfo
 from gorl.tracking.record import read
 
 _PICTURE = re.compile(r"stage(\d+)-(.+)\.(?:png|gif)")
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture file of a run: `step` in environment steps, `unit` of the whole run."""
-
-    path: pathlib.Path
-    name: str
-    step: int
-    unit: int
-    caption: str
 
 
 @dataclasses.dataclass(frozen=True)
