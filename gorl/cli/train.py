@@ -40,7 +40,7 @@ def command(
 def _begin(names: list[str], bindings: list[str], plugins: list[str], run_dir: pathlib.Path | None) -> tuple[Any, Any]:
     from gorl import config, runs
 
-    configuration = config.build(names, bindings, plugins)
+    configuration = config.build_here(names, bindings, plugins)
     stem = pathlib.Path(names[0]).stem
     _ = configuration.experiment.task.environment.action_size  # imports the simulator and builds its model, before a folder is made
     imports = round(time.monotonic() - _STARTED, 3)

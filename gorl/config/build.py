@@ -97,7 +97,10 @@ def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[
     Starts no device: modules are built abstractly. gin's calls happen here and when a phase starts, never in a compiled
     program.
     """
-    source = read(files, bindings, plugins)
+    return _build(read(files, bindings, plugins))
+
+
+def _build(source: Source) -> Configuration:
     try:
         experiment = gin.get_configurable("gorl.Experiment")()
         experiment.check()
@@ -113,6 +116,33 @@ def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[
     for factory in _factories(experiment):
         factory.function = _pinned(factory.function, now)
     return Configuration(experiment, source, _effective(now.bound, checks.used(source)), notes, now)
+
+
+def build_here(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Configuration:
+    """`build` for a run that begins, with what was left to the machine written out, so that it goes on anywhere as it began.
+
+    A class names such parameters in `settled_when_begun`: {parameter: function from all that is bound to its value on
+    this machine}. Starts the device if there are any.
+    """
+    source = read(files, bindings, plugins)
+    configuration = _build(source)
+    if not (settled := _settled(configuration.tables)):
+        return configuration
+    for key, value in settled.items():
+        tables.rebind(key, value)
+    return _build(source)
+
+
+def _settled(now: tables.Snapshot) -> dict[tables.Key, Any]:
+    """The bindings whose value depends on the machine, and that value."""
+    found = {}
+    with now.active():
+        for (scope, selector), values in now.taken.items():
+            for parameter, settle in getattr(tables.target(selector), "settled_when_begun", {}).items():
+                key = tables.in_effect(selector, parameter, scope)
+                if key is not None and (here := settle(tables.resolved(values))) != tables.resolved(values[parameter]):
+                    found[tables.through_macros(tables.value_of(key), key)[1]] = here
+    return found
 
 
 def _with_seed(table: tables.Table, seed: int) -> tables.Table:

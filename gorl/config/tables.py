@@ -92,6 +92,11 @@ def value_of(key: Key) -> Any:
     return gc._CONFIG.get(key[:2], {}).get(key[2])
 
 
+def rebind(key: Key, value: Any) -> None:
+    """Changes what is bound already."""
+    gc._CONFIG[key[:2]][key[2]] = value
+
+
 def is_bound(key: Key) -> bool:
     return key[2] in gc._CONFIG.get(key[:2], {})
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import gin
 import jax
@@ -26,6 +26,19 @@ ELSEWHERE = {  # settings of Playground that its tasks do not read themselves, o
 
 MJX = ("jax", "warp")
 """MJX's implementations of physics."""
+AUTO = "auto"
+_NO_CONTACTS = ("Acrobot", "Cartpole", "Pendulum", "PointMass")
+"""The tasks that are faster on MJX than natively on a CPU: so small that calling the engine costs most (experiments/results/physics.json)."""
+
+
+def fastest(name: str, impl: str) -> str:
+    """The implementation for a task, where the choice was left to the machine. Starts the device.
+
+    Measured on CPUs; on others it is MJX's own, which needs no further package.
+    """
+    if impl != AUTO:
+        return impl
+    return "native" if jax.default_backend() == "cpu" and not name.startswith(_NO_CONTACTS) else "jax"
 
 
 def check_implementation(impl: str, where: str, known: Iterable[str] = MJX) -> None:
@@ -47,8 +60,8 @@ def as_items(overrides: Any) -> tuple[tuple[str, Any], ...]:
 class PlaygroundEnvironment(AbstractEnvironment):
     """A task of `mujoco_playground.dm_control_suite` by name. Its actions are in [-1, 1] already.
 
-    `impl`: what simulates: MJX on 'jax' or 'warp', or 'native', MuJoCo's own engine, on the CPU by `threads` threads (None: one a core;
-    no result depends on it); `overrides`: Playground's own settings, such as {'ctrl_dt': 0.02};
+    `impl`: what simulates: MJX on 'jax' or 'warp'; 'native', MuJoCo's own engine, on the CPU by `threads` threads (None: one a core;
+    no result depends on it); or 'auto', the fastest where the run begins, which keeps it; `overrides`: Playground's own settings, such as {'ctrl_dt': 0.02};
     `obs_key`, `critic_obs_key`: which entries of a dict observation the policy and the critic see.
     """
 
@@ -59,9 +72,11 @@ class PlaygroundEnvironment(AbstractEnvironment):
     critic_obs_key: str | None = structural()
     threads: int | None = structural(default=None)
 
+    settled_when_begun: ClassVar[dict[str, Callable[[dict[str, Any]], Any]]] = {"impl": lambda bound: fastest(bound["name"], bound["impl"])}
+
     @property
     def _task(self) -> "Simulated":
-        return _task(self.name, self.impl, self.overrides, self.threads)
+        return _task(self.name, fastest(self.name, self.impl), self.overrides, self.threads)
 
     @property
     def library(self) -> Any:
@@ -73,7 +88,7 @@ class PlaygroundEnvironment(AbstractEnvironment):
         if self.name not in names:
             guess = did_you_mean(self.name, names)
             raise ConfigError(f"PlaygroundEnvironment.name = {self.name!r}: the DM Control suite has no such task.{guess} `gorl list environments` shows all.")
-        check_implementation(self.impl, "PlaygroundEnvironment.impl", IMPLEMENTATIONS)
+        check_implementation(self.impl, "PlaygroundEnvironment.impl", (*IMPLEMENTATIONS, AUTO))
         require(self.threads is None or self.threads >= 1, f"PlaygroundEnvironment.threads = {self.threads}: it must be >= 1, or None for one a core.")
         if self.overrides:  # else Playground need not be imported
             check_overrides(self.name, dict(self.overrides))
@@ -99,7 +114,7 @@ class PlaygroundEnvironment(AbstractEnvironment):
         return Scene(self.library.mj_model, float(self.library.dt), lambda state: pose_of(state.sim.data))
 
     def describe(self) -> dict[str, Any]:
-        return {"library": "mujoco_playground", "name": self.name, "impl": self.impl, "overrides": dict(self.overrides)}
+        return {"library": "mujoco_playground", "name": self.name, "impl": fastest(self.name, self.impl), "overrides": dict(self.overrides)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _begin(
     """A new run folder of a variant."""
     _clear(study.path / name)
     bindings = [b.format(first=seeds[0], count=len(seeds)) for b in variant["seed_bindings"]]
-    configuration = config.build([str(study.config_path(variant["folder"]))], bindings, plugins)
+    configuration = config.build_here([str(study.config_path(variant["folder"]))], bindings, plugins)
     again = ["gorl", "train", *variant["files"]]
     for binding in (*known["bindings"], *variant["bindings"], *bindings):
         again += ["--set", binding]
