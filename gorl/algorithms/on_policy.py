@@ -144,21 +144,24 @@ class OnPolicy(AbstractAlgorithm):
     ) -> tuple[OnPolicyState, dict[str, Any]]:
         act_key, update_key = jax.random.split(key)
         learner = state.learner
-        lanes, rollout = self._rollout(self._lanes(env, episodes), learner.policy, state.lanes, act_key)
+        lanes, rollout = self.rollout(env, state, episodes, key=act_key)
         before, after = STATISTICS[self.statistics]
         learner = before(learner, rollout)
         learner, update = self._update(learner, self._sequences(rollout, learner.critic), update_key)
         learner = after(learner, rollout)
         return OnPolicyState(learner, lanes), {**episode_metrics(rollout), **update}
 
-    def _rollout(self, env: LaneEnvironment, policy: AbstractPolicy, lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
-        """[T, B] transitions."""
+    def rollout(
+        self, env: AbstractEnvironment, state: OnPolicyState, episodes: EpisodeRules, *, key: PRNGKeyArray
+    ) -> tuple[Lanes, Transition]:
+        """An iteration's environment steps, [T, B] transitions."""
+        lane_env, policy = self._lanes(env, episodes), state.learner.policy
 
         def step(lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
-            lanes, transition, _ = act(env, policy, lanes, key)
+            lanes, transition, _ = act(lane_env, policy, lanes, key)
             return lanes, transition
 
-        return jax.lax.scan(step, lanes, jax.random.split(key, self._rollout_length))
+        return jax.lax.scan(step, state.lanes, jax.random.split(key, self._rollout_length))
 
     def estimate(self, critic: Any, moves: Transition, lanes: int) -> Batch:
         """The transitions with their advantages. Of the two leading axes, `lanes` tells sequences apart; the other is time."""

@@ -16,6 +16,7 @@ def command(
     gin_files: options.GinFiles = None,
     plugins: options.Plugins = None,
     reuse: Annotated[bool, typer.Option("--reuse", help="Show which phases are stored, and why the others are not.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Compile every program, and show what it needs of memory.")] = False,
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -28,7 +29,7 @@ def command(
         typer.echo(line)
     for note in configuration.notes:
         typer.echo(f"note: {note}")
-    for line in _stored(configuration) if reuse else ():
+    for line in (*(_stored(configuration) if reuse else ()), *(_memory(experiment) if memory else ())):
         typer.echo(line)
     settings = [*(f"--set {_quoted(b)}" for b in bindings or []), *(f"--plugin {_quoted(p)}" for p in plugins or [])]
     typer.echo(f"to run it: gorl train {' '.join([*map(_quoted, names), *settings])}")
@@ -47,6 +48,17 @@ def _stored(configuration: Any) -> Iterator[str]:
         why = "reused" if found else f"computed: {why_not(identity, entries) if whole else 'an earlier phase is'}"
         whole = whole and found
         yield f"stage {step.stage}, {step.name}: {why}"
+
+
+def _memory(experiment: Any) -> Iterator[str]:
+    """Of every program, as this machine's compiler lays it out."""
+    from gorl import compilation
+    from gorl.memory import needs
+
+    compilation.use_persistent_cache()
+    for need in needs(experiment):
+        parts = f"{need.state / 2**20:,.0f} MiB of state + {need.working / 2**20:,.0f} MiB to work in"
+        yield f"stage {need.step.stage}, {need.step.name}, {need.unit.name}: {need.total / 2**20:,.0f} MiB ({parts})"
 
 
 def _quoted(word: str) -> str:

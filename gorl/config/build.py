@@ -13,7 +13,7 @@ import jax
 from gorl.config import checks, mistakes, tables
 from gorl.config.files import FORMAT
 from gorl.config.reader import read
-from gorl.config.resolve import resolved_tree
+from gorl.config.resolve import here, resolved_tree
 from gorl.config.sources import Source
 from gorl.config.text import render
 from gorl.decoders.base import AbstractDecoder
@@ -48,6 +48,11 @@ class Configuration:
     def tree(self) -> dict[str, Any]:
         """The experiment as nested plain data: {'@': class, parameter: value}, every reference and macro resolved."""
         return resolved_tree(self.tables, "gorl.Experiment")
+
+    @property
+    def tree_here(self) -> dict[str, Any]:
+        """The tree of a run that begins on this machine. Starts the device if anything is left to that."""
+        return here(self.tree)
 
     def save(self, folder: pathlib.Path) -> None:
         """config.gin, operative_config.gin and the files as read."""

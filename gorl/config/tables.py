@@ -61,6 +61,11 @@ def target(selector: str) -> Any:
     return gc._REGISTRY[selector].wrapped
 
 
+def named(name: str) -> Any:
+    """The class or function of a complete name, as `show_name` writes it."""
+    return target(next(s for s in matches(name) if show_name(s) == name))
+
+
 def parameters(selector: str) -> dict[str, inspect.Parameter]:
     """The parameters of a class or function that can be bound."""
     denied = gc._REGISTRY[selector].denylist or ()

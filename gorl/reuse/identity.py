@@ -28,7 +28,7 @@ def identities(configuration: Configuration, seeds: Sequence[int] | None = None)
 
     `seeds`: of the program that computes them (None: the experiment's).
     """
-    experiment, tree = configuration.experiment, configuration.tree
+    experiment, tree = configuration.experiment, configuration.tree_here
     parts: dict[str, Any] = {"platform": platform_facts(configuration.source.plugins)}
     parts["experiment"] = {name: value for name, value in tree.items() if name not in NOT_RESULTS}
     parts["environment"] = experiment.task.environment.describe()

@@ -337,8 +337,7 @@ def observations(rollout):
 
 def test_an_iteration_is_a_rollout_its_advantages_and_one_step(getkey):
     algorithm, env = on_policy(num_minibatches=1, batch_size=16, num_epochs=1), squashed(Walk(center=0.2))
-    lanes = algorithm._lanes(env, EPISODES)
-    rollout_of = eqx.filter_jit(lambda state, key: algorithm._rollout(lanes, state.learner.policy, state.lanes, key)[1], compiler_options=QUICK)
+    rollout_of = eqx.filter_jit(lambda state, key: algorithm.rollout(env, state, EPISODES, key=key)[1], compiler_options=QUICK)
     keys, states, rollouts = [getkey(), getkey()], [begin(algorithm, env, getkey())], []
     for key in keys:  # the second one is compared: before it, the normalisers have learned something
         rollouts.append(rollout_of(states[-1], jax.random.split(key)[0]))

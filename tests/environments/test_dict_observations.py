@@ -8,7 +8,7 @@ import pytest
 
 from gorl import config
 from gorl.environments.base import AbstractEnvironment, make_state
-from gorl.environments.lanes import EpisodeRules, LaneEnvironment
+from gorl.environments.lanes import EpisodeRules
 from gorl.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -84,8 +84,9 @@ def test_without_a_key_of_its_own_the_critic_sees_what_the_actor_sees():
 def test_transitions_carry_both_before_and_after_the_step():
     env, method = Secret("state", "privileged"), algorithm()
     learner = method.create(env.spaces(), key=jax.random.key(0))
-    lane = LaneEnvironment(env, 32, EpisodeRules(10, True, True))
-    _, rollout = jax.jit(lambda lanes, key: method._rollout(lane, learner.policy, lanes, key))(lane.start(jax.random.key(1)), jax.random.key(2))
+    episodes = EpisodeRules(10, True, True)
+    state = method.start(env, learner, episodes, key=jax.random.key(1))
+    _, rollout = eqx.filter_jit(lambda state, key: method.rollout(env, state, episodes, key=key))(state, jax.random.key(2))
     assert rollout.obs.shape == (16, 32, 1) and rollout.critic_obs.shape == rollout.next_critic_obs.shape == (16, 32, 3)
     np.testing.assert_array_equal(rollout.obs, 0.5)
     np.testing.assert_array_equal(rollout.for_critic, rollout.critic_obs)

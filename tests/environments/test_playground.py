@@ -13,10 +13,11 @@ import pytest
 from gorl import config
 from gorl.environments.lanes import EpisodeRules, LaneEnvironment
 from gorl.environments.names import dm_control_names
-from gorl.environments.playground import PlaygroundEnvironment
+from gorl.environments.playground import PlaygroundEnvironment, fastest
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import as_float32
+from gorl.reuse.identity import identities
 
 # Playground 0.2.0 draws nothing at their resets: every episode begins in the same state, whatever the key.
 ALWAYS_THE_SAME = ("BallInCup", "HumanoidStand", "HumanoidWalk", "HumanoidRun")
@@ -92,6 +93,41 @@ def test_the_implementation_and_overrides_are_recorded():
     }  # fmt: skip
     assert env == playground("CartpoleBalance", impl="warp", overrides={"ctrl_dt": 0.01, "sim_dt": 0.005})
     assert hash(env) != hash(playground("CartpoleBalance", impl="warp"))
+
+
+BOUND = {
+    "as shipped": ([], "impl"),
+    "by a macro": (["PHYSICS = 'auto'", "PlaygroundEnvironment.impl = %PHYSICS"], "PHYSICS"),
+    "in a scope": (["Task.environment = @my/PlaygroundEnvironment()", "my/PlaygroundEnvironment.impl = 'auto'"], "impl"),
+}
+
+
+@pytest.mark.parametrize("bindings, name", BOUND.values(), ids=BOUND)
+def test_a_run_keeps_the_implementation_that_it_began_with(bindings, name, tmp_path, monkeypatch):
+    def line(configuration):
+        (found,) = (x.strip() for x in configuration.config.splitlines() if f"{name} =" in x and "jax" not in x)
+        return found
+
+    asked = config.build(["ppo.gin"], bindings)
+    assert line(asked) == f"{name} = 'auto'"
+    begun = config.build_here(["ppo.gin"], bindings)
+    assert line(begun) == f"{name} = 'native'"
+    assert begun.experiment.task.environment.impl == "native" and "'auto'" not in begun.operative
+    assert asked.tree != begun.tree and [i.key for i in identities(asked)] == [i.key for i in identities(begun)]
+    begun.save(tmp_path)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # another machine
+    again = config.build_here([str(tmp_path / "config.gin")])
+    assert again.experiment.task.environment.impl == "native" and again.config == begun.config
+
+
+def test_the_fastest_is_native_on_a_cpu_but_for_small_tasks_without_contacts(monkeypatch):
+    small = {"AcrobotSwingup", "AcrobotSwingupSparse", "CartpoleBalance", "CartpoleBalanceSparse", "CartpoleSwingup", "CartpoleSwingupSparse",
+             "PendulumSwingup", "PointMass"}  # fmt: skip
+    assert {name for name in dm_control_names() if fastest(name, "auto") == "jax"} == small
+    assert {fastest(name, "auto") for name in set(dm_control_names()) - small} == {"native"}
+    assert fastest("PointMass", "native") == "native" and fastest("CheetahRun", "jax") == "jax"  # what is bound is bound
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert {fastest(name, "auto") for name in dm_control_names()} == {"jax"}
 
 
 @pytest.mark.parametrize(
