@@ -15,6 +15,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from provenance import provenance
 from timing import ForwardProducts, MatrixProducts, in_turn, rounded
 
@@ -84,6 +85,8 @@ def brax_ppo(name: str, bindings: list[str], rounds: int) -> float:
     from brax.training.agents.ppo import train
     from mujoco_playground import dm_control_suite, wrapper
 
+    # Brax 0.14 calls what JAX 0.10 no longer has.
+    jax.device_put_replicated = lambda tree, devices: jax.tree.map(lambda x: jnp.stack([x] * len(devices)), tree)
     algorithm = next(config.build(["ppo.gin"], bindings).experiment.steps()).declaration.algorithm
     steps, found = algorithm.env_steps_per_iteration, []
     train.train(

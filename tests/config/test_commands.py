@@ -37,7 +37,7 @@ DEBUG = ["gorl_fm.gin", "parts/debug.gin"]
 def test_both_spellings_are_the_same():
     ours = gorl("check", *DEBUG, "--set", "SEED = 3", "--set", "ENV = 'FishSwim'")
     gins = gorl("check", "--gin_files", DEBUG[0], "--gin_files=parts/debug.gin", "--gin_bindings", "SEED = 3", "--gin_bindings=ENV = 'FishSwim'")
-    assert ours == gins and "seed 3" in ours and ours.startswith("gorl_fm.gin parts/debug.gin: FishSwim (mujoco_playground, jax)")
+    assert ours == gins and "seed 3" in ours and ours.startswith("gorl_fm.gin parts/debug.gin: FishSwim (mujoco_playground, native)")
 
 
 def test_a_check_shows_stages_phases_and_budgets():
