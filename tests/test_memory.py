@@ -1,0 +1,22 @@
+"""What programs need of memory, against the sizes of what goes through them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gorl import config
+from gorl.memory import needs
+
+
+def test_the_state_is_what_the_phase_holds_and_more_lanes_need_more():
+    def found(num_envs):
+        bindings = ["Task.environment = @Slider()", f"NUM_ENVS = {num_envs}", "OnPolicy.batch_size = 256"]
+        experiment = config.build(["ppo.gin", "parts/debug.gin"], bindings).experiment
+        arrays = [x for x in jax.tree.leaves(experiment.template(0, True)) if jnp.issubdtype(x.dtype, np.number)]
+        held = sum(np.prod(x.shape, dtype=int) * x.dtype.itemsize for x in arrays)
+        return {n.unit.name: n for n in needs(experiment)}, held
+
+    (few, held), (many, more) = found(64), found(256)
+    assert set(few) == {"evaluate", "iterate", "evaluate_best", "evaluate_last"}
+    assert held <= few["iterate"].state <= 1.2 * held + 20_000 and many["iterate"].state - few["iterate"].state >= 0.9 * (more - held) > 0
+    assert few["iterate"].working > 0 and few["iterate"].total == few["iterate"].state + few["iterate"].working
