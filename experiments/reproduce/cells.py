@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import outcomes
 from forecasts import Forecast
-from scales import Entry, Physics, Scale, folder_name
+from scales import AbstractBlock, Entry, Physics, Scale, Training, folder_name
 
 from gorl import runs
 from gorl.disk import write_json
@@ -148,11 +148,21 @@ def _nothing(*_: object) -> None:
 
 def make(scale: Scale, out: pathlib.Path, results: pathlib.Path) -> list[AbstractCell]:
     """All cells in order of priority. `out`: where the studies are."""
-    return [_cell(scale, entry, out, outcomes.path_of(results, scale, entry)) for entry in scale.entries()]
+    return [_cell(scale.block_of(entry), scale, entry, out, outcomes.path_of(results, scale, entry)) for entry in scale.entries()]
 
 
-def _cell(scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path) -> AbstractCell:
-    block = scale.block_of(entry)
-    if isinstance(block, Physics):
-        return PhysicsCell(entry, path, block)
+@functools.singledispatch
+def _cell(block: AbstractBlock, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path) -> AbstractCell:
+    raise NotImplementedError(f"no cell for a {type(block).__name__}")
+
+
+@_cell.register
+def _(block: Physics, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path) -> AbstractCell:
+    del scale, out
+    return PhysicsCell(entry, path, block)
+
+
+@_cell.register
+def _(block: Training, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path) -> AbstractCell:
+    del block
     return TrainingCell(entry, path, scale.studies[entry.method], out / scale.name / folder_name(entry.method))

@@ -9,6 +9,9 @@ from scales import Entry, Guess
 STIFFNESS = 0.01
 """Of the squares of a method's and a task's own factor against the misfit of one cell: one cell moves them nearly all the way."""
 
+LEAST_SHARE = 0.2
+"""Of a cell that was cut off: with less, most of its time was compilation, which is not to be multiplied."""
+
 
 class Forecast:
     """log seconds = log of what was guessed (or 0) + one number for all + one for the method + one for the task, least squares
@@ -16,7 +19,7 @@ class Forecast:
 
     def __init__(self, guess: Guess, measured: Mapping[Entry, Outcome]):
         self._guess = guess
-        self._known = {e: o.seconds / o.share for e, o in measured.items() if o.share > 0.0 and o.seconds > 0.0}
+        self._known = {e: o.seconds / o.share for e, o in measured.items() if o.share >= LEAST_SHARE and o.seconds > 0.0}
         self._methods = {m: i for i, m in enumerate(dict.fromkeys(e.method for e in self._known))}
         self._tasks = {t: i for i, t in enumerate(dict.fromkeys(e.task for e in self._known))}
         self._fit = self._fitted()

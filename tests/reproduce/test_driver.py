@@ -114,6 +114,7 @@ def test_forecasts():
     assert forecast.seconds(Entry("train", "slow", "B")) == pytest.approx(120.0, rel=0.15)
     assert forecast.seconds(Entry("train", "new", "new")) is None
     assert Forecast(NOTHING, dict([measured("fast", "A", 10.0, share=0.25)])).seconds(Entry("train", "fast", "A")) == 40.0
+    assert Forecast(NOTHING, dict([measured("fast", "A", 10.0, share=0.05)])).seconds(Entry("train", "fast", "A")) is None
 
 
 def test_budgets_are_read():

@@ -8,6 +8,7 @@ import pytest
 import scales
 import table
 from outcomes import Outcome
+from run import RESULTS
 from scales import Entry
 from table import Measured
 
@@ -115,3 +116,9 @@ def test_results_survive_their_files_and_the_pages_are_the_same_again(cpu, tmp_p
     text = (tmp_path / "docs" / "results.md").read_text()
     assert "734 → unmeasured" in text and "**200** [100, 300]" in text and "![" in text and "2 cores of Abacus; commit 0123456789" in text
     assert page.markdown([table.table(cpu, {})]).strip() in text
+
+
+def test_recorded_results_name_no_machine():
+    for path in RESULTS.rglob("*.json"):
+        words = path.read_text()
+        assert not any(place in words for place in ("/home/", "/root/", "/tmp/", "/work/", "/Users/")), path
