@@ -1,0 +1,168 @@
+"""The cells: each knows whether it is done, what it needs still, and how to run until a deadline."""
+
+import abc
+import functools
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Sequence
+
+import outcomes
+from forecasts import Forecast
+from scales import AbstractBlock, Entry, Physics, Scale, Training, folder_name
+
+from gorl import runs
+from gorl.disk import write_json
+from gorl.environments import speed
+from gorl.executors.base import Watch
+from gorl.studies.folder import ENDED, Job, StudyFolder
+from gorl.studies.jobs import Settings
+from gorl.studies.plan import Plan, make_plan
+
+CUT, FAILED = "cut off", "failed"
+
+
+class AbstractCell(abc.ABC):
+    """`path`: of its result."""
+
+    def __init__(self, entry: Entry, path: pathlib.Path):
+        self.entry, self.path = entry, path
+
+    @property
+    def name(self) -> str:
+        return f"{self.entry.method or self.entry.kind}/{self.entry.task}"
+
+    @abc.abstractmethod
+    def share(self) -> float:
+        """How much of it is done, 0 to 1."""
+
+    @abc.abstractmethod
+    def expected(self, forecast: Forecast) -> float | None:
+        """Seconds that it still needs; None where nothing is known."""
+
+    @abc.abstractmethod
+    def run(self, deadline: float) -> str:
+        """Runs it until it ends, or until the monotonic clock passes the deadline, and leaves its result. Returns how it ended.
+
+        Raises KeyboardInterrupt where a person stopped it; it is saved then, too.
+        """
+
+
+class PhysicsCell(AbstractCell):
+    """The speed of one task's physics."""
+
+    def __init__(self, entry: Entry, path: pathlib.Path, block: Physics):
+        super().__init__(entry, path)
+        self._block = block
+
+    def share(self) -> float:
+        return float(self.path.is_file())
+
+    def expected(self, forecast: Forecast) -> float | None:
+        del forecast
+        return self._block.seconds
+
+    def run(self, deadline: float) -> str:
+        del deadline
+        block, task = self._block, self.entry.task
+        found = speed.compare(task, block.implementations, speed.Setting(block.num_envs, block.steps, block.rounds))
+        sizes = ["--envs", str(block.num_envs), "--steps", str(block.steps), "--rounds", str(block.rounds)]
+        known = {k: v for k, v in runs.facts().items() if k in outcomes.PROVENANCE}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, {"command": ["gorl", "bench", "physics", task, *sizes], **known, **found.as_json()})
+        return "finished"
+
+
+class TrainingCell(AbstractCell):
+    """One task of a method's study, all seeds: a job of `gorl sweep`."""
+
+    def __init__(self, entry: Entry, path: pathlib.Path, words: Sequence[str], folder: pathlib.Path):
+        super().__init__(entry, path)
+        self._words, self._folder = list(words), folder
+        self._named = f"Study.name = {entry.method!r}"
+        self._reason = ""
+
+    def share(self) -> float:
+        known = outcomes.read(self.path)
+        return known.share if known else 0.0
+
+    def expected(self, forecast: Forecast) -> float | None:
+        whole = forecast.seconds(self.entry)
+        return None if whole is None else whole * (1.0 - self.share())
+
+    def run(self, deadline: float) -> str:
+        plan = _plan(*self._words, self._named)
+        study = StudyFolder.begin(self._folder, plan)
+        try:
+            return self._train(plan, study, deadline)
+        finally:
+            study.close()
+
+    def _train(self, plan: Plan, study: StudyFolder, deadline: float) -> str:
+        (variant,) = [v for v in plan.variants if v.name == self.entry.task]
+        (job,) = [j for j in study.jobs() if j.variants == (variant.folder,)]
+        declared = variant.configuration.experiment.env_steps()
+        clock = _Deadline(deadline)
+        try:
+            plan.sweep.executor.run(study, [job], Settings(aim=False, plugins=plan.source.plugins), Watch(_nothing, self._ended, clock.tick))
+        except KeyboardInterrupt:
+            if not clock.passed:
+                raise
+        finally:
+            self._keep(study, job, declared)
+        status = study.status(job)
+        return status if status in ENDED else CUT if clock.passed else f"{FAILED}: {self._reason}"
+
+    def _ended(self, job: Job, code: int, reason: str) -> None:
+        del job
+        self._reason = reason or f"exit code {code}"
+
+    def _keep(self, study: StudyFolder, job: Job, declared: int) -> None:
+        if (study.path / job.folder / "run.json").is_file():
+            words = [part for word in (*self._words, self._named) for part in (["--set", word] if "=" in word else [word])]
+            outcomes.write(self.path, outcomes.of_run(self.entry, study.status(job), declared, study.path / job.folder, words))
+
+
+@functools.cache
+def _plan(*words: str) -> Plan:
+    """Of a study; building all its tasks takes seconds, and each of them is a cell."""
+    return make_plan([w for w in words if "=" not in w], [w for w in words if "=" in w])
+
+
+class _Deadline:
+    """Tells the process to stop as `kill` would, once, so that the run under way saves and ends."""
+
+    def __init__(self, deadline: float, clock: Callable[[], float] = time.monotonic):
+        self._deadline, self._clock = deadline, clock
+        self.passed = False
+
+    def tick(self, jobs: Sequence[Job]) -> None:
+        if jobs and not self.passed and self._clock() >= self._deadline:
+            self.passed = True
+            signal.raise_signal(signal.SIGTERM)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+def make(scale: Scale, out: pathlib.Path, results: pathlib.Path) -> list[AbstractCell]:
+    """All cells in order of priority. `out`: where the studies are."""
+    return [_cell(scale.block_of(entry), scale, entry, out, outcomes.path_of(results, scale, entry)) for entry in scale.entries()]
+
+
+@functools.singledispatch
+def _cell(block: AbstractBlock, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path) -> AbstractCell:
+    raise NotImplementedError(f"no cell for a {type(block).__name__}")
+
+
+@_cell.register
+def _(block: Physics, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path) -> AbstractCell:
+    del scale, out
+    return PhysicsCell(entry, path, block)
+
+
+@_cell.register
+def _(block: Training, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path) -> AbstractCell:
+    del block
+    return TrainingCell(entry, path, scale.studies[entry.method], out / scale.name / folder_name(entry.method))

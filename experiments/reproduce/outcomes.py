@@ -1,0 +1,105 @@
+"""What is kept of a cell: a small JSON file with curves, scores and where they come from, and no path of the machine.
+
+    experiments/results/reproduce/SCALE/METHOD/TASK.json        of training
+    experiments/results/reproduce/SCALE/physics/TASK.json       of physics
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from scales import Entry, Scale, folder_name
+
+from gorl.analysis import runs_table
+from gorl.analysis.runs_table import Evaluation, RunResult
+from gorl.analysis.statistics import ENDED
+from gorl.disk import write_json
+from gorl.runs import RunFolder
+
+PROVENANCE = ("gorl", "created", "python", "versions", "git", "device", "environment", "precision", "xla_flags")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """One cell of training as far as it went. `declared`: environment steps that one seed was to take."""
+
+    method: str
+    task: str
+    status: str
+    declared: int
+    runs: tuple[RunResult, ...]
+    facts: dict[str, Any]
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def env_steps(self) -> int:
+        return min((r.env_steps for r in self.runs), default=0)
+
+    @property
+    def seconds(self) -> float:
+        return max((r.wall_s for r in self.runs), default=0.0)
+
+    @property
+    def share(self) -> float:
+        """Of its environment steps, those that are done."""
+        return 1.0 if self.ended else min(1.0, self.env_steps / self.declared)
+
+
+def path_of(results: pathlib.Path, scale: Scale, entry: Entry) -> pathlib.Path:
+    return results / scale.name / folder_name(entry.method or entry.kind) / f"{folder_name(entry.task)}.json"
+
+
+def of_run(entry: Entry, status: str, declared: int, folder: pathlib.Path, words: Sequence[str]) -> Outcome:
+    """From a run's folder."""
+    runs, _ = runs_table.load([folder])
+    known = RunFolder.open(folder).facts()
+    facts = {"command": ["gorl", "sweep", *words], **{k: known[k] for k in PROVENANCE if k in known}}
+    return Outcome(entry.method, entry.task, status, declared, tuple(runs), facts)
+
+
+def write(path: pathlib.Path, outcome: Outcome) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"method": outcome.method, "task": outcome.task, "status": outcome.status, "declared_env_steps": outcome.declared}
+    write_json(path, {**about, **outcome.facts, "seeds": [_seed(run) for run in outcome.runs]})
+
+
+def _seed(run: RunResult) -> dict[str, Any]:
+    curve = [[e.env_steps, round(e.wall_s, 1), round(e.value, 3)] for e in run.evaluations]
+    scores = {name: round(value, 3) for name, value in run.scores.items()}
+    return {"seed": run.seed, "status": run.status, "env_steps": run.env_steps, "wall_s": run.wall_s, "scores": scores, "evaluations": curve}
+
+
+def read(path: pathlib.Path) -> Outcome | None:
+    """None where there is no file."""
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text())
+    known = {"method": found["method"], "task": found["task"], "status": found["status"], "declared": found["declared_env_steps"]}
+    runs = tuple(_run(found, seed) for seed in found["seeds"])
+    return Outcome(**known, runs=runs, facts={k: found[k] for k in ("command", *PROVENANCE) if k in found})
+
+
+def _run(cell: dict[str, Any], seed: dict[str, Any]) -> RunResult:
+    method, place = cell["method"], pathlib.Path(cell["method"])
+    return RunResult(
+        folder=place / f"seed{seed['seed']}", root=place, study=method, variant=None, method=method, axes={}, task=cell["task"], seed=seed["seed"],
+        status=seed["status"], env_steps=seed["env_steps"], wall_s=seed["wall_s"], scores=seed["scores"],
+        evaluations=tuple(Evaluation(*point) for point in seed["evaluations"]),
+    )  # fmt: skip
+
+
+def read_all(results: pathlib.Path, scale: Scale) -> dict[Entry, Outcome]:
+    """Every cell of training that has a file."""
+    found = {e: read(path_of(results, scale, e)) for e in scale.entries() if e.kind == "train"}
+    return {entry: outcome for entry, outcome in found.items() if outcome is not None}
+
+
+def read_physics(results: pathlib.Path, scale: Scale) -> dict[str, dict[str, Any]]:
+    """What `gorl bench physics` measured, by task."""
+    paths = {e.task: path_of(results, scale, e) for e in scale.entries() if e.kind == "physics"}
+    return {task: json.loads(path.read_text()) for task, path in paths.items() if path.is_file()}

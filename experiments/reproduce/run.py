@@ -1,0 +1,157 @@
+"""Measures the cells of a scale in order of priority, for as long as it may.
+
+    python experiments/reproduce/run.py --scale cpu --budget 60m
+    python experiments/reproduce/run.py --scale full --budget 8h --dry-run
+    python experiments/reproduce/run.py --scale full --only "GoRL-FM/HopperStand"
+
+The same command goes on: a cell that has ended is not repeated, one that was cut off is resumed from where it was saved. A cell is begun only if
+it can be expected to end in the time that is left, by the speeds measured so far; one that takes longer all the same is saved at the end
+of the budget, as on SIGTERM. --partial begins the first one that cannot end, too. Each cell is a job of `gorl sweep` (studies in --work), and leaves
+a small file in --out; to measure it again remove that file and its folder. Then: python experiments/reproduce/table.py
+"""
+
+import argparse
+import math
+import os
+import pathlib
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import cells
+import outcomes
+import scales
+from forecasts import Forecast
+
+from gorl.cli import quiet
+from gorl.clock import clock
+from gorl.errors import ConfigError, GorlError
+
+RESULTS = scales.ROOT / "experiments" / "results" / "reproduce"
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str) -> float:
+    """'90', '90s', '60m' or '1.5h'."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s, 60m or 1.5h.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+class Session:
+    """One call of the driver. `say`: what a person should read; `now`: a monotonic clock."""
+
+    def __init__(self, scale: scales.Scale, results: pathlib.Path, budget: float, say: Callable[[str], None], now: Callable[[], float] = time.monotonic):
+        self._scale, self._results, self._say, self._now = scale, results, say, now
+        self.began = now()
+        self.deadline = self.began + budget
+
+    def run(self, wanted: Sequence[cells.AbstractCell], *, partial: bool = False) -> dict[str, list[str]]:
+        """Names of cells by how they ended; 'left' are those for which no time was left. Raises KeyboardInterrupt if told to stop."""
+        ends: dict[str, list[str]] = {}
+        waiting = self._pass(wanted, ends, partial=False)
+        if partial and waiting and self._now() < self.deadline:
+            waiting = self._pass(waiting, ends, partial=True)
+        ends["left"] = [cell.name for cell in waiting]
+        return ends
+
+    def _pass(self, wanted: Sequence[cells.AbstractCell], ends: dict[str, list[str]], *, partial: bool) -> list[cells.AbstractCell]:
+        """Runs what there is time for, and returns the others."""
+        waiting = []
+        for number, cell in enumerate(wanted, 1):
+            if cell.share() >= 1.0:
+                ends.setdefault("done before", []).append(cell.name)
+                continue
+            expected = cell.expected(Forecast(self._scale.guess, outcomes.read_all(self._results, self._scale)))
+            if not self._may_begin(cell, expected, partial):
+                waiting.append(cell)
+                continue
+            self._announce(f"{number}/{len(wanted)}", cell, expected)
+            began = self._now()
+            end = self._run(cell)
+            self._say(f"    {end} after {clock(self._now() - began)}")
+            ends.setdefault(end.partition(":")[0], []).append(cell.name)
+        return waiting
+
+    def _may_begin(self, cell: cells.AbstractCell, expected: float | None, partial: bool) -> bool:
+        left = self.deadline - self._now()
+        return left > 0.0 and (partial or expected is None or cell.share() > 0.0 or expected <= left)
+
+    def _announce(self, place: str, cell: cells.AbstractCell, expected: float | None) -> None:
+        time_needed = "an unknown time" if expected is None else f"about {clock(expected)}"
+        goes_on = f", {cell.share():.0%} done before" if cell.share() > 0.0 else ""
+        self._say(f"[{clock(self._now() - self.began)}] [{place}] {cell.name}: {time_needed}{goes_on}{self._left()}")
+
+    def _left(self) -> str:
+        left = self.deadline - self._now()
+        return f"; {clock(left)} left" if math.isfinite(left) else ""
+
+    def _run(self, cell: cells.AbstractCell) -> str:
+        try:
+            return cell.run(self.deadline)
+        except GorlError as err:  # one broken cell must not end the others
+            return f"{cells.FAILED}: {err}"
+
+
+def chosen(every: Sequence[cells.AbstractCell], only: Sequence[str]) -> list[cells.AbstractCell]:
+    """Those whose 'METHOD/TASK' is named, or all. Raises ConfigError."""
+    if unknown := set(only) - {cell.name for cell in every}:
+        raise ConfigError(f"--only {', '.join(sorted(unknown))}: there is no such cell. --dry-run lists them.")
+    return [cell for cell in every if not only or cell.name in only]
+
+
+def show(scale: scales.Scale, wanted: Sequence[cells.AbstractCell], results: pathlib.Path, say: Callable[[str], None]) -> None:
+    """What would run, in order, and how long it may take."""
+    forecast = Forecast(scale.guess, outcomes.read_all(results, scale))
+    total = 0.0
+    for number, cell in enumerate(wanted, 1):
+        expected = 0.0 if cell.share() >= 1.0 else cell.expected(forecast)
+        total += expected or 0.0
+        state = "done" if cell.share() >= 1.0 else f"{cell.share():.0%} done, " * (cell.share() > 0.0) + ("?" if expected is None else clock(expected))
+        say(f"{number:4d}  {cell.name:48s}{state}")
+    say(f"{len(wanted)} cells, {clock(total)} expected")
+
+
+def arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", required=True, help="cpu or full, or a file that declares another")
+    parser.add_argument("--budget", type=seconds, default=float("inf"), help="wall-clock time, such as 60m (default: no end)")
+    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="where the studies are kept")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--only", action="append", default=[], metavar="METHOD/TASK", help="this cell; repeatable")
+    parser.add_argument("--partial", action="store_true", help="begin also what cannot end in time; it is saved and goes on next time")
+    parser.add_argument("--dry-run", action="store_true", help="show cells and expected times, and run nothing")
+    args = parser.parse_args(words)
+    args.work, args.out = args.work.resolve(), args.out.resolve()
+    args.scale = str(pathlib.Path(args.scale).resolve()) if args.scale.endswith(".gin") else args.scale
+    return args
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    args = arguments(words)
+    os.chdir(scales.ROOT)  # where the files of the studies are named from
+    say = lambda text: print(text, flush=True)  # noqa: E731
+    try:
+        scale = scales.load(args.scale)
+        wanted = chosen(cells.make(scale, args.work, args.out), args.only)
+        if args.dry_run:
+            show(scale, wanted, args.out, say)
+            return 0
+        session = Session(scale, args.out, args.budget, say)
+        ends = session.run(wanted, partial=args.partial)
+    except KeyboardInterrupt:
+        say("stopped: what has run is kept, and the same command goes on")
+        return 128 + signal.SIGTERM
+    except GorlError as err:
+        print(f"run.py: {err}", file=sys.stderr)
+        return 2
+    say(", ".join(f"{len(names)} {how}" for how, names in ends.items() if names) + f" in {clock(time.monotonic() - session.began)}")
+    return 1 if ends.get(cells.FAILED) else 0
+
+
+if __name__ == "__main__":
+    quiet.before_imports(debug=False)
+    sys.exit(main())

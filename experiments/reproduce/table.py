@@ -1,0 +1,253 @@
+"""Regenerates docs/results.md, its pictures, and the measured parts of docs/comparison.md, from experiments/results/reproduce alone.
+
+    python experiments/reproduce/table.py
+"""
+
+import argparse
+import csv
+import dataclasses
+import math
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import outcomes
+import scales
+from forecasts import Forecast
+from outcomes import Outcome
+from run import RESULTS
+from scales import Entry, Scale
+
+from gorl.analysis import curves as gorl_curves, figures, page, statistics
+from gorl.analysis.page import Block, Heading, Listing, Picture, Table, Text
+from gorl.analysis.results import Results, Settings
+from gorl.analysis.statistics import Estimate, ScoreMatrices
+from gorl.clock import clock
+
+SCALES = ("full", "cpu")
+SCORE = "final_best"
+UNMEASURED = "unmeasured"
+COMMAND = "python experiments/reproduce/table.py"
+_PART = re.compile(r"(<!-- measured: (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A scale with what there is of it."""
+
+    scale: Scale
+    cells: Mapping[Entry, Outcome]
+
+    def scores(self, method: str, task: str) -> list[float]:
+        """Of the seeds whose outcome is known: a diverged one has its last evaluation."""
+        outcome = self.cells.get(Entry("train", method, task))
+        found = [statistics.score(run, SCORE) for run in outcome.runs] if outcome and outcome.ended else []
+        return [value[0] for value in found if value is not None]
+
+    def estimate(self, method: str, task: str) -> Estimate | None:
+        scores = self.scores(method, task)
+        return statistics.aggregates(np.array(scores)[:, None], names=("mean",))["mean"] if scores else None
+
+    def better(self, method: str, reference: str) -> tuple[Estimate, list[str]] | None:
+        """P(a run of the method above one of the reference), over the tasks that both have, and those tasks."""
+        tasks = [t for t in self.scale.tasks if self.scores(method, t) and self.scores(reference, t)]
+        if not tasks:
+            return None
+        ours, theirs = (_matrix([self.scores(name, t) for t in tasks]) for name in (method, reference))
+        return statistics.probability_of_improvement(ours, theirs), tasks
+
+
+def _matrix(scores: Sequence[Sequence[float]]) -> np.ndarray:
+    """[runs, tasks], as many runs as the task with the fewest has."""
+    least = min(map(len, scores))
+    return np.array([s[:least] for s in scores]).T
+
+
+def load(name: str, folder: pathlib.Path) -> Measured:
+    scale = scales.load(name)
+    return Measured(scale, outcomes.read_all(folder, scale))
+
+
+def published(path: pathlib.Path = scales.HERE / "published.csv") -> dict[tuple[str, str], float]:
+    """Returns of the published table, by method and task."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return {(method, row["task"]): float(value) for row in csv.DictReader(file) for method, value in row.items() if method != "task"}
+
+
+def shown(estimate: Estimate) -> str:
+    interval = "" if math.isnan(estimate.low) else f" [{estimate.low:.0f}, {estimate.high:.0f}]"
+    return f"**{estimate.value:.0f}**{interval}"
+
+
+def probability(estimate: Estimate) -> str:
+    interval = "" if math.isnan(estimate.low) else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
+    return f"{estimate.value:.2f}{interval}"
+
+
+def cell(measured: Measured, method: str, task: str, theirs: Mapping[tuple[str, str], float]) -> str:
+    """Ours, after the published number where that compares."""
+    estimate, outcome = measured.estimate(method, task), measured.cells.get(Entry("train", method, task))
+    ours = shown(estimate) if estimate else f"{outcome.share:.0%} run" if outcome and outcome.share else UNMEASURED
+    before = f"{theirs[method, task]:.0f} → " if (method, task) in theirs else "– → " if measured.scale.published else ""
+    return before + ours
+
+
+def table(measured: Measured, theirs: Mapping[tuple[str, str], float]) -> Table:
+    scale = measured.scale
+    known = theirs if scale.published else {}
+    rows = [(method, *(cell(measured, method, task, known) for task in scale.tasks)) for method in scale.main_methods]
+    return Table(("method", *scale.tasks), tuple(rows))
+
+
+def unmeasured(measured: Measured) -> Table | None:
+    """What is missing, what would measure it, and how long that may take."""
+    forecast = Forecast(measured.scale.guess, measured.cells)
+    rows = []
+    for entry in measured.scale.entries():
+        outcome = measured.cells.get(entry)
+        if entry.kind == "train" and not (outcome and outcome.ended):
+            whole, share = forecast.seconds(entry), outcome.share if outcome else 0.0
+            time = "?" if whole is None else clock(whole * (1.0 - share))
+            rows.append((entry.method, entry.task, f"{share:.0%}", time, f"`{measured.scale.command(entry)}`"))
+    return Table(("method", "task", "done", "expected", "command"), tuple(rows)) if rows else None
+
+
+def preset_rows(measured: Measured) -> Iterator[tuple[str, ...]]:
+    """Our setting against each published one of the same method, and the best of ours against all."""
+    presets = measured.scale.presets
+    pairs = [(ours, theirs) for ours, others in presets.items() for theirs in others]
+    if best := best_preset(measured):
+        pairs = [(best, theirs) for others in presets.values() for theirs in others] + [pair for pair in pairs if pair[0] != best]
+    for ours, theirs in pairs:
+        found = measured.better(ours, theirs)
+        mark = " (our best)" if ours == best else ""
+        yield (ours + mark, theirs, probability(found[0]) if found else UNMEASURED, ", ".join(found[1]) if found else "–")
+
+
+def best_preset(measured: Measured) -> str | None:
+    """Of our settings that have published ones beside them: the highest mean over the tasks that all of them have."""
+    candidates = list(measured.scale.presets)
+    tasks = [t for t in measured.scale.tasks if all(measured.scores(m, t) for m in candidates)]
+    return max(candidates, key=lambda m: np.mean([np.mean(measured.scores(m, t)) for t in tasks])) if tasks else None
+
+
+def control_table(measured: Measured, name: str) -> Table:
+    """What one change does: the sound method and the changed one, task by task."""
+    rows = []
+    for sound, changed in measured.scale.controls[name].items():
+        for task in measured.scale.tasks:
+            pair = measured.estimate(sound, task), measured.estimate(changed, task)
+            if all(pair):
+                rows.append((sound, task, *map(shown, pair)))
+        if found := measured.better(changed, sound):
+            rows.append((sound, "P(changed above sound)", "", probability(found[0])))
+    return Table(("method", "task", "sound", name), tuple(rows))
+
+
+def sources(measured: Measured) -> Listing:
+    """Commits, devices, versions: what made the numbers."""
+    found: dict[str, int] = {}
+    for outcome in measured.cells.values():
+        facts = outcome.facts
+        git, device, versions = facts.get("git") or {}, facts["device"], facts["versions"]
+        where = f"{device.get('cores')} cores of {device['cpu']}" if device["platform"] == "cpu" else device["kind"]
+        commit = f"commit {(git.get('commit') or 'unknown')[:10]}{' with uncommitted changes' if git.get('dirty') else ''}"
+        implementation = facts.get("environment", {}).get("impl", "its own")
+        line = f"{where}; {commit}; jax {versions.get('jax')}, mujoco {versions.get('mujoco')}; physics {implementation}; precision {facts.get('precision')}"
+        found[line] = found.get(line, 0) + 1
+    return Listing(tuple(f"{count} cells: {line}" for line, count in found.items()))
+
+
+def curves(measured: Measured, methods: Sequence[str]) -> bytes | None:
+    """A PNG of the evaluation curves of methods, unfinished cells as far as they went; None where there are none."""
+    runs = [run for entry, outcome in measured.cells.items() for run in outcome.runs if entry.method in methods and run.evaluations]
+    runs.sort(key=lambda run: methods.index(run.method))
+    if not runs:
+        return None
+    lines = tuple(gorl_curves.curves(runs, "env_steps"))
+    nothing = {"by_task": {}, "aggregates": {}, "better": {}, "reference": None, "profiles": {}}
+    drawn = Results(runs=tuple(runs), problems=(), settings=Settings(score=SCORE), matrices=ScoreMatrices((), {}, ()), curves=lines, **nothing)
+    return figures.render(figures.draw(drawn, figures.LIGHT)["curves"], "png")
+
+
+def section(measured: Measured, theirs: Mapping[tuple[str, str], float], physics: Mapping[str, dict], pictures: Sequence[str]) -> list[Block]:
+    scale = measured.scale
+    trained = [e for e in scale.entries() if e.kind == "train"]
+    ended = sum(measured.cells[e].ended for e in trained if e in measured.cells)
+    blocks: list[Block] = [
+        Heading(scale.title),
+        Text(scale.about),
+        Text(
+            f"{ended} of {len(trained)} cells are measured. Each number is the mean over seeds of the final return, of the best policy in fresh episodes, "
+            "with the 95 % bootstrap interval over seeds" + (", after the published number (→)." if scale.published else ".")
+        ),
+        table(measured, theirs),
+    ]
+    name = f"results/{scale.name}"
+    blocks += [Picture(name, "Evaluation return in training; lines are means over seeds, bands their 95 % intervals.")] if name in pictures else []
+    blocks += [Heading("Our settings and the published ones", 3), Text("Probability that a run of the first scores above one of the second, ties half.")]
+    blocks += [Table(("setting", "against", "P(above) [95 %]", "tasks"), tuple(preset_rows(measured)))]
+    for control in scale.controls:
+        found = control_table(measured, control)
+        blocks += [Heading(f"Control: {control}", 3), found] if found.rows else []
+    blocks += [Heading("Physics, environment steps per second", 3), _physics(physics)] if physics else []
+    blocks += [Heading("Made by", 3), sources(measured)] if measured.cells else []
+    if missing := unmeasured(measured):
+        blocks += [Heading("Unmeasured", 3), Text(f"Expected times (h:mm:ss) come from what is measured, and before that from: {scale.guess.source}."), missing]
+    return blocks
+
+
+def _physics(physics: Mapping[str, dict]) -> Table:
+    names = list(dict.fromkeys(name for found in physics.values() for name in found["speeds"]))
+    speeds = lambda found: (f"{found['speeds'][n]['env_steps_per_s']:,}" if n in found["speeds"] else "–" for n in names)  # noqa: E731
+    return Table(("task", "environments", *names), tuple((task, str(f["num_envs"]), *speeds(f)) for task, f in physics.items()))
+
+
+def filled(text: str, parts: Mapping[str, str]) -> str:
+    """A page with its measured parts replaced; a part of which nothing is known says so."""
+    return _PART.sub(lambda found: f"{found[1]}{parts.get(found['name'], UNMEASURED.capitalize() + '.')}\n{found[3]}", text)
+
+
+def effects(everything: Sequence[Measured]) -> dict[str, str]:
+    """By what a control changes, its tables at all scales."""
+    parts: dict[str, list[Block]] = {}
+    for measured in everything:
+        for control in measured.scale.controls:
+            found = control_table(measured, control)
+            parts.setdefault(control, []).extend([Text(f"{measured.scale.title}:"), found] if found.rows else [])
+    return {name: page.markdown(blocks).rstrip() for name, blocks in parts.items() if blocks}
+
+
+def regenerate(folder: pathlib.Path, docs: pathlib.Path) -> list[pathlib.Path]:
+    """Writes the pages and pictures, and returns their paths."""
+    everything = [load(name, folder) for name in SCALES]
+    theirs, written, pictures = published(), [], []
+    (docs / "results").mkdir(parents=True, exist_ok=True)
+    for measured in everything:
+        if (png := curves(measured, measured.scale.main_methods)) is not None:
+            written.append(docs / "results" / f"{measured.scale.name}.png")
+            written[-1].write_bytes(png)
+            pictures.append(f"results/{measured.scale.name}")
+    head = [Heading("Results", 1), Text(f"Generated from `experiments/results/reproduce/` by `{COMMAND}`: not to be edited. What is not measured says so.")]
+    body = [block for m in everything for block in section(m, theirs, outcomes.read_physics(folder, m.scale), pictures)]
+    written.append(docs / "results.md")
+    written[-1].write_text(page.markdown([*head, *body]), encoding="utf-8")
+    comparison = docs / "comparison.md"
+    if comparison.is_file():
+        comparison.write_text(filled(comparison.read_text(encoding="utf-8"), effects(everything)), encoding="utf-8")
+        written.append(comparison)
+    return written
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--docs", type=pathlib.Path, default=scales.ROOT / "docs")
+    args = parser.parse_args()
+    for path in regenerate(args.results.resolve(), args.docs.resolve()):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The page from numbers made by hand."""
+
+import math
+import pathlib
+
+import outcomes
+import pytest
+import scales
+import table
+from outcomes import Outcome
+from run import RESULTS
+from scales import Entry
+from table import Measured
+
+from gorl.analysis import page
+from gorl.analysis.runs_table import Evaluation, RunResult
+from gorl.analysis.statistics import Estimate
+
+FACTS = {
+    "command": ["gorl", "sweep", "x.gin"], "git": {"commit": "0123456789abcdef", "dirty": False}, "versions": {"jax": "1", "mujoco": "2"},
+    "device": {"platform": "cpu", "cpu": "Abacus", "cores": 2}, "environment": {"impl": "native"}, "precision": "highest",
+}  # fmt: skip
+
+
+def result(method, task, seed, value, status="finished"):
+    place = pathlib.Path(method)
+    evaluations = (Evaluation(0, 1.0, 0.0), Evaluation(1000, 2.0, value))
+    scores = {"final_best": value, "last_evaluation": value} if status == "finished" else {"last_evaluation": value}
+    known = dict(env_steps=1000, wall_s=60.0, evaluations=evaluations, scores=scores)
+    return RunResult(place / f"seed{seed}", place, method, None, method, {}, task, seed, status, **known)
+
+
+def cell_of(method, task, values, status="finished", declared=1000):
+    return Entry("train", method, task), Outcome(method, task, status, declared, tuple(result(method, task, i, v, status) for i, v in enumerate(values)), FACTS)
+
+
+@pytest.fixture
+def cpu():
+    cells = [
+        cell_of("GoRL-FM", "CheetahRun", [100.0, 200.0, 300.0]),
+        cell_of("GoRL-Diffusion", "CheetahRun", [100.0, 200.0, 240.0]),
+        cell_of("GoRL-FM, paper v3", "CheetahRun", [100.0, 150.0, 150.0]),
+        cell_of("PPO", "CheetahRun", [50.0, 60.0, 70.0]),
+        cell_of("PPO, cached resets", "CheetahRun", [10.0, 60.0, 80.0]),
+        cell_of("FPO", "CheetahRun", [5.0, 5.0, 5.0], "unfinished", declared=4000),
+    ]
+    return Measured(scales.load("cpu"), dict(cells))
+
+
+def test_means_intervals_and_what_is_unmeasured(cpu):
+    assert table.cell(cpu, "GoRL-FM", "CheetahRun", {}) == "**200** [100, 300]"
+    assert table.cell(cpu, "SAC", "CheetahRun", {}) == "unmeasured"
+    assert table.cell(cpu, "FPO", "CheetahRun", {}) == "25% run"
+    shown = table.table(cpu, {})
+    assert shown.header == ("method", "CartpoleSwingup", "PendulumSwingup", "FingerSpin", "CheetahRun")
+    assert dict((row[0], row[4]) for row in shown.rows)["PPO"] == "**60** [50, 70]"
+    assert "PPO, cached resets" not in {row[0] for row in shown.rows}
+    assert table.shown(Estimate(12.4, math.nan, math.nan)) == "**12**"
+
+
+def test_a_diverged_seed_counts_with_what_it_had_reached(cpu):
+    cells = dict([cell_of("PPO", "FingerSpin", [30.0], "diverged")])
+    assert Measured(cpu.scale, cells).scores("PPO", "FingerSpin") == [30.0]
+
+
+def test_published_numbers_stand_beside_ours():
+    measured = Measured(scales.load("full"), dict([cell_of("GoRL-FM", "HopperStand", [700.0, 800.0])]))
+    theirs = table.published()
+    assert len(theirs) == 40 and theirs["GoRL-FM", "HopperStand"] == 734.0
+    assert table.cell(measured, "GoRL-FM", "HopperStand", theirs) == "734 → **750** [700, 800]"
+    assert table.cell(measured, "PPO", "HopperStand", theirs) == "286 → unmeasured"
+    assert table.cell(measured, "SAC", "HopperStand", theirs) == "– → unmeasured"
+
+
+def test_probability_of_improvement_of_our_best_setting(cpu):
+    assert table.best_preset(cpu) == "GoRL-FM"
+    rows = list(table.preset_rows(cpu))
+    # of 9 pairs: 100 ties 100 and loses twice; 200 and 300 win three times each
+    assert rows[0][:2] == ("GoRL-FM (our best)", "GoRL-FM, paper v3") and rows[0][2].startswith("0.72 [") and rows[0][3] == "CheetahRun"
+    assert rows[1] == ("GoRL-FM (our best)", "GoRL-FM, released code", "unmeasured", "–")
+    assert [row[1] for row in rows[:4]] == [p for others in cpu.scale.presets.values() for p in others]
+    assert len(rows) == 6
+
+
+def test_controls(cpu):
+    rows = table.control_table(cpu, "cached resets").rows
+    assert rows[0] == ("PPO", "CheetahRun", "**60** [50, 70]", "**50** [10, 80]")
+    assert rows[1][3].startswith("0.50 [")  # 10: 0; 60: 1.5; 80: 3, of 9
+    assert table.control_table(cpu, "shrinking normaliser").rows == ()
+    parts = table.effects([cpu])
+    text = "before\n<!-- measured: cached resets -->\nold\n<!-- end -->\nbetween\n<!-- measured: lock-step -->\n<!-- end -->\n"
+    filled = table.filled(text, parts)
+    assert "old" not in filled and "**50** [10, 80]" in filled and "<!-- measured: lock-step -->\nUnmeasured.\n<!-- end -->" in filled
+    assert table.filled(filled, parts) == filled
+
+
+def test_missing_cells_have_a_command_and_a_time(cpu):
+    rows = {row[:2]: row[2:] for row in table.unmeasured(cpu).rows}
+    assert ("PPO", "CheetahRun") not in rows
+    assert rows["FPO", "CheetahRun"][0] == "25%" and rows["FPO", "CheetahRun"][1] == "3:00"  # 60 s for a quarter
+    done, time, command = rows["SAC", "CheetahRun"]
+    assert done == "0%" and time != "?" and command == '`python experiments/reproduce/run.py --scale cpu --only "SAC/CheetahRun"`'
+
+
+def test_results_survive_their_files_and_the_pages_are_the_same_again(cpu, tmp_path):
+    for entry, outcome in cpu.cells.items():
+        outcomes.write(outcomes.path_of(tmp_path, cpu.scale, entry), outcome)
+    again = outcomes.read_all(tmp_path, cpu.scale)
+    assert {e: o.runs for e, o in again.items()} == {e: o.runs for e, o in cpu.cells.items()}
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "comparison.md").write_text((scales.ROOT / "docs" / "comparison.md").read_text())
+    written = table.regenerate(tmp_path, tmp_path / "docs")
+    assert {p.name for p in written} == {"cpu.png", "results.md", "comparison.md"}
+    first = [p.read_bytes() for p in written]
+    assert [p.read_bytes() for p in table.regenerate(tmp_path, tmp_path / "docs")] == first
+    text = (tmp_path / "docs" / "results.md").read_text()
+    assert "734 → unmeasured" in text and "**200** [100, 300]" in text and "![" in text and "2 cores of Abacus; commit 0123456789" in text
+    assert page.markdown([table.table(cpu, {})]).strip() in text
+
+
+def test_recorded_results_name_no_machine():
+    for path in RESULTS.rglob("*.json"):
+        words = path.read_text()
+        assert not any(place in words for place in ("/home/", "/root/", "/tmp/", "/work/", "/Users/")), path
