@@ -28,6 +28,8 @@ from gorl.clock import clock
 SCALES = ("full", "cpu")
 SCORE = "final_best"
 UNMEASURED = "unmeasured"
+PRESETS = """Probability that a run of the first scores above one of the second, ties half. \"Our best\" is chosen by the runs that it is compared with, \
+which favours it where few seeds were run."""
 COMMAND = "python experiments/reproduce/table.py"
 _PART = re.compile(r"(<!-- measured: (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -186,7 +188,7 @@ def section(measured: Measured, theirs: Mapping[tuple[str, str], float], physics
     ]
     name = f"results/{scale.name}"
     blocks += [Picture(name, "Evaluation return in training; lines are means over seeds, bands their 95 % intervals.")] if name in pictures else []
-    blocks += [Heading("Our settings and the published ones", 3), Text("Probability that a run of the first scores above one of the second, ties half.")]
+    blocks += [Heading("Our settings and the published ones", 3), Text(PRESETS)]
     blocks += [Table(("setting", "against", "P(above) [95 %]", "tasks"), tuple(preset_rows(measured)))]
     for control in scale.controls:
         found = control_table(measured, control)

@@ -13,7 +13,7 @@ import jax
 from gorl.config import checks, mistakes, tables
 from gorl.config.files import FORMAT
 from gorl.config.reader import read
-from gorl.config.resolve import here, resolved_tree
+from gorl.config.resolve import resolved_tree
 from gorl.config.sources import Source
 from gorl.config.text import render
 from gorl.decoders.base import AbstractDecoder
@@ -52,7 +52,7 @@ class Configuration:
     @property
     def tree_here(self) -> dict[str, Any]:
         """The tree of a run that begins on this machine. Starts the device if anything is left to that."""
-        return here(self.tree)
+        return resolved_tree(self.tables.rebound(_settled(self.tables)), "gorl.Experiment")
 
     def save(self, folder: pathlib.Path) -> None:
         """config.gin, operative_config.gin and the files as read."""

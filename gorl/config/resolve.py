@@ -51,17 +51,6 @@ def _reference(reference: tables.Reference, scope: str) -> Any:
     return tree if reference.evaluate else {**tree, LATER: True}
 
 
-def here(tree: Any) -> Any:
-    """The tree, with what is left to the machine as this one settles it (see `build.build_here`)."""
-    if isinstance(tree, list):
-        return [here(v) for v in tree]
-    if not isinstance(tree, dict):
-        return tree
-    tree = {k: here(v) for k, v in tree.items()}
-    settles = getattr(tables.named(tree["@"]), "settled_when_begun", {}) if "@" in tree else {}
-    return {**tree, **{name: settle(tree) for name, settle in settles.items() if name in tree}}
-
-
 def unmade(tree: Any) -> list[Any]:
     """The parts of a tree that are called later, such as networks, in order."""
     if isinstance(tree, dict):

@@ -61,11 +61,6 @@ def target(selector: str) -> Any:
     return gc._REGISTRY[selector].wrapped
 
 
-def named(name: str) -> Any:
-    """The class or function of a complete name, as `show_name` writes it."""
-    return target(next(s for s in matches(name) if show_name(s) == name))
-
-
 def parameters(selector: str) -> dict[str, inspect.Parameter]:
     """The parameters of a class or function that can be bound."""
     denied = gc._REGISTRY[selector].denylist or ()
@@ -170,6 +165,13 @@ class Snapshot:
     @classmethod
     def take(cls) -> "Snapshot":
         return cls(bound(), taken(), dict(gc._SINGLETONS))
+
+    def rebound(self, changes: dict[Key, Any]) -> "Snapshot":
+        """With other values for what is bound already."""
+        bound = {where: dict(values) for where, values in self.bound.items()}
+        for key, value in changes.items():
+            bound[key[:2]][key[2]] = value
+        return dataclasses.replace(self, bound=bound)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
