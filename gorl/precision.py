@@ -29,8 +29,8 @@ def product(weight: Float[Array, "out in"], x: Float[Array, " in"]) -> Float[Arr
     """
     bits = _MANTISSA_BITS.get(jax.config.jax_default_matmul_precision)
     if bits is None:
-        return weight @ x
-    return _rounded_back(bits, _rounded(bits, weight) @ _rounded(bits, x))
+        return x @ weight.T
+    return _rounded_back(bits, _rounded(bits, x) @ _rounded(bits, weight).T)
 
 
 def _rounded(bits: int, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

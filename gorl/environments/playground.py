@@ -117,7 +117,7 @@ class PlaygroundEnvironment(AbstractEnvironment):
         return Scene(self.library.mj_model, float(self.library.dt), lambda state: pose_of(state.sim.data))
 
     def describe(self) -> dict[str, Any]:
-        return {"library": "mujoco_playground", "name": self.name, "impl": fastest(self.name, self.impl), "overrides": dict(self.overrides)}
+        return {"library": "mujoco_playground", "name": self.name, "impl": self.impl, "overrides": dict(self.overrides)}
 
 
 @dataclasses.dataclass(frozen=True)

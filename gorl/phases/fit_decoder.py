@@ -1,7 +1,8 @@
 """Fit a new decoder to collected data by supervised regression."""
 
 import abc
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import gin
@@ -80,6 +81,9 @@ def _single_rows(phase: "FitDecoder", chosen: Int[Array, " C"], length: int, key
     return rows[held:], rows[:held]
 
 
+CACHED_DRAWS = 4096
+"""Rows of activations that are fastest on CPUs, of layers 64 wide (experiments/results/fit_speed.json)."""
+
 SPLITS = {"episodes": _whole_episodes, "rows": _single_rows}
 
 
@@ -88,7 +92,8 @@ class FitDecoder(AbstractPhase):
     """A new decoder, `epochs` over the dataset, the weights of the best validation loss kept.
 
     `selection` says which of the collected episodes are used and how much each step counts. `draws`: latents (and times)
-    per sample and step. `micro_batch_size`: how many of a batch's samples are computed at a time, their gradients summed (0: all).
+    per sample and step. `micro_batch_size`: how many of a batch's samples are computed at a time, their gradients summed (0: all;
+    None: as many as suit the device where the run begins, which keeps that number).
     `validation_fraction` is held out, of the 'episodes' or of the 'rows' as `split` says, with noise
     that is the same at every epoch. `max_samples`: a random part of the training rows of this size (0: all of them). Each
     unit is one epoch.
@@ -106,7 +111,11 @@ class FitDecoder(AbstractPhase):
     validation_fraction: float = structural()
     split: str = structural()
     max_samples: int = structural()
-    micro_batch_size: int = structural(default=0)
+    micro_batch_size: int | None = structural(default=None)
+
+    settled_when_begun: ClassVar[dict[str, Callable[[dict[str, Any]], Any]]] = {
+        "micro_batch_size": lambda bound: _suited(bound["micro_batch_size"], bound["draws"])
+    }
 
     def __check_init__(self):
         require(self.split in SPLITS, f"FitDecoder.split = {self.split!r}: it is 'episodes' or 'rows'.{did_you_mean(self.split, SPLITS)}")
@@ -120,7 +129,8 @@ class FitDecoder(AbstractPhase):
             require(getattr(self, name) >= 1, f"FitDecoder.{name} = {getattr(self, name)}: it must be >= 1.")
         require(bool(self.max_grad_norm > 0), f"FitDecoder.max_grad_norm = {self.max_grad_norm}: it must be > 0 (1e999: off).")
         require_units(self.epochs, f"FitDecoder.epochs = {self.epochs}", "Lower it.")
-        require(self.micro_batch_size >= 0, f"FitDecoder.micro_batch_size = {self.micro_batch_size}: it must be >= 0 (0: a whole batch).")
+        size = self.micro_batch_size
+        require(size is None or size >= 0, f"FitDecoder.micro_batch_size = {size}: it must be >= 0 (0: a whole batch), or None.")
         require(self.max_samples >= 0, f"FitDecoder.max_samples = {self.max_samples}: it must be >= 0 (0: all).")
         require(0 <= self.validation_fraction < 1, f"FitDecoder.validation_fraction = {self.validation_fraction}: it must be in [0, 1).")
         kept = self.selection.count(plan.episodes)
@@ -212,6 +222,7 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
     batches = training.shape[0] // phase.batch_size
     shuffled = jax.random.permutation(shuffle_key, training)[: batches * phase.batch_size].reshape(batches, phase.batch_size)
     transformation = phase._optimizer()
+    piece = _suited(phase.micro_batch_size, phase.draws)
 
     def share(decoder: AbstractDecoder, rows: Int[Array, " N"], keys: Key[Array, " N"], total: Float[Array, ""]) -> Float[Array, ""]:
         """Of the rows' weighted losses in a mean over rows of the weight `total`."""
@@ -220,7 +231,7 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
 
     def mean_loss(decoder: AbstractDecoder, rows: Int[Array, " N"], key: PRNGKeyArray) -> Float[Array, ""]:
         total = jnp.sum(weights[rows])
-        return _accumulated(lambda *x: share(decoder, *x, total), phase.micro_batch_size, rows, key)
+        return _accumulated(lambda *x: share(decoder, *x, total), piece, rows, key)
 
     def step(carry: tuple, x: tuple) -> tuple[tuple, tuple]:
         decoder, optimizer = carry
@@ -228,7 +239,7 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
         params, rest = eqx.partition(decoder, trainable(decoder))
         total = jnp.sum(weights[rows])
         gradient = jax.value_and_grad(lambda p, *x: share(eqx.combine(p, rest), *x, total))
-        loss, grads = _accumulated(lambda *x: gradient(params, *x), phase.micro_batch_size, rows, key)
+        loss, grads = _accumulated(lambda *x: gradient(params, *x), piece, rows, key)
         updates, new_optimizer = transformation.update(grads, optimizer, params)
         new = (eqx.combine(eqx.apply_updates(params, updates), rest), new_optimizer)
         sound = trees.all_finite((loss, grads, new))
@@ -243,6 +254,13 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
     metrics = {"loss/decoder": train_loss, "loss/decoder_validation": held_out_loss, "loss/decoder_best": best_loss, "updates_skipped": jnp.sum(skipped)}
     metrics["diverged"] = (jnp.sum(counts) == 0).astype(jnp.float32)  # no sound update, or no valid row in any
     return (decoder, optimizer, best, best_loss), metrics
+
+
+def _suited(size: int | None, draws: int) -> int:
+    """The micro-batch size, where it was left to the device: pieces whose activations stay in a CPU's cache, or all at once."""
+    if size is not None:
+        return size
+    return max(1, CACHED_DRAWS // draws) if jax.default_backend() == "cpu" else 0
 
 
 def _accumulated(function: Any, size: int, rows: Int[Array, " N"], key: PRNGKeyArray) -> Any:
