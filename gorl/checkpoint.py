@@ -36,7 +36,10 @@ class CheckpointStore:
         self._ocp = ocp
         self._folder = folder
         self._artifacts = folder / "artifacts"
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False, create=True)
+        alone = hosts.alone(ocp.options.MultiprocessingOptions)
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False, create=not alone, **alone)
+        if alone:
+            (folder / "checkpoints").mkdir(exist_ok=True)  # which Orbax does not then
         self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
         self._hashes: dict[int, tuple[Any, str]] = {}  # id of a dataset's array -> (the array, its dataset's hash)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from gorl import trees
+from gorl import devices, trees
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
 from gorl.errors import did_you_mean
@@ -211,6 +211,7 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
     transformation = phase._optimizer()
 
     def mean_loss(decoder: AbstractDecoder, rows: Int[Array, " N"], key: PRNGKeyArray) -> Float[Array, ""]:
+        rows = devices.split(rows)
         keys = jax.random.split(key, rows.shape[0])
         losses = jax.vmap(lambda o, a, k: phase.loss(decoder, policy, o, a, key=k))(obs[rows], action[rows], keys)
         weight = weights[rows]
