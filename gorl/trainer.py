@@ -120,8 +120,8 @@ class Trainer:
         if hosts.many():
             about = hosts.told([dataclasses.asdict(position), self._elapsed_before, [[m.failures, m.frozen] for m in self._members]])
             position, self._elapsed_before = Position(**about[0]), about[1]
-            for member, (member.failures, member.frozen) in zip(self._members, about[2], strict=True):
-                pass
+            for member, (failures, frozen) in zip(self._members, about[2], strict=True):
+                member.failures, member.frozen = failures, frozen
         if all(m.frozen for m in self._members):
             raise Diverged
         return position, self._sent(position, state) if hosts.many() else state
