@@ -4,10 +4,11 @@ Each of them is started with the same command and three environment variables. T
 order, so what decides on the order and is not computed (a signal, a clock, a checkpoint) is agreed on here.
 """
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -53,6 +54,15 @@ def count() -> int:
 def leads() -> bool:
     """Whether this process writes."""
     return not many() or jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def losing() -> Iterator[None]:
+    """Inside, what JAX raises where another process ended is a RunError."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as err:
+        raise RunError(f"process {jax.process_index()} goes no further; process 0 says why, unless it was lost ({str(err).splitlines()[0]}).") from err
 
 
 def most(number: int) -> int:
