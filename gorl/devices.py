@@ -6,6 +6,7 @@ programs a state's `Lanes` are shared out and everything else is on every device
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,7 +93,12 @@ def spread(tree: Any) -> Any:
 
 def gathered(tree: Any) -> Any:
     """Between programs: every array whole on one device of this process. All processes take part."""
-    return tree if mesh() is None else jax.tree.map(lambda x: _whole(x) if _is_spread(x) else x, tree)
+    if mesh() is None:
+        return tree
+    divided = lambda x: _is_spread(x) and not x.is_fully_replicated
+    parts, rest = eqx.partition(tree, divided)
+    tree = eqx.combine(_joined(parts, NamedSharding(mesh(), PartitionSpec())), rest)
+    return jax.tree.map(lambda x: x.addressable_data(0) if _is_spread(x) else x, tree)
 
 
 def _constrained(tree: Any, spec: Any) -> Any:
@@ -125,11 +131,6 @@ def _put(x: Any, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_single_device_arrays(x.shape, sharding, parts)
 
 
-def _whole(x: jax.Array) -> jax.Array:
-    if not x.is_fully_replicated:
-        x = _replicate(x, NamedSharding(mesh(), PartitionSpec()))
-    return x.addressable_data(0)
-
-
-def _replicate(x: jax.Array, sharding: NamedSharding) -> jax.Array:
-    return jax.jit(lambda x: x, out_shardings=sharding)(x)
+@functools.partial(jax.jit, static_argnums=1)
+def _joined(tree: Any, sharding: NamedSharding) -> Any:
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)
