@@ -127,6 +127,7 @@ class Trainer:
         return position, self._sent(position, state) if hosts.many() else state
 
     def _sent(self, position: Position, state: Any) -> Any:
+        """The first process's state [S, ...], in every process."""
         template = self._experiment.template(position.index, position.started)
         leaves, _ = arrays.leaves(template)
         plain = [jax.eval_shape(arrays.plain, x) for x in leaves]

@@ -56,8 +56,7 @@ def _begin(configuration: Any, names: list[str], run_dir: pathlib.Path | None) -
 
     stem = pathlib.Path(names[0]).stem
     imports = round(time.monotonic() - _STARTED, 3)
-    folder = runs.begin(configuration, run_dir or runs.new_path(pathlib.Path("runs"), stem), study=stem, imports_s=imports)
-    return folder
+    return runs.begin(configuration, run_dir or runs.new_path(pathlib.Path("runs"), stem), study=stem, imports_s=imports)
 
 
 def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stages: int | None) -> int:
@@ -101,10 +100,11 @@ def _execute(configuration: Any, folder: Any, aim: bool, reuse: bool, stages: in
 
 def _follow(configuration: Any, reuse: bool, stages: int | None) -> int:
     """What every process but the first of several does: it computes, and neither writes nor speaks."""
-    from gorl import compilation, execution, hosts
+    from gorl import compilation, devices, execution, hosts
 
     compilation.use_persistent_cache()
     quiet.quiet_warp()
+    devices.used(configuration.experiment)  # what is wrong with them, process 0 says too, and is gone then
     with hosts.losing():
         _require_same(configuration, reuse, stages)
         return execution.follow(configuration.experiment, stages=stages).code
@@ -134,6 +134,7 @@ def _say_hello(console: Any, experiment: Any, folder: Any, resumed: bool) -> Non
 
 
 def _times(experiment: Any) -> str:
+    """How many devices, where there are several."""
     from gorl import devices, hosts
 
     used = len(devices.used(experiment))
