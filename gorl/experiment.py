@@ -15,12 +15,12 @@ from gorl.errors import ConfigError
 from gorl.fields import as_factory, instances, require
 from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
 from gorl.pictures.base import AbstractPicture
+from gorl.precision import PRECISIONS
 from gorl.seeds import each
 from gorl.state import RunState
 from gorl.tracking.base import AbstractTracker
 
 MOST_SEEDS = 10_000
-PRECISIONS = ("highest", "high", "default")
 
 
 @gin.register(module="gorl")
@@ -54,8 +54,9 @@ class Experiment:
 
     `decoder`: the decoder before any was fitted. `num_seeds`: independent runs with the seeds `seed`, `seed` + 1, ... in one
     program. `divergence_limit`: units in a row in which a seed could make no sound update, after which it is given up.
-    `precision`: of float32 matrix products ('highest': true float32). `devices`: how many this process (each, of several) runs on;
-    0: all it has, or one where the physics takes no more (`gorl.devices`).
+    `precision`: of networks' matrix products: 'highest' (float32), 'tensorfloat32', 'bfloat16'; JAX's 'high' and 'default'
+    are what the device makes of them. Weights and sums are float32.
+    `devices`: how many this process (each, of several) runs on; 0: all it has, or one where the physics takes no more (`gorl.devices`).
     `checkpoint_interval`: seconds between checkpoints inside a phase; every phase also ends with one.
     `trackers`: beside the run's own record, which is always written. `pictures`: drawn after every stage, of every seed.
     """

@@ -10,6 +10,7 @@ import numpy as np
 
 from gorl.experiment import Experiment, Step
 from gorl.phases.base import Unit
+from gorl.precision import matrix_products
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ def needs(experiment: Experiment) -> Iterator[Need]:
     While a unit runs its state is donated, so a run needs the largest `total`, and beside it the programs themselves.
     """
     seen = []
-    with jax.default_matmul_precision(experiment.precision):
+    with matrix_products(experiment.precision):
         for number, step in enumerate(experiment.steps()):
             state = _with_seeds(experiment.template(number, started=True), experiment.num_seeds)
             context = experiment.context(step, np.asarray(experiment.seeds, np.int32))

@@ -19,6 +19,7 @@ from gorl.experiment import Experiment, Step
 from gorl.joint import Joint
 from gorl.member import Follower, Member, Position, StageEnd, first_readable, is_frozen, restore
 from gorl.phases.base import Unit
+from gorl.precision import matrix_products
 from gorl.reuse.results import PhaseResult, Reuse
 from gorl.tracking.base import Entry
 
@@ -76,7 +77,7 @@ class Trainer:
     def run(self) -> None:
         """To the end, or raises Interrupted after a signal, or Diverged, with the state saved."""
         experiment = self._experiment
-        with _signals(self._note_signal), jax.default_matmul_precision(experiment.precision), experiment.settings(), devices.of(experiment.of(0)):
+        with _signals(self._note_signal), matrix_products(experiment.precision), experiment.settings(), devices.of(experiment.of(0)):
             for member in self._members:
                 member.open()
             try:

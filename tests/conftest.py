@@ -7,6 +7,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 import copy
+import gc
+import pathlib
 
 import gin
 import jax
@@ -40,6 +42,18 @@ def fresh_gin():
     gin.clear_config()
     yield
     gin.clear_config()
+
+
+MAPPINGS = pathlib.Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True)
+def few_mappings():
+    """Linux allows a process 65,530 memory mappings and every compiled program has several: beyond, XLA ends the process."""
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from gorl import config, devices, programs, seeds, trees
 from gorl.cli.main import build_app
 from gorl.environments.toy import Slider
 from gorl.errors import ConfigError
+from gorl.precision import matrix_products
 from gorl.state import Lanes
 
 FILES = ["gorl_fm.gin", "parts/debug.gin"]
@@ -104,7 +105,7 @@ def iterated(bindings):
     """An algorithm's learner before and after its first iteration, and where its state is then."""
     experiment = config.build(FILES, bindings).experiment
     step, every = next(iter(experiment.steps())), np.asarray(experiment.seeds, np.int32)
-    with devices.of(experiment), jax.default_matmul_precision(experiment.precision):
+    with devices.of(experiment), matrix_products(experiment.precision):
         first = experiment.start(step, every, seeds.each(experiment.initial_state, every))
         state, _ = step.declaration.iterate(experiment.context(step, every), devices.spread(trees.own(first)), 0)
         return first.training.learner, devices.gathered(state).training.learner, where(state.training) if devices.mesh() else None

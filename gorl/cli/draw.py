@@ -33,9 +33,8 @@ def command(
 
 def _draw(path: pathlib.Path, names: list[str], bindings: list[str], plugins: list[str]) -> int:
     """Draws pictures of one seed from its newest checkpoint. Returns how many files it wrote."""
-    import jax
-
     from gorl.pictures.album import Album, reason
+    from gorl.precision import matrix_products
 
     album = Album(_pictures(path, names, bindings, plugins), path, [], set())
     if not album.pictures:
@@ -44,7 +43,7 @@ def _draw(path: pathlib.Path, names: list[str], bindings: list[str], plugins: li
     count = 0
     for name, picture in album.pictures.items():
         try:
-            with jax.default_matmul_precision(experiment.precision):
+            with matrix_products(experiment.precision):
                 files = album.draw(name, picture, end)
         except Exception as err:
             typer.echo(f"gorl: picture {name} of {path} is left out: {reason(err)}", err=True)

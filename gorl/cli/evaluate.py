@@ -56,15 +56,14 @@ def command(
 
 def _evaluated(path: pathlib.Path, plugins: list[str], evaluator: Any, key: Any) -> Iterator[tuple[str, dict[str, float]]]:
     """('best', metrics) and ('last', metrics) of one seed's policies."""
-    import jax
-
     from gorl import runs, seeds
     from gorl.errors import RunError
+    from gorl.precision import matrix_products
 
     experiment, state = runs.restore(path, plugins)
     if state.policy is None:
         raise RunError(f"{path} has no policy yet: its first phase has not finished.")
-    with jax.default_matmul_precision(experiment.precision):
+    with matrix_products(experiment.precision):
         for name, policy in (("best", state.best), ("last", state.learner.policy)):
             metrics = evaluator.returns(experiment.task, *seeds.expand((policy, state.decoder)), key=key[None])
             yield name, {k: float(v[0]) for k, v in metrics.items()}

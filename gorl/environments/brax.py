@@ -15,6 +15,7 @@ from gorl.environments.names import brax_names
 from gorl.environments.playground import as_items
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require, structural
+from gorl.precision import in_float32
 from gorl.state import EnvState
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")
@@ -52,9 +53,11 @@ class BraxEnvironment(AbstractEnvironment):
     def action_size(self) -> int:
         return self.library.action_size
 
+    @in_float32
     def reset(self, key: PRNGKeyArray) -> EnvState:
         return self._state(self._brax(lambda env: env.reset(jax.random.key_data(key))))
 
+    @in_float32
     def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
         after = self._brax(lambda env: env.step(state.sim, action))
         return self._state(like(after, state.sim))

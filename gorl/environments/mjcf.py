@@ -17,6 +17,7 @@ from gorl.environments.playground import check_implementation
 from gorl.environments.scene import Scene, pose_of
 from gorl.errors import ConfigError
 from gorl.fields import require, structural
+from gorl.precision import in_float32
 from gorl.state import EnvState
 
 
@@ -63,6 +64,7 @@ class MJCFEnvironment(AbstractEnvironment):
     def action_size(self) -> int:
         return _read(self.xml).nu
 
+    @in_float32
     def reset(self, key: PRNGKeyArray) -> EnvState:
         from mujoco import mjx
 
@@ -75,6 +77,7 @@ class MJCFEnvironment(AbstractEnvironment):
             data = data.replace(qpos=qpos, qvel=qvel)
         return self._state(model, mjx.forward(model, data), jnp.zeros(()), jnp.zeros((), bool))
 
+    @in_float32
     def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
         from mujoco import mjx
 

@@ -15,6 +15,7 @@ from gorl.environments.names import dm_control_names
 from gorl.environments.scene import Scene, pose_of
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require, structural
+from gorl.precision import in_float32
 from gorl.state import EnvState
 
 ELSEWHERE = {  # settings of Playground that its tasks do not read themselves, or that have a binding of their own
@@ -97,9 +98,11 @@ class PlaygroundEnvironment(AbstractEnvironment):
     def action_size(self) -> int:
         return self.library.action_size
 
+    @in_float32
     def reset(self, key: PRNGKeyArray) -> EnvState:
         return self._state(self._task.reset(jax.random.key_data(key)))
 
+    @in_float32
     def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
         after = self._task.step(state.sim, action)
         return self._state(like(after, state.sim))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import LARGEST_SIZE, require, structural
+from gorl.precision import product
 
 MOST_LAYERS = 1000  # each is compiled by itself
 
@@ -25,7 +26,7 @@ class Linear(eqx.Module):
         self.bias = jnp.zeros((out_size,), jnp.float32)
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
-        return self.weight @ x + self.bias
+        return product(self.weight, x) + self.bias
 
 
 @gin.register(module="gorl", denylist=["in_size", "out_size", "key"])

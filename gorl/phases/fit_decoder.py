@@ -7,7 +7,7 @@ import equinox as eqx
 import gin
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from gorl import devices, trees
 from gorl.decoders.base import AbstractDecoder
@@ -88,7 +88,8 @@ class FitDecoder(AbstractPhase):
     """A new decoder, `epochs` over the dataset, the weights of the best validation loss kept.
 
     `selection` says which of the collected episodes are used and how much each step counts. `draws`: latents (and times)
-    per sample and step. `validation_fraction` is held out, of the 'episodes' or of the 'rows' as `split` says, with noise
+    per sample and step. `micro_batch_size`: how many of a batch's samples are computed at a time, their gradients summed (0: all).
+    `validation_fraction` is held out, of the 'episodes' or of the 'rows' as `split` says, with noise
     that is the same at every epoch. `max_samples`: a random part of the training rows of this size (0: all of them). Each
     unit is one epoch.
     """
@@ -105,6 +106,7 @@ class FitDecoder(AbstractPhase):
     validation_fraction: float = structural()
     split: str = structural()
     max_samples: int = structural()
+    micro_batch_size: int = structural(default=0)
 
     def __check_init__(self):
         require(self.split in SPLITS, f"FitDecoder.split = {self.split!r}: it is 'episodes' or 'rows'.{did_you_mean(self.split, SPLITS)}")
@@ -118,6 +120,7 @@ class FitDecoder(AbstractPhase):
             require(getattr(self, name) >= 1, f"FitDecoder.{name} = {getattr(self, name)}: it must be >= 1.")
         require(bool(self.max_grad_norm > 0), f"FitDecoder.max_grad_norm = {self.max_grad_norm}: it must be > 0 (1e999: off).")
         require_units(self.epochs, f"FitDecoder.epochs = {self.epochs}", "Lower it.")
+        require(self.micro_batch_size >= 0, f"FitDecoder.micro_batch_size = {self.micro_batch_size}: it must be >= 0 (0: a whole batch).")
         require(self.max_samples >= 0, f"FitDecoder.max_samples = {self.max_samples}: it must be >= 0 (0: all).")
         require(0 <= self.validation_fraction < 1, f"FitDecoder.validation_fraction = {self.validation_fraction}: it must be in [0, 1).")
         kept = self.selection.count(plan.episodes)
@@ -210,19 +213,23 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
     shuffled = jax.random.permutation(shuffle_key, training)[: batches * phase.batch_size].reshape(batches, phase.batch_size)
     transformation = phase._optimizer()
 
-    def mean_loss(decoder: AbstractDecoder, rows: Int[Array, " N"], key: PRNGKeyArray) -> Float[Array, ""]:
+    def share(decoder: AbstractDecoder, rows: Int[Array, " N"], keys: Key[Array, " N"], total: Float[Array, ""]) -> Float[Array, ""]:
+        """Of the rows' weighted losses in a mean over rows of the weight `total`."""
         rows = devices.split(rows)
-        keys = jax.random.split(key, rows.shape[0])
         losses = jax.vmap(lambda o, a, k: phase.loss(decoder, policy, o, a, key=k))(obs[rows], action[rows], keys)
-        weight = weights[rows]
-        total = jnp.sum(weight)
-        return jnp.sum(losses * weight) / jnp.where(total > 0, total, 1.0)
+        return jnp.sum(losses * weights[rows]) / jnp.where(total > 0, total, 1.0)
+
+    def mean_loss(decoder: AbstractDecoder, rows: Int[Array, " N"], key: PRNGKeyArray) -> Float[Array, ""]:
+        total = jnp.sum(weights[rows])
+        return _accumulated(lambda *x: share(decoder, *x, total), phase.micro_batch_size, rows, key)
 
     def step(carry: tuple, x: tuple) -> tuple[tuple, tuple]:
         decoder, optimizer = carry
         rows, key = x
         params, rest = eqx.partition(decoder, trainable(decoder))
-        loss, grads = jax.value_and_grad(lambda p: mean_loss(eqx.combine(p, rest), rows, key))(params)
+        total = jnp.sum(weights[rows])
+        gradient = jax.value_and_grad(lambda p, *x: share(eqx.combine(p, rest), *x, total))
+        loss, grads = _accumulated(lambda *x: gradient(params, *x), phase.micro_batch_size, rows, key)
         updates, new_optimizer = transformation.update(grads, optimizer, params)
         new = (eqx.combine(eqx.apply_updates(params, updates), rest), new_optimizer)
         sound = trees.all_finite((loss, grads, new))
@@ -237,6 +244,20 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
     metrics = {"loss/decoder": train_loss, "loss/decoder_validation": held_out_loss, "loss/decoder_best": best_loss, "updates_skipped": jnp.sum(skipped)}
     metrics["diverged"] = (jnp.sum(counts) == 0).astype(jnp.float32)  # no sound update, or no valid row in any
     return (decoder, optimizer, best, best_loss), metrics
+
+
+def _accumulated(function: Any, size: int, rows: Int[Array, " N"], key: PRNGKeyArray) -> Any:
+    """function(rows, keys), a sum over rows, from pieces of `size` rows (0: all at once)."""
+    data = (rows, jax.random.split(key, rows.shape[0]))
+    pieces = rows.shape[0] // size if size else 0
+    if pieces <= 1:
+        return function(*data)
+    part = lambda begin, end: jax.tree.map(lambda x: x[begin:end], data)
+    whole = jax.tree.map(lambda x: x.reshape(pieces, size, *x.shape[1:]), part(0, pieces * size))
+    add = lambda total, piece: jax.tree.map(jnp.add, total, piece)
+    zero = jax.tree.map(jnp.zeros_like, eqx.filter_eval_shape(function, *part(0, size)))
+    total = jax.lax.scan(lambda total, x: (add(total, function(*x)), None), zero, whole)[0]
+    return add(total, function(*part(pieces * size, None))) if pieces * size < rows.shape[0] else total
 
 
 def _validation_loss(

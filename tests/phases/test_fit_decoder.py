@@ -345,3 +345,20 @@ def test_settings_are_checked(changes, episodes, message):
 
 def test_settings_that_fit_pass():
     assert fit_decoder(batch_size=900).check(TASK, Plan(True, 40, LENGTH)) == Plan(has_policy=True)
+
+
+@pytest.mark.parametrize("size", [1, 20, 30, 99, 100, 1000], ids="{} of 100".format)
+def test_gradients_added_up_over_pieces_of_a_batch_are_those_of_the_batch(size):
+    """30 and 99 leave a last piece that is smaller; 100 and 1000 leave the batch whole. SGD: an error of a gradient would show in full."""
+    data = dataset(two_modes(jax.random.key(3)), valid=np.arange(LENGTH)[None] < np.arange(EPISODES)[:, None] % LENGTH + 1)
+    sgd = {"optimizer": OptaxCall(function=optax.sgd, numbers={}, options=()), "learning_rate": 0.1, "epochs": 2}
+    whole, pieces = (fit(fit_decoder(micro_batch_size=s, **sgd), data) for s in (0, size))
+    for a, b in zip(jax.tree.leaves(eqx.filter(whole[0][-1].decoder, eqx.is_array)), jax.tree.leaves(eqx.filter(pieces[0][-1].decoder, eqx.is_array))):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    for one, other in zip(whole[1], pieces[1]):
+        assert one == pytest.approx(other, rel=1e-5)
+
+
+def test_a_negative_micro_batch_size_is_refused():
+    with pytest.raises(ConfigError, match="micro_batch_size = -1: it must be >= 0"):
+        fit_decoder(micro_batch_size=-1).check(TASK, Plan(episodes=EPISODES, episode_length=LENGTH))
