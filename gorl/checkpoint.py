@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gorl import arrays
+from gorl import arrays, hosts
 from gorl.disk import replacing, writing
 from gorl.errors import RunError
 from gorl.paths import inside
@@ -36,7 +36,11 @@ class CheckpointStore:
         self._ocp = ocp
         self._folder = folder
         self._artifacts = folder / "artifacts"
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False, create=True)
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        # One of several processes saves: Orbax is to wait for no other.
+        own = {"primary_host": jax.process_index(), "active_processes": {jax.process_index()}} if hosts.many() else {}
+        alone = ocp.options.MultiprocessingOptions(**own)
+        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False, create=False, multiprocessing_options=alone)
         self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
         self._hashes: dict[int, tuple[Any, str]] = {}  # id of a dataset's array -> (the array, its dataset's hash)
 

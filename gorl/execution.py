@@ -12,7 +12,7 @@ from gorl.analysis.summary import summary
 from gorl.config import Configuration
 from gorl.experiment import Experiment
 from gorl.joint import Joint
-from gorl.member import Member
+from gorl.member import Follower, Member
 from gorl.pictures.album import Album
 from gorl.reuse.results import Reuse
 from gorl.runs import RunFolder
@@ -74,13 +74,7 @@ def execute_rows(
         folder.set_status("running", pid=os.getpid())
     outcome = Outcome("failed", 1)
     try:
-        Trainer(experiment, members, progress, [start_up, *observers], reuse=reuse, stages=stages).run()
-        whole = stages is None or stages >= len(experiment.stages)
-        outcome = Outcome("finished" if whole else "paused", 0)
-    except Interrupted as stop:
-        outcome = Outcome("interrupted", 128 + stop.signal)
-    except Diverged:
-        outcome = Outcome("diverged", EXIT_CODES["diverged"])
+        outcome = _run(Trainer(experiment, members, progress, [start_up, *observers], reuse=reuse, stages=stages), experiment, stages)
     finally:
         more: dict[str, Any] = {"start_up": start_up.result, "compilation": compilation.totals()}
         if outcome.code == 0:
@@ -93,6 +87,21 @@ def execute_rows(
         for folder in around:
             folder.set_status(outcome.status, **more)
     return outcome
+
+
+def follow(experiment: Experiment, *, stages: int | None = None) -> Outcome:
+    """Trains in a process that writes nothing, as one of several (`gorl.hosts`)."""
+    return _run(Trainer(experiment, [Follower(seed) for seed in experiment.seeds], lambda **_: None, stages=stages), experiment, stages)
+
+
+def _run(trainer: Trainer, experiment: Experiment | Joint, stages: int | None) -> Outcome:
+    try:
+        trainer.run()
+    except Interrupted as stop:
+        return Outcome("interrupted", 128 + stop.signal)
+    except Diverged:
+        return Outcome("diverged", EXIT_CODES["diverged"])
+    return Outcome("finished" if stages is None or stages >= len(experiment.stages) else "paused", 0)
 
 
 @contextlib.contextmanager

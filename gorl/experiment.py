@@ -56,6 +56,7 @@ class Experiment:
     program. `divergence_limit`: units in a row in which a seed could make no sound update, after which it is given up.
     `precision`: of networks' matrix products: 'highest' (float32), 'tensorfloat32', 'bfloat16'; JAX's 'high' and 'default'
     are what the device makes of them. Weights and sums are float32.
+    `devices`: how many this process (each, of several) runs on; 0: all it has, or one where the physics takes no more (`gorl.devices`).
     `checkpoint_interval`: seconds between checkpoints inside a phase; every phase also ends with one.
     `trackers`: beside the run's own record, which is always written. `pictures`: drawn after every stage, of every seed.
     """
@@ -70,6 +71,7 @@ class Experiment:
     checkpoint_interval: float
     trackers: list[AbstractTracker]
     pictures: list[AbstractPicture] = ()  # runs from before there were any have none
+    devices: int = 0
 
     def __post_init__(self):
         set_field = object.__setattr__
@@ -84,6 +86,7 @@ class Experiment:
         require(self.num_seeds <= MOST_SEEDS, f"Experiment.num_seeds = {self.num_seeds}: it must be at most {MOST_SEEDS:_}; each has a folder.")
         last = self.seed + self.num_seeds - 1
         require(0 <= self.seed and last < 2**31, f"Experiment.seed = {self.seed}: every seed (to {last}) must be in [0, 2^31).")
+        require(self.devices >= 0, f"Experiment.devices = {self.devices}: it must be >= 0 (0: all of them).")
         require(self.checkpoint_interval >= 0, f"Experiment.checkpoint_interval = {self.checkpoint_interval}: it must be >= 0 seconds.")
 
     def check(self) -> None:
@@ -92,10 +95,16 @@ class Experiment:
         require(len(self.stages) > 0, "Experiment.stages is empty: there is nothing to run.")
         plan = Plan()
         for step in self.steps():
-            try:
+            with _named(step):
                 plan = step.declaration.check(self.task, plan)
-            except ConfigError as err:
-                raise ConfigError(f"stage {step.stage}, phase {step.phase} ({step.name}): {err}") from err
+        self.check_devices(self.devices)
+
+    def check_devices(self, count: int) -> None:
+        """Raises ConfigError where so many devices cannot share the lanes evenly."""
+        if count > 1:
+            for step in self.steps():
+                with _named(step):
+                    step.declaration.check_devices(count)
 
     def steps(self) -> Iterator[Step]:
         for s, stage in enumerate(self.stages):
@@ -155,3 +164,12 @@ class Experiment:
             return steps[position].declaration.start(self.context(steps[position]), run) if started else run
 
         return eqx.filter_eval_shape(state_at)
+
+
+@contextlib.contextmanager
+def _named(step: Step) -> Iterator[None]:
+    """A ConfigError inside says which phase's it is."""
+    try:
+        yield
+    except ConfigError as err:
+        raise ConfigError(f"stage {step.stage}, phase {step.phase} ({step.name}): {err}") from err

@@ -78,7 +78,7 @@ def _stacked(trees: Sequence[Any]) -> Any:
 
 def joinable(a: Configuration, b: Configuration) -> bool:
     """Whether the experiments of two configurations are the same but for numbers that a program takes as arrays."""
-    one, other = ((e.task, [(s.stage, s.phase, s.declaration) for s in e.steps()], e.precision) for e in (a.experiment, b.experiment))
+    one, other = ((e.task, [(s.stage, s.phase, s.declaration) for s in e.steps()], e.precision, e.devices) for e in (a.experiment, b.experiment))
     if jax.tree.structure(one) != jax.tree.structure(other) or unmade(a.tree) != unmade(b.tree):
         return False
     same = lambda x, y: eqx.is_array(x) == eqx.is_array(y) and (x.shape == y.shape and x.dtype == y.dtype if eqx.is_array(x) else x == y)  # noqa: E731

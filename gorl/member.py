@@ -69,11 +69,43 @@ class Member:
         self.store.close()
 
     def log(self, entry: Entry) -> None:
-        if DIVERGED in entry.metrics:
-            self.failures = self.failures + 1 if entry.metrics[DIVERGED] > 0 else 0
+        self.failures = _failures(self.failures, entry)
         self.record.log(entry)
         for observer in self.observers:
             observer(entry)
+
+    def save(self, number: int, state: Any, meta: dict[str, Any], *, row: int) -> None:
+        self.store.save(number, state, {**meta, "record_bytes": self.record.position()}, row=row)
+
+
+class Follower:
+    """A seed in a process that computes and writes nothing (`gorl.hosts`): what of a `Member` decides how a run goes on."""
+
+    stage_observers = ()
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self.failures = 0
+        self.frozen = False
+
+    def open(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def log(self, entry: Entry) -> None:
+        self.failures = _failures(self.failures, entry)
+
+    def save(self, number: int, state: Any, meta: dict[str, Any], *, row: int) -> None:
+        del number, state, meta, row
+
+
+def _failures(before: int, entry: Entry) -> int:
+    """Units in a row without a sound update, after one more."""
+    if DIVERGED not in entry.metrics:
+        return before
+    return before + 1 if entry.metrics[DIVERGED] > 0 else 0
 
 
 def restore_newest(experiment: Experiment, store: CheckpointStore) -> tuple[Position, Any, dict[str, Any]] | None:

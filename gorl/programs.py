@@ -3,7 +3,8 @@
 Every computation of a unit that runs on the device is one of these. It is written for one seed and takes three pytrees:
 `shared` is the same for all seeds (hyperparameters, environment), `each` is a seed's own and only read (data, keys,
 modules), `state` is a seed's own, evolves and is donated. Array leaves are inputs, other leaves are part of the
-program's identity. Within `settings_of_each_seed` (gorl/joint.py) `shared` too is each seed's own.
+program's identity. Within `settings_of_each_seed` (gorl/joint.py) `shared` too is each seed's own. Within `gorl.devices.of`
+it runs on many devices.
 """
 
 import collections
@@ -14,8 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
+from jax.sharding import Mesh
 
-from gorl import seeds
+from gorl import devices, seeds
 
 TRACES: collections.Counter[str] = collections.Counter()
 """How often each program was traced (each time a compilation or a load from the persistent cache), by name."""
@@ -42,19 +44,22 @@ def program(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any
     """
     name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
-    def traced(read: tuple[Any, Any], state: Any, own_settings: bool) -> Any:
-        TRACES[name] += 1
-        shared, each = read
+    def of_all(shared: Any, each: Any, state: Any, own_settings: bool) -> Any:
         if own_settings:
             return seeds.each(function, shared, each, state)
         if seeds.count(each) == 1:
             return seeds.expand(function(shared, seeds.one(each), seeds.one(state)))
         return seeds.each(lambda e, s: function(shared, e, s), each, state)
 
+    def traced(read: tuple[Any, Any], state: Any, own_settings: bool, mesh: Mesh | None) -> Any:
+        del mesh  # a part of the program's identity
+        TRACES[name] += 1
+        return devices.arranged(of_all(*read, state, own_settings))
+
     compiled = eqx.filter_jit(traced, donate="all-except-first")
 
     @functools.wraps(function)
     def call(shared: Any, each: Any, state: Any) -> Any:
-        return compiled((shared, each), state, _own_settings.get())
+        return compiled(devices.spread((shared, each)), devices.spread(state), _own_settings.get(), devices.mesh())
 
     return call

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 import gorl
+from gorl import devices, hosts
 from gorl.checkpoint import CheckpointStore
 from gorl.disk import reason, write_json
 from gorl.errors import RunError
@@ -175,6 +176,7 @@ def begin(configuration: Any, path: pathlib.Path, *, study: str, name: str | Non
     experiment = configuration.experiment
     plugins, environment = list(configuration.source.plugins), experiment.task.environment.describe()
     about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": environment}
+    about["devices"] = {"used": len(devices.used(experiment)), "processes": hosts.count()}
     known = facts(**about, **more)
     folder, name = RunFolder.create(path), name or path.name
     if experiment.num_seeds == 1:

@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from gorl import seeds, trees
+from gorl import arrays, devices, hosts, seeds, trees
 from gorl.analysis.summary import check_record
 from gorl.errors import RunError
 from gorl.experiment import Experiment, Step
 from gorl.joint import Joint
-from gorl.member import Member, Position, StageEnd, first_readable, is_frozen, restore
+from gorl.member import Follower, Member, Position, StageEnd, first_readable, is_frozen, restore
 from gorl.phases.base import Unit
 from gorl.precision import matrix_products
 from gorl.reuse.results import PhaseResult, Reuse
@@ -46,12 +46,14 @@ class Trainer:
     `observers` are called with every unit's entry, the mean over the members. A member that goes `divergence_limit` units
     in a row without a sound update is saved, marked and no longer written; the others go on. `reuse`: where the results of
     phases are taken from and left. `stages`: how many of them to run (None: all).
+
+    Of several processes (`gorl.hosts`) the first has the members and the others have `Follower`s.
     """
 
     def __init__(
         self,
         experiment: Experiment | Joint,
-        members: Sequence[Member],
+        members: Sequence[Member] | Sequence[Follower],
         progress: Callable[..., None],
         observers: Sequence[Callable[[Entry], None]] = (),
         *,
@@ -74,7 +76,8 @@ class Trainer:
 
     def run(self) -> None:
         """To the end, or raises Interrupted after a signal, or Diverged, with the state saved."""
-        with _signals(self._note_signal), matrix_products(self._experiment.precision), self._experiment.settings():
+        experiment = self._experiment
+        with _signals(self._note_signal), matrix_products(experiment.precision), experiment.settings(), devices.of(experiment.of(0)):
             for member in self._members:
                 member.open()
             try:
@@ -105,14 +108,34 @@ class Trainer:
             state = trees.own(self._experiment.start(step, self._seeds, state))
             position = dataclasses.replace(position, started=True, unit=0)
             self._entries = [[] for _ in self._members]
-        position, state = self._phase(step, position, state)
-        state = self._experiment.finish(step, self._seeds, state)
+        position, state = self._phase(step, position, devices.spread(state))
+        state = self._experiment.finish(step, self._seeds, devices.gathered(state))
         position = dataclasses.replace(position, index=position.index + 1, started=False, unit=0)
         if store and sound and self._all_sound():
             self._leave(*began, position, state)
         return position, state
 
     def _restore(self) -> tuple[Position, Any]:
+        """What the newest checkpoint holds, or the beginning; in every process as the first one read it."""
+        position, state = self._read_newest() if hosts.leads() else (Position(), None)
+        if hosts.many():
+            about = hosts.told([dataclasses.asdict(position), self._elapsed_before, [[m.failures, m.frozen] for m in self._members]])
+            position, self._elapsed_before = Position(**about[0]), about[1]
+            for member, (failures, frozen) in zip(self._members, about[2], strict=True):
+                member.failures, member.frozen = failures, frozen
+        if all(m.frozen for m in self._members):
+            raise Diverged
+        return position, self._sent(position, state) if hosts.many() else state
+
+    def _sent(self, position: Position, state: Any) -> Any:
+        """The first process's state [S, ...], in every process."""
+        template = self._experiment.template(position.index, position.started)
+        leaves, _ = arrays.leaves(template)
+        plain = [jax.eval_shape(arrays.plain, x) for x in leaves]
+        mine = [np.zeros((len(self._members), *x.shape), x.dtype) for x in plain] if state is None else map(arrays.plain, arrays.leaves(state)[0])
+        return trees.own(arrays.refill(template, hosts.sent(list(mine)), seeds=len(self._members)))
+
+    def _read_newest(self) -> tuple[Position, Any]:
         if not all(m.store.newest() for m in self._members):  # of the first checkpoint, not all were written
             for member in self._members:
                 member.record.rewind(0)
@@ -121,7 +144,7 @@ class Trainer:
             member.frozen = is_frozen(member.store)
         live = [m for m in self._members if not m.frozen]
         if not live:
-            raise Diverged
+            return Position(), None
         common = set.intersection(*(set(m.store.newest()) for m in live))
         if not common:
             raise RunError("the seeds of this run stand at different checkpoints: resume each in its own folder.")
@@ -160,7 +183,7 @@ class Trainer:
             self._push(step, unit, position, metrics)
             if i + 1 < len(units):
                 self._leave_if_told(position, state)
-                if self._given_up() or time.monotonic() - self._saved_at >= self._experiment.checkpoint_interval:
+                if self._given_up() or hosts.most(time.monotonic() - self._saved_at >= self._experiment.checkpoint_interval):
                     self._save(position, state)
         self._drain()
         return position, state
@@ -271,12 +294,11 @@ class Trainer:
 
     def _save(self, position: Position, state: Any) -> None:
         self._drain()
-        given_up = self._given_up()
+        given_up, state = self._given_up(), devices.gathered(state)
         for row, member in enumerate(self._members):
             if not member.frozen:
-                meta = {"position": dataclasses.asdict(position), "record_bytes": member.record.position(), "elapsed": self.elapsed}
-                meta |= {"failures": member.failures, "frozen": member in given_up}
-                member.store.save(_number(position), state, meta, row=row)
+                meta = {"position": dataclasses.asdict(position), "elapsed": self.elapsed, "failures": member.failures, "frozen": member in given_up}
+                member.save(_number(position), state, meta, row=row)
         self._saved_at = time.monotonic()
         for member in given_up:
             member.frozen = True
@@ -290,10 +312,10 @@ class Trainer:
         self._signal = number
 
     def _leave_if_told(self, position: Position | None = None, state: Any = None, *, saved: bool = False) -> None:
-        if self._signal is not None:
+        if told := hosts.most(self._signal or 0):
             if not saved:
                 self._save(position, state)
-            raise Interrupted(self._signal)
+            raise Interrupted(told)
 
 
 def _number(position: Position) -> int:

@@ -25,6 +25,8 @@ class AbstractLearner(eqx.Module):
 class AbstractAlgorithm(eqx.Module):
     """Improves a policy. It sees an environment whose actions are the policy's: latents or actions, it cannot tell."""
 
+    num_envs: eqx.AbstractVar[int]  # lanes
+
     @property
     @abc.abstractmethod
     def env_steps_per_iteration(self) -> int: ...

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl import trees
+from gorl import devices, trees
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
 from gorl.algorithms.critic import AbstractCritic
 from gorl.algorithms.rollout import act, episode_metrics
@@ -181,6 +181,7 @@ class OnPolicy(AbstractAlgorithm):
 
     def _update(self, learner: OnPolicyLearner, batch: Batch, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
         sequences = self.num_minibatches * self.batch_size
+        batch = devices.copied(batch)  # sent once an iteration, where minibatches of sharded rows would be at every update
 
         def epoch(learner: OnPolicyLearner, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
             shuffle_key, loss_key = jax.random.split(key)
@@ -188,7 +189,8 @@ class OnPolicy(AbstractAlgorithm):
 
             def minibatch(learner: OnPolicyLearner, x: tuple) -> tuple[OnPolicyLearner, dict[str, Any]]:
                 index, key = x
-                rows = ADVANTAGE_UNITS[self.advantage_unit](self, learner.critic, jax.tree.map(lambda a: a[index], batch))
+                rows = devices.split(jax.tree.map(lambda a: a[index], batch))
+                rows = ADVANTAGE_UNITS[self.advantage_unit](self, learner.critic, rows)
                 return self._step(learner, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rows), key)
 
             return jax.lax.scan(minibatch, learner, (order, jax.random.split(loss_key, self.num_minibatches)))

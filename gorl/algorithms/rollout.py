@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from gorl import devices
 from gorl.environments.lanes import LaneEnvironment
 from gorl.policies.base import AbstractPolicy
 from gorl.state import EnvState, Lanes, Transition
@@ -11,11 +12,12 @@ from gorl.state import EnvState, Lanes, Transition
 
 def act(env: LaneEnvironment, policy: AbstractPolicy, lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition, EnvState]:
     """One sampled action in each of B lanes: (lanes, [B] transitions, the [B] states they led to, before any reset)."""
-    lanes = env.refresh(lanes)
+    lanes = devices.split(env.refresh(lanes))
     before = lanes.env
     keys = jax.random.split(key, env.num_envs)
     action, extras = jax.vmap(lambda o, k: policy.sample(o, key=k))(before.obs, keys)
     lanes, result = env.step(lanes, action)
+    lanes, result = devices.split((lanes, result))
     after = result.after
     transition = Transition(
         before.obs, before.critic_obs, action, extras, after.reward, after.for_critic,

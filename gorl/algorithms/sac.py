@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl import trees
+from gorl import devices, trees
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
 from gorl.algorithms.replay import Experience, Replay, experience
 from gorl.algorithms.rollout import act, episode_metrics
@@ -134,7 +134,7 @@ class SAC(AbstractAlgorithm):
         def step(state: SACState, key: PRNGKeyArray) -> tuple[SACState, tuple]:
             act_key, learn_key = jax.random.split(key)
             lanes, move, after = act(lane_env, state.learner.policy, state.lanes, act_key)
-            replay = self._replay.add(state.replay, experience(move, after))
+            replay = devices.copied(self._replay.add(state.replay, experience(move, after)))
             learner, sums = self._learn(state.learner, replay, learn_key)
             return SACState(learner, lanes, replay), (move, sums)
 
@@ -164,6 +164,7 @@ class SAC(AbstractAlgorithm):
     def _update(self, learner: SACLearner, batch: Experience, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Any]]:
         modules = (learner.policy, learner.critic, learner.log_temperature)
         params, rest = eqx.partition(modules, trainable(modules))
+        batch = devices.split(batch)
         batch = eqx.tree_at(lambda b: b.valid, trees.mended(batch.valid, batch), batch.valid)
         (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, learner.target, batch, key)
         steps = [t.update(g, o, p) for t, g, o, p in zip(self._optimizers(), grads, learner.optimizer, params)]

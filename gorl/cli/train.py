@@ -27,32 +27,45 @@ def command(
     stages: Annotated[int | None, typer.Option("--stages", min=1, help="Pause after so many stages; --resume goes on.")] = None,
     debug: options.Debug = False,
 ) -> None:
+    from gorl import hosts
+
     del debug
+    hosts.join()
     names = [*(files or []), *(gin_files or [])]
     if resume is not None:
         if names or bindings or run_dir:
             raise ConfigError("--resume goes on with what the run's own config.gin says: it takes no files, --set or --run-dir.")
         sys.exit(_resume(resume, plugins or [], aim, reuse, stages))
-    folder, configuration = _begin(names, bindings or [], plugins or [], run_dir)
+    configuration = _built(names, bindings or [], plugins or [])
+    if not hosts.leads():
+        sys.exit(_follow(configuration, reuse, stages))
+    folder = _begin(configuration, names, run_dir)
     sys.exit(_execute(configuration, folder, aim, reuse, stages, resumed=False))
 
 
-def _begin(names: list[str], bindings: list[str], plugins: list[str], run_dir: pathlib.Path | None) -> tuple[Any, Any]:
-    from gorl import config, runs
+def _built(names: list[str], bindings: list[str], plugins: list[str]) -> Any:
+    from gorl import config
 
     configuration = config.build_here(names, bindings, plugins)
-    stem = pathlib.Path(names[0]).stem
     _ = configuration.experiment.task.environment.action_size  # imports the simulator and builds its model, before a folder is made
+    return configuration
+
+
+def _begin(configuration: Any, names: list[str], run_dir: pathlib.Path | None) -> Any:
+    from gorl import runs
+
+    stem = pathlib.Path(names[0]).stem
     imports = round(time.monotonic() - _STARTED, 3)
-    folder = runs.begin(configuration, run_dir or runs.new_path(pathlib.Path("runs"), stem), study=stem, imports_s=imports)
-    return folder, configuration
+    return runs.begin(configuration, run_dir or runs.new_path(pathlib.Path("runs"), stem), study=stem, imports_s=imports)
 
 
 def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stages: int | None) -> int:
-    from gorl import config, runs
+    from gorl import config, hosts, runs
 
     folder = runs.RunFolder.open(path)
     configuration = config.build([str(folder.config_path)], plugins=folder.plugins(plugins))
+    if not hosts.leads():
+        return _follow(configuration, reuse, stages)
     facts = folder.facts("name", "study", "seed", "versions", "device")
     if changed := runs.differences(facts, runs.facts()):
         typer.echo("gorl: not the same as when the run began, so it goes on from the same state but not bit for bit: " + "; ".join(changed), err=True)
@@ -69,6 +82,7 @@ def _execute(configuration: Any, folder: Any, aim: bool, reuse: bool, stages: in
 
     compilation.use_persistent_cache()
     quiet.quiet_warp()
+    _require_same(configuration, reuse, stages)
     experiment, console = configuration.experiment, Console(soft_wrap=True)
     reused = reuse_of(configuration) if reuse else None
     with execution.locked(folder), ConsoleDisplay(experiment, console) as display:
@@ -84,6 +98,28 @@ def _execute(configuration: Any, folder: Any, aim: bool, reuse: bool, stages: in
     return outcome.code
 
 
+def _follow(configuration: Any, reuse: bool, stages: int | None) -> int:
+    """What every process but the first of several does: it computes, and neither writes nor speaks."""
+    from gorl import compilation, devices, execution, hosts
+
+    compilation.use_persistent_cache()
+    quiet.quiet_warp()
+    devices.used(configuration.experiment)  # what is wrong with them, process 0 says too, and is gone then
+    with hosts.losing():
+        _require_same(configuration, reuse, stages)
+        return execution.follow(configuration.experiment, stages=stages).code
+
+
+def _require_same(configuration: Any, reuse: bool, stages: int | None) -> None:
+    import gorl
+    from gorl import hosts
+
+    if hosts.many():
+        if reuse:
+            raise ConfigError("--reuse shares phases between runs of one process; this one has several. Leave it out.")
+        hosts.require_same("configuration", f"{gorl.__version__} {stages} {configuration.config}")
+
+
 def _say_hello(console: Any, experiment: Any, folder: Any, resumed: bool) -> None:
     facts, where = folder.facts(), experiment.task.environment.describe()
     phases = sum(len(s.phases) for s in experiment.stages)
@@ -91,10 +127,18 @@ def _say_hello(console: Any, experiment: Any, folder: Any, resumed: bool) -> Non
     device = facts["device"]
     console.print(
         f"gorl {facts['gorl']} · {where['name']} ({where.get('impl', '')}) · {len(experiment.stages)} stages, {phases} phases,"
-        f" {experiment.env_steps():,} env steps · {seeds} · {device['platform']} {device['kind']}",
+        f" {experiment.env_steps():,} env steps · {seeds} · {device['platform']} {device['kind']}{_times(experiment)}",
         highlight=False,
     )
     console.print(f"{'resuming' if resumed else 'run'}: {folder.path}   (each program's first step compiles; later starts find it cached)", highlight=False)
+
+
+def _times(experiment: Any) -> str:
+    """How many devices, where there are several."""
+    from gorl import devices, hosts
+
+    used = len(devices.used(experiment))
+    return f" x {used}{f' in {hosts.count()} processes' if hosts.many() else ''}" if used > 1 else ""
 
 
 def _say_goodbye(console: Any, folder: Any, status: str, tracked: bool) -> None:

@@ -47,6 +47,11 @@ class AbstractEnvironment(eqx.Module):
     def check(self) -> None:
         """Raises ConfigError if the environment cannot be built. Fast: compiles nothing."""
 
+    @property
+    def one_device(self) -> bool:
+        """Whether it calls what XLA cannot share out among devices, such as a function on the host."""
+        return False
+
     def scene(self) -> Scene | None:
         """How MuJoCo draws it; None where it has no MuJoCo model."""
         return None

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from gorl import trees
+from gorl import devices, trees
 from gorl.environments.base import AbstractEnvironment
 from gorl.policies.agent import Agent
 from gorl.state import EnvState, Episodes, Lanes
@@ -118,14 +118,14 @@ def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, n
     Returns (returns [E], lengths [E], diverged [E], Episodes, or None without `value`).
     """
     reset_key, act_key = jax.random.split(key)
-    state = trees.strong(jax.vmap(lambda k: env.reset(k))(jax.random.split(reset_key, num_envs)))
+    state = devices.split(trees.strong(jax.vmap(lambda k: env.reset(k))(jax.random.split(reset_key, num_envs))))
     alive = ~state.invalid
     zero = jnp.zeros((num_envs,), jnp.float32)
 
     def step(carry: tuple, key: PRNGKeyArray) -> tuple[tuple, tuple | None]:
         state, alive, total, steps, diverged = carry
         u = jax.vmap(lambda o, k: agent.control(o, key=k))(state.obs, jax.random.split(key, num_envs))
-        after = trees.strong(jax.vmap(lambda s, a: env.step(s, a))(state, u))
+        after = devices.split(trees.strong(jax.vmap(lambda s, a: env.step(s, a))(state, u)))
         counts = alive & ~after.invalid
         reward = jnp.where(counts, after.reward, 0.0)
         row = None if value is None else (state.obs, u, reward, jax.vmap(value)(state.for_critic, state.obs), counts)

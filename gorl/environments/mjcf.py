@@ -100,6 +100,11 @@ class MJCFEnvironment(AbstractEnvironment):
         model = _read(self.xml)
         return Scene(model, model.opt.timestep * self.substeps, lambda state: pose_of(state.sim))
 
+    @property
+    def one_device(self) -> bool:
+        """Warp's and MuJoCo's own engine are foreign functions to XLA."""
+        return self.impl != "jax"
+
     def describe(self) -> dict[str, Any]:
         path = pathlib.Path(self.xml)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

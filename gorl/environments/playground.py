@@ -116,6 +116,11 @@ class PlaygroundEnvironment(AbstractEnvironment):
     def scene(self) -> Scene:
         return Scene(self.library.mj_model, float(self.library.dt), lambda state: pose_of(state.sim.data))
 
+    @property
+    def one_device(self) -> bool:
+        """Warp's and MuJoCo's own engine are foreign functions to XLA."""
+        return fastest(self.name, self.impl) != "jax"
+
     def describe(self) -> dict[str, Any]:
         return {"library": "mujoco_playground", "name": self.name, "impl": self.impl, "overrides": dict(self.overrides)}
 

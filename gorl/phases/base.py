@@ -104,6 +104,10 @@ class AbstractPhase(eqx.Module):
         del spaces, key
         return decoder
 
+    def check_devices(self, count: int) -> None:
+        """Raises ConfigError where what it keeps in `Lanes` cannot be shared evenly by so many devices."""
+        del count
+
     @abc.abstractmethod
     def units(self, task: Task) -> Sequence[Unit]: ...
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gorl import trees
+from gorl import devices, trees
 from gorl.environments.lanes import run_episodes
 from gorl.environments.task import Task
 from gorl.fields import LARGEST_SIZE, budget, require, structural
@@ -91,4 +91,4 @@ def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dic
         "action_saturation": jnp.mean(jnp.abs(episodes.action) >= task.action_bound),
         "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
     }
-    return trees.strong(jax.tree.map(write, buffer, episodes)), metrics
+    return trees.strong(jax.tree.map(write, buffer, devices.copied(episodes))), metrics

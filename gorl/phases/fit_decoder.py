@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from gorl import trees
+from gorl import devices, trees
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
 from gorl.errors import did_you_mean
@@ -226,6 +226,7 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
 
     def share(decoder: AbstractDecoder, rows: Int[Array, " N"], keys: Key[Array, " N"], total: Float[Array, ""]) -> Float[Array, ""]:
         """Of the rows' weighted losses in a mean over rows of the weight `total`."""
+        rows = devices.split(rows)
         losses = jax.vmap(lambda o, a, k: phase.loss(decoder, policy, o, a, key=k))(obs[rows], action[rows], keys)
         return jnp.sum(losses * weights[rows]) / jnp.where(total > 0, total, 1.0)
 

@@ -60,6 +60,15 @@ class ImprovePolicy(AbstractPhase):
         require_units(self.iterations, f"ImprovePolicy.env_steps = {self.env_steps}, at {size:_} a unit,", f"Lower it, or make {name}'s iterations longer.")
         return Plan(has_policy=True)
 
+    def check_devices(self, count: int) -> None:
+        lanes, name = self.algorithm.num_envs, f"{type(self.algorithm).__name__}.num_envs"
+        fits = next(n for n in range(count, 0, -1) if lanes % n == 0)
+        require(
+            lanes % count == 0,
+            f"{name} = {lanes} lanes cannot be shared evenly by {count} devices. Make {name} a multiple of {count}, or set Experiment.devices"
+            f" so that there are {fits}.",
+        )
+
     def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
         self._learner(spaces, decoder, key=key)
         return decoder
