@@ -1,10 +1,13 @@
 """State-value functions."""
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import gin
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.networks import AbstractNormalizer
@@ -36,3 +39,26 @@ class Critic(AbstractCritic):
 
     def observe(self, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> "Critic":
         return eqx.tree_at(lambda c: c.normalizer, self, self.normalizer.update(obs, weight))
+
+
+def values_along(
+    critic: Callable[[Array], Array], obs: Float[Array, "T B D"], next_obs: Float[Array, "T B D"]
+) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
+    """V before and after each of T steps of B lanes.
+
+    What a step leads to is what the next one begins with, unless an episode ended between them: only there, and after the last
+    step, V(next_obs) is computed by itself, B rows at a time.
+    """
+    lanes, last = obs.shape[1], next_obs[-1:]
+    value = jax.vmap(jax.vmap(critic))(jnp.concatenate([obs, last]))
+    apart = jnp.any(next_obs != jnp.concatenate([obs[1:], last]), axis=-1).reshape(-1)
+    rows = jnp.nonzero(apart, size=apart.size, fill_value=apart.size)[0]
+    ends, count = next_obs.reshape(-1, next_obs.shape[-1]), jnp.sum(apart)
+
+    def more(carry: tuple) -> tuple:
+        done, then = carry
+        some = jax.lax.dynamic_slice_in_dim(rows, done, lanes)
+        return done + lanes, then.at[some].set(jax.vmap(critic)(ends.at[some].get(mode="clip")), mode="drop")
+
+    _, then = jax.lax.while_loop(lambda carry: carry[0] < count, more, (jnp.zeros((), count.dtype), value[1:].reshape(-1)))
+    return value[:-1], then.reshape(obs.shape[:2])

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl import devices, trees
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
-from gorl.algorithms.critic import AbstractCritic
+from gorl.algorithms.critic import AbstractCritic, values_along
 from gorl.algorithms.rollout import act, episode_metrics
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.lanes import EpisodeRules, LaneEnvironment
@@ -165,8 +165,8 @@ class OnPolicy(AbstractAlgorithm):
 
     def estimate(self, critic: Any, moves: Transition, lanes: int) -> Batch:
         """The transitions with their advantages. Of the two leading axes, `lanes` tells sequences apart; the other is time."""
-        values = jax.vmap(jax.vmap(critic))
-        value, next_value = values(moves.for_critic), values(moves.next_critic_obs)
+        in_time = lambda x: jnp.moveaxis(x, lanes, 1)
+        value, next_value = map(in_time, values_along(critic, in_time(moves.for_critic), in_time(moves.next_critic_obs)))
         estimator = lambda *x: self.advantage(*x, discount=self.discount, gae_lambda=self.gae_lambda)
         ends = (moves.terminated, moves.truncated, moves.valid)
         return Batch(moves, *jax.vmap(estimator, lanes, lanes)(moves.reward * self.reward_scale, value, next_value, *ends))
