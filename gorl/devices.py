@@ -28,10 +28,10 @@ def used(experiment: Any) -> list[jax.Device]:
     """Those that an experiment runs on, of every process as many. Starts the device. Raises ConfigError, before anything is
     compiled, where there are not so many or lanes cannot be shared out evenly."""
     asked, here = experiment.devices, jax.local_device_count()
-    require(asked <= here, f"Experiment.devices = {asked}, but {_there_are(here)}. Lower it; 0 takes all of them.")
+    require(asked is None or asked <= here, f"Experiment.devices = {asked}, but {_there_are(here)}. Lower it; None takes all of them.")
     if experiment.task.environment.one_device:
         require(
-            asked <= 1 and not hosts.many(),
+            asked in (None, 1) and not hosts.many(),
             f"Experiment.devices = {asked} on {hosts.count()} processes: {_physics(experiment)} runs on one device, since XLA cannot share it out."
             " Set Experiment.devices = 1 in one process, or take physics written in JAX (impl = 'jax').",
         )

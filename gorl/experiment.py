@@ -56,7 +56,7 @@ class Experiment:
     program. `divergence_limit`: units in a row in which a seed could make no sound update, after which it is given up.
     `precision`: of networks' matrix products: 'highest' (float32), 'tensorfloat32', 'bfloat16'; JAX's 'high' and 'default'
     are what the device makes of them. Weights and sums are float32.
-    `devices`: how many this process (each, of several) runs on; 0: all it has, or one where the physics takes no more (`gorl.devices`).
+    `devices`: how many this process (each, of several) runs on; None: all it has, or one where the physics takes no more (`gorl.devices`).
     `checkpoint_interval`: seconds between checkpoints inside a phase; every phase also ends with one.
     `trackers`: beside the run's own record, which is always written. `pictures`: drawn after every stage, of every seed.
     """
@@ -71,7 +71,7 @@ class Experiment:
     checkpoint_interval: float
     trackers: list[AbstractTracker]
     pictures: list[AbstractPicture] = ()  # runs from before there were any have none
-    devices: int = 0
+    devices: int | None = None
 
     def __post_init__(self):
         set_field = object.__setattr__
@@ -86,7 +86,7 @@ class Experiment:
         require(self.num_seeds <= MOST_SEEDS, f"Experiment.num_seeds = {self.num_seeds}: it must be at most {MOST_SEEDS:_}; each has a folder.")
         last = self.seed + self.num_seeds - 1
         require(0 <= self.seed and last < 2**31, f"Experiment.seed = {self.seed}: every seed (to {last}) must be in [0, 2^31).")
-        require(self.devices >= 0, f"Experiment.devices = {self.devices}: it must be >= 0 (0: all of them).")
+        require(self.devices is None or self.devices >= 1, f"Experiment.devices = {self.devices}: it must be >= 1, or None for all of them.")
         require(self.checkpoint_interval >= 0, f"Experiment.checkpoint_interval = {self.checkpoint_interval}: it must be >= 0 seconds.")
 
     def check(self) -> None:
@@ -97,7 +97,7 @@ class Experiment:
         for step in self.steps():
             with _named(step):
                 plan = step.declaration.check(self.task, plan)
-        self.check_devices(self.devices)
+        self.check_devices(self.devices or 1)
 
     def check_devices(self, count: int) -> None:
         """Raises ConfigError where so many devices cannot share the lanes evenly."""

@@ -133,9 +133,9 @@ def test_lanes_that_cannot_be_shared_evenly_are_refused_before_anything_is_trace
 
 def test_more_devices_than_there_are_are_refused(found):
     message, traces = found["too_many"]
-    assert message == "Experiment.devices = 9, but there are 8 cpu devices here. Lower it; 0 takes all of them." and traces == {}
+    assert message == "Experiment.devices = 9, but there are 8 cpu devices here. Lower it; None takes all of them." and traces == {}
     assert found["used"] == {"some": 4, "all": 8, "on_host": 1}
-    with pytest.raises(ConfigError, match="must be >= 0"):
+    with pytest.raises(ConfigError, match="must be >= 1"):
         config.build(FILES, small("Experiment.devices = -1"))
 
 
