@@ -23,6 +23,7 @@ from timing import MatrixProducts, in_turn, rounded
 from gorl import config, seeds, trees
 from gorl.networks import trainable
 from gorl.phases import FitDecoder, PhaseContext
+from gorl.precision import matrix_products
 from gorl.state import Dataset, Episodes, RunState
 
 DECODERS = {"flow matching": "gorl_fm.gin", "diffusion": "gorl_diffusion.gin", "MeanFlow": "gorl_mean_flow.gin", "Gaussian": "gorl_gaussian.gin"}
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     results = {}
-    with jax.default_matmul_precision(args.precision):
+    with matrix_products(args.precision):
         for name in args.decoders or DECODERS:
             results[name] = rounded(measured(DECODERS[name], args.bindings, args.batches, args.rounds))
             print(json.dumps({name: results[name]}), flush=True)

@@ -1,4 +1,4 @@
-"""What several seeds in one program cost: the seconds of a training iteration for 1, 2, 4 and 8 vmapped seeds.
+"""What several seeds in one program cost: the seconds of a training iteration for 1, 2, 4, 8 and 16 vmapped seeds.
 
     python experiments/benchmarks/seeds.py --out experiments/results/seeds.json
 
@@ -26,7 +26,7 @@ SIZES = {
     "small: CartpoleBalance, 256 environments, width 64": (["ppo.gin", "parts/small.gin"], ["ENV = 'CartpoleBalance'"]),
 }
 LARGE = {"published: CheetahRun, 2048 environments": (["ppo.gin"], ["ENV = 'CheetahRun'"])}
-SEEDS = (1, 2, 4, 8)
+SEEDS = (1, 2, 4, 8, 16)
 
 
 class Iteration:

@@ -22,6 +22,7 @@ from timing import ForwardProducts, MatrixProducts, in_turn, rounded
 from gorl import config, trees
 from gorl.environments.lanes import LaneEnvironment
 from gorl.environments.wrappers import DecodedEnvironment
+from gorl.precision import matrix_products
 
 SIZES = ["NUM_ENVS = 256", "OnPolicy.unroll_length = 30", "OnPolicy.num_minibatches = 8", "OnPolicy.batch_size = 128", "OnPolicy.num_epochs = 4"]
 METHODS = {
@@ -145,7 +146,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     results = {}
-    with jax.default_matmul_precision(args.precision):
+    with matrix_products(args.precision):
         for name in args.envs or ["CartpoleBalance", "CheetahRun"]:
             results[name] = measured(name, args.methods or list(METHODS), args.bindings, args.rounds, args.brax)
             print(json.dumps({name: results[name]}, indent=1), flush=True)

@@ -1,0 +1,105 @@
+"""Where a run's time goes, and what a method costs beside Gaussian PPO: seconds of every kind of unit, times how many a whole run has.
+
+    python experiments/benchmarks/wall_clock.py --out experiments/results/wall_clock.json
+
+CheetahRun with the paper's hyperparameters and numbers of environment steps. Iterations are those at which published code was measured
+(256 environments, 30,720 env steps): a smaller machine's size. Every unit is run on the state that the ones before left, two calls first,
+which compile, then in turn with those of the other methods; medians over the rounds. `hours` are of the whole run (180M env steps), as the
+sum of its units; `outside_fit` is what remains without the fit's epochs, per env step, over that of PPO. Checkpoints, tracking and
+pictures are not in it (overhead.py has them).
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from provenance import provenance
+from timing import rounded, seconds
+
+from gorl import config, seeds, trees
+from gorl.experiment import Experiment
+from gorl.precision import matrix_products
+
+METHODS = {"PPO": "ppo.gin", "GoRL-FM, 10 steps": "gorl_fm.gin", "GoRL-MeanFlow, 1 step": "gorl_mean_flow.gin"}
+MORE = ["presets/paper_v3.gin", "parts/tasks/CheetahRun.gin"]
+SIZES = ["NUM_ENVS = 256", "OnPolicy.unroll_length = 30", "OnPolicy.num_minibatches = 8", "OnPolicy.batch_size = 128", "OnPolicy.num_epochs = 4"]
+STAGES = 2  # the later ones repeat the second
+
+
+class Units:
+    """One kind of unit of one phase: `run` runs it once more."""
+
+    def __init__(self, name: str, unit: Any, context: Any, state: Any):
+        self.name, self._unit, self._context, self.state = name, unit, context, state
+
+    def run(self) -> None:
+        self.state, metrics = self._unit.run(self._context, self.state, 0)
+        jax.block_until_ready((self.state, metrics))
+
+
+def kinds(experiment: Experiment) -> Iterator[Units]:
+    """Of the first stages, on what the phase before left. Of several kinds in one phase each has a copy of its state; the first one's goes on."""
+    numbers = np.asarray(experiment.seeds, np.int32)
+    state = trees.own(seeds.each(experiment.initial_state, numbers))
+    for step in experiment.steps():
+        if step.stage >= STAGES:
+            return
+        begun, context = experiment.start(step, numbers, state), experiment.context(step, numbers)
+        found = [Units(kind(step, name), unit, context, trees.own(begun)) for name, unit in {u.name: u for u in experiment.units(step)}.items()]
+        for units in found:
+            units.run()
+            units.run()
+        state = trees.own(experiment.finish(step, numbers, trees.own(found[0].state)))
+        yield from found
+
+
+def kind(step: Any, unit: str) -> str:
+    return f"{'first stage' if step.stage == 0 else 'later stages'}, {step.name}, {unit}"
+
+
+def counts(experiment: Experiment) -> dict[str, int]:
+    """How many of each kind the whole run has."""
+    return dict(collections.Counter(kind(step, unit.name) for step in experiment.steps() for unit in experiment.units(step)))
+
+
+def row(experiment: Experiment, times: dict[str, float]) -> dict[str, Any]:
+    number = counts(experiment)
+    hours = {name: number[name] * times[name] / 3600 for name in number}
+    fit = sum(h for name, h in hours.items() if "FitDecoder" in name)
+    total = sum(hours.values())
+    return {
+        "env_steps": experiment.env_steps(), "unit_s": times, "units": number, "hours_by_kind": hours, "hours": total, "fit_hours": fit,
+        "fit_share": fit / total, "us_per_env_step_outside_fit": 3.6e9 * (total - fit) / experiment.env_steps(),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", action="append", dest="bindings", default=[], metavar="BINDING")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    experiments = {m: config.build_here([file, *MORE], [*SIZES, *args.bindings]).experiment for m, file in METHODS.items()}
+    with matrix_products(next(iter(experiments.values())).precision):
+        units = {(m, u.name): u for m, e in experiments.items() for u in kinds(e)}
+        times: dict[tuple, list[float]] = {key: [] for key in units}
+        for _ in range(args.rounds):
+            for key, one in units.items():
+                times[key].append(seconds(one.run))
+    results = {m: row(e, {name: statistics.median(t) for (method, name), t in times.items() if method == m}) for m, e in experiments.items()}
+    for result in results.values():
+        result["outside_fit_over_ppo"] = result["us_per_env_step_outside_fit"] / results["PPO"]["us_per_env_step_outside_fit"]
+    results = rounded(results)
+    print(json.dumps(results, indent=1))
+    if args.out:
+        args.out.write_text(json.dumps({**provenance(), "sizes": SIZES, "files": MORE, "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
