@@ -32,7 +32,8 @@ def used(experiment: Any) -> list[jax.Device]:
     if experiment.task.environment.one_device:
         require(
             asked in (None, 1) and not hosts.many(),
-            f"Experiment.devices = {asked} on {hosts.count()} processes: {_physics(experiment)} runs on one device, since XLA cannot share it out."
+            f"Experiment.devices = {asked} on {hosts.count()} processes: the physics of {experiment.task.environment.describe()['name']}"
+            " runs on one device, since XLA cannot share it out."
             " Set Experiment.devices = 1 in one process, or take physics written in JAX (impl = 'jax').",
         )
         asked = 1
@@ -48,11 +49,6 @@ def used(experiment: Any) -> list[jax.Device]:
 
 def _there_are(count: int) -> str:
     return f"there is 1 {jax.default_backend()} device here" if count == 1 else f"there are {count} {jax.default_backend()} devices here"
-
-
-def _physics(experiment: Any) -> str:
-    known = experiment.task.environment.describe()
-    return f"{known['name']} with the physics {known.get('impl')!r}"
 
 
 @contextlib.contextmanager

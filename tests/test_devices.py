@@ -141,7 +141,7 @@ def test_more_devices_than_there_are_are_refused(found):
 
 def test_physics_on_the_host_stays_on_one_device(found):
     message, traces = found["on_host_asked"]
-    assert traces == {} and message.startswith("Experiment.devices = 2 on 1 processes: OnHost with the physics 'jax' runs on one device")
+    assert traces == {} and message.startswith("Experiment.devices = 2 on 1 processes: the physics of OnHost runs on one device")
 
 
 def test_on_one_device_nothing_is_placed():
