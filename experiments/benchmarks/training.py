@@ -8,9 +8,11 @@ Brax's PPO has the same sizes and networks; its time is what its own training lo
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -20,6 +22,7 @@ from provenance import provenance
 from timing import ForwardProducts, MatrixProducts, in_turn, rounded
 
 from gorl import config, trees
+from gorl.environments.base import AbstractEnvironment
 from gorl.environments.lanes import LaneEnvironment
 from gorl.environments.wrappers import DecodedEnvironment
 from gorl.precision import matrix_products
@@ -39,10 +42,10 @@ METHODS = {
 class Iteration:
     """The iteration of a method's last improvement phase: with a decoder, where it has one, in its initial state."""
 
-    def __init__(self, files: list[str], bindings: list[str]):
-        experiment = config.build(files, bindings).experiment
+    def __init__(self, files: list[str], bindings: list[str], around: Callable[[AbstractEnvironment], AbstractEnvironment] = lambda env: env):
+        experiment = config.build_here(files, bindings).experiment
         step = [s for s in experiment.steps() if hasattr(s.declaration, "algorithm")][-1]
-        task, phase = experiment.task, step.declaration
+        task, phase = dataclasses.replace(experiment.task, environment=around(experiment.task.environment)), step.declaration
         spaces = task.environment.spaces()
         decoder = experiment.decoder(spaces.observation, spaces.action, key=jax.random.key(0))
         for earlier in experiment.steps():
@@ -69,7 +72,7 @@ class RawPhysics:
     """The steps of a rollout, with the same resets, and random actions made beforehand in place of a policy."""
 
     def __init__(self, files: list[str], bindings: list[str]):
-        experiment = config.build(files, bindings).experiment
+        experiment = config.build_here(files, bindings).experiment
         task, algorithm = experiment.task, next(experiment.steps()).declaration.algorithm
         env = LaneEnvironment(task.environment, algorithm.num_envs, task.episodes)
         steps = algorithm.env_steps_per_iteration // algorithm.num_envs
