@@ -109,7 +109,7 @@ def measured(name: str, methods: list[str], more: list[str], rounds: int, brax: 
     ppo, physics = iterations["PPO"].algorithm, RawPhysics(METHODS["PPO"], bindings)
     learner, rows = iterations["PPO"].learner, ppo.batch_size * ppo.unroll_length
     update = MatrixProducts([learner.policy, learner.critic], rows, ppo.num_minibatches * ppo.num_epochs)
-    values = ForwardProducts(learner.critic, ppo.env_steps_per_iteration, 2)  # at the observations before and after each step
+    values = ForwardProducts(learner.critic, ppo.env_steps_per_iteration + ppo.num_envs, 1)  # at every observation of the rollout, and the last ones
     candidates = {"raw physics": physics.steps, "products of the update": update.run, "products of the values": values.run}
     for method, iteration in iterations.items():
         candidates |= {f"{method}: iteration": iteration.iteration, f"{method}: rollout": iteration.rollout}
