@@ -82,7 +82,8 @@ def _single_rows(phase: "FitDecoder", chosen: Int[Array, " C"], length: int, key
 
 
 CACHED_DRAWS = 4096
-"""Rows of activations that are fastest on CPUs, of layers 64 wide (experiments/results/fit_speed.json)."""
+"""Rows of activations at a time that were fastest on a CPU, for layers 64 wide. Another size:
+`experiments/benchmarks/fit_speed.py --set "FitDecoder.micro_batch_size = 256"`."""
 
 SPLITS = {"episodes": _whole_episodes, "rows": _single_rows}
 
