@@ -76,9 +76,9 @@ class PhysicsCell(AbstractCell):
 class TrainingCell(AbstractCell):
     """One task of a method's study, all seeds: a job of `gorl sweep`."""
 
-    def __init__(self, entry: Entry, path: pathlib.Path, words: Sequence[str], folder: pathlib.Path):
+    def __init__(self, entry: Entry, path: pathlib.Path, words: Sequence[str], folder: pathlib.Path, aim: bool):
         super().__init__(entry, path)
-        self._words, self._folder = list(words), folder
+        self._words, self._folder, self._aim = list(words), folder, aim
         self._named = f"Study.name = {entry.method!r}"
         self._reason = ""
 
@@ -104,7 +104,7 @@ class TrainingCell(AbstractCell):
         declared = variant.configuration.experiment.env_steps()
         clock = _Deadline(deadline)
         try:
-            plan.sweep.executor.run(study, [job], Settings(aim=False, plugins=plan.source.plugins), Watch(_nothing, self._ended, clock.tick))
+            plan.sweep.executor.run(study, [job], Settings(aim=self._aim, plugins=plan.source.plugins), Watch(_nothing, self._ended, clock.tick))
         except KeyboardInterrupt:
             if not clock.passed:
                 raise
@@ -146,23 +146,23 @@ def _nothing(*_: object) -> None:
     pass
 
 
-def make(scale: Scale, out: pathlib.Path, results: pathlib.Path) -> list[AbstractCell]:
-    """All cells in order of priority. `out`: where the studies are."""
-    return [_cell(scale.block_of(entry), scale, entry, out, outcomes.path_of(results, scale, entry)) for entry in scale.entries()]
+def make(scale: Scale, out: pathlib.Path, results: pathlib.Path, *, aim: bool) -> list[AbstractCell]:
+    """All cells in order of priority. `out`: where the studies are; `aim`: whether their curves go to Aim."""
+    return [_cell(scale.block_of(entry), scale, entry, out, outcomes.path_of(results, scale, entry), aim) for entry in scale.entries()]
 
 
 @functools.singledispatch
-def _cell(block: AbstractBlock, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path) -> AbstractCell:
+def _cell(block: AbstractBlock, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path, aim: bool) -> AbstractCell:
     raise NotImplementedError(f"no cell for a {type(block).__name__}")
 
 
 @_cell.register
-def _(block: Physics, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path) -> AbstractCell:
-    del scale, out
+def _(block: Physics, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path, aim: bool) -> AbstractCell:
+    del scale, out, aim
     return PhysicsCell(entry, path, block)
 
 
 @_cell.register
-def _(block: Training, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path) -> AbstractCell:
+def _(block: Training, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path, aim: bool) -> AbstractCell:
     del block
-    return TrainingCell(entry, path, scale.studies[entry.method], out / scale.name / folder_name(entry.method))
+    return TrainingCell(entry, path, scale.studies[entry.method], out / scale.name / folder_name(entry.method), aim)

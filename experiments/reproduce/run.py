@@ -121,6 +121,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", type=seconds, default=float("inf"), help="wall-clock time, such as 60m (default: no end)")
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="where the studies are kept")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--aim", action=argparse.BooleanOptionalAction, default=True, help="track the runs in Aim, if it is installed, or not")
     parser.add_argument("--only", action="append", default=[], metavar="METHOD/TASK", help="this cell; repeatable")
     parser.add_argument("--partial", action="store_true", help="begin also what cannot end in time; it is saved and goes on next time")
     parser.add_argument("--dry-run", action="store_true", help="show cells and expected times, and run nothing")
@@ -136,7 +137,7 @@ def main(words: Sequence[str] | None = None) -> int:
     say = lambda text: print(text, flush=True)  # noqa: E731
     try:
         scale = scales.load(args.scale)
-        wanted = chosen(cells.make(scale, args.work, args.out), args.only)
+        wanted = chosen(cells.make(scale, args.work, args.out, aim=args.aim), args.only)
         if args.dry_run:
             show(scale, wanted, args.out, say)
             return 0

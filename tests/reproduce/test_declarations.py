@@ -10,7 +10,7 @@ from gorl.errors import ConfigError
 from gorl.studies.plan import make_plan
 
 PAPER = {"CheetahRun", "FingerSpin", "FingerTurnHard", "FishSwim", "HopperStand", "WalkerWalk"}
-BUDGETS = {"cpu": 524_288, "full": 184_381_440}
+BUDGETS = {"cpu": 1_048_576, "full": 184_381_440}
 OTHER_BUDGETS = {("full", "SAC"), ("full", "GoRL-FM, 10M samples"), ("full", "GoRL-FM, released code"), ("full", "GoRL-Diffusion, released code")}
 
 

@@ -131,7 +131,7 @@ def toy(tmp_path, monkeypatch):
 
 
 def drive(folder, out, *words):
-    return run.main(["--scale", str(folder / "toy.gin"), "--work", str(folder / f"work_{out}"), "--out", str(folder / out), *words])
+    return run.main(["--scale", str(folder / "toy.gin"), "--work", str(folder / f"work_{out}"), "--out", str(folder / out), "--no-aim", *words])
 
 
 def test_end_to_end(toy, capsys, quick_compiles, monkeypatch):
@@ -141,7 +141,7 @@ def test_end_to_end(toy, capsys, quick_compiles, monkeypatch):
     assert drive(toy, "whole") == 0
     assert "2 done before" in capsys.readouterr().out
     scale = scales.load(str(toy / "toy.gin"))
-    (cell,) = [c for c in cells.make(scale, toy / "work_cut", toy / "cut") if c.name == "PPO/one"]
+    (cell,) = [c for c in cells.make(scale, toy / "work_cut", toy / "cut", aim=False) if c.name == "PPO/one"]
     monkeypatch.setenv("GORL_CACHE", str(toy / "other_cache"))  # or the phases would be there already
     assert cell.run(deadline=0.0) == cells.CUT
     partial = outcomes.read(cell.path)
