@@ -94,6 +94,13 @@ def require_steps(steps: int, where: str) -> None:
     require(1 <= steps <= MOST_STEPS, f"{where} = {steps}: it must be >= 1 and at most {MOST_STEPS:_}.")
 
 
+def require_finite(owner: Any, *names: str) -> None:
+    """Raises ConfigError for the first of these numbers of a configured object that is infinite or NaN."""
+    for name in names:
+        value = getattr(owner, name)
+        require(bool(np.isfinite(value)), f"{type(owner).__name__}.{name} = {value}: it must be finite.")
+
+
 def require(condition: Any, message: str) -> None:
     """Raises ConfigError(message) unless the condition holds."""
     if not condition:

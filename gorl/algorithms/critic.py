@@ -12,6 +12,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.networks import AbstractNormalizer
 
+ROWS = {True: 2048, False: 2**17}
+"""Of a rollout, those whose values are computed at a time, on a CPU (activations then stay in its cache) or another device (they need not all be in memory)."""
+
 
 class AbstractCritic(eqx.Module):
     """A state-value function, constructed as `Critic(obs_size, key=key)`. Unbatched."""
@@ -50,7 +53,7 @@ def values_along(
     step, V(next_obs) is computed by itself, B rows at a time.
     """
     lanes, last = obs.shape[1], next_obs[-1:]
-    value = jax.vmap(jax.vmap(critic))(jnp.concatenate([obs, last]))
+    value = jax.lax.map(jax.vmap(critic), jnp.concatenate([obs, last]), batch_size=max(1, ROWS[jax.default_backend() == "cpu"] // lanes))
     apart = jnp.any(next_obs != jnp.concatenate([obs[1:], last]), axis=-1).reshape(-1)
     rows = jnp.nonzero(apart, size=apart.size, fill_value=apart.size)[0]
     ends, count = next_obs.reshape(-1, next_obs.shape[-1]), jnp.sum(apart)

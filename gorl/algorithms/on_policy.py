@@ -20,7 +20,7 @@ from gorl.algorithms.rollout import act, episode_metrics
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.lanes import EpisodeRules, LaneEnvironment
 from gorl.errors import ConfigError, did_you_mean
-from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, structural
+from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, require_finite, structural
 from gorl.networks import trainable
 from gorl.objectives.gae import AbstractAdvantage
 from gorl.objectives.regularizers import AbstractRegularizer
@@ -110,6 +110,8 @@ class OnPolicy(AbstractAlgorithm):
             require(getattr(self, name) >= 1, f"OnPolicy.{name} = {getattr(self, name)}: it must be >= 1.")
         for name in ("discount", "gae_lambda"):
             require(bool(0 <= getattr(self, name) <= 1), f"OnPolicy.{name} = {getattr(self, name)}: it must be in [0, 1].")
+        require_finite(self, "value_cost", "reward_scale")
+        require(bool(self.max_grad_norm > 0), f"OnPolicy.max_grad_norm = {self.max_grad_norm}: it must be > 0 (1e999: off).")
         require(self.advantage_epsilon >= 0, f"OnPolicy.advantage_epsilon = {self.advantage_epsilon}: it must be >= 0.")
         sequences = self.num_minibatches * self.batch_size
         require(
@@ -222,14 +224,15 @@ class OnPolicy(AbstractAlgorithm):
         mean = lambda x: jnp.sum(weight * jnp.where(move.valid, x, 0.0))  # noqa: E731
         advantage = _standardize(rows.advantage, mean, self.advantage_epsilon) if self.normalize_advantage else rows.advantage
         keys = jax.random.split(key, advantage.shape[0])
-        log_ratio = jax.vmap(lambda o, a, e, k: policy.log_ratio(o, a, e, key=k))(move.obs, move.action, move.extras, keys)
+        at = lambda o, a, e, k: policy.log_ratio_and_distribution(o, a, e, key=k)  # noqa: E731
+        log_ratio, distribution = jax.vmap(at)(move.obs, move.action, move.extras, keys)
         objective = jax.vmap(jax.vmap(lambda r, a: self.trust_region.objective(r, a), (0, None)))(log_ratio, advantage)
         value_loss = mean((jax.vmap(critic)(move.for_critic) - rows.target) ** 2)
         policy_loss = -mean(jnp.mean(objective, axis=-1))
         loss = policy_loss + self.value_cost * value_loss
         metrics = {"loss/policy": policy_loss, "loss/value": value_loss}
         for regularizer in self.regularizers:
-            cost = mean(jax.vmap(lambda o, k, r=regularizer: r.cost(policy, o, key=k))(move.obs, keys))
+            cost = mean(jax.vmap(lambda d, k, r=regularizer: r.cost(d, key=k))(distribution, keys))
             loss = loss + regularizer.coefficient * cost
             metrics[f"cost/{type(regularizer).__name__}"] = cost
         outside = jax.vmap(jax.vmap(lambda r: self.trust_region.outside(r)))(log_ratio)

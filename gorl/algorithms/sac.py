@@ -15,7 +15,7 @@ from gorl.algorithms.rollout import act, episode_metrics
 from gorl.algorithms.twin_critic import AbstractActionCritic
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.lanes import EpisodeRules, LaneEnvironment
-from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, structural
+from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, require_finite, structural
 from gorl.networks import trainable
 from gorl.objectives.entropy import AbstractEntropy
 from gorl.objectives.regularizers import AbstractRegularizer
@@ -101,6 +101,8 @@ class SAC(AbstractAlgorithm):
         require(bool(0 <= self.discount <= 1), f"SAC.discount = {self.discount}: it must be in [0, 1].")
         require(bool(0 < self.target_rate <= 1), f"SAC.target_rate = {self.target_rate}: it must be in (0, 1].")
         require(bool(self.initial_temperature > 0), f"SAC.initial_temperature = {self.initial_temperature}: it must be > 0.")
+        require(bool(self.max_grad_norm > 0), f"SAC.max_grad_norm = {self.max_grad_norm}: it must be > 0 (1e999: off).")
+        require_finite(self, "reward_scale", "initial_temperature")
         self._replay.check("SAC", self.num_envs)
 
     def create(self, spaces: Spaces, *, key: PRNGKeyArray) -> SACLearner:
@@ -190,22 +192,22 @@ class SAC(AbstractAlgorithm):
         def sample(policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], key: PRNGKeyArray) -> tuple:
             distribution = policy.distribution(obs)
             action = distribution.sample(key=key)
-            return action, self.entropy.log_prob(distribution, action)
+            return action, self.entropy.log_prob(distribution, action), distribution
 
-        next_action, next_log_prob = jax.vmap(lambda o, k: sample(fixed_policy, o, k))(batch.next_obs, next_keys)
+        next_action, next_log_prob, _ = jax.vmap(lambda o, k: sample(fixed_policy, o, k))(batch.next_obs, next_keys)
         next_value = jnp.min(jax.vmap(average)(batch.next_for_critic, next_action), axis=-1) - temperature * next_log_prob
         returns = self.reward_scale * batch.reward + self.discount * jnp.where(batch.terminated, 0.0, next_value)
         q = jax.vmap(critic)(batch.for_critic, batch.action)
         critic_loss = mean(0.5 * jnp.sum((q - returns[:, None]) ** 2, axis=-1))
 
-        action, log_prob = jax.vmap(lambda o, k: sample(policy, o, k))(batch.obs, keys)
+        action, log_prob, distribution = jax.vmap(lambda o, k: sample(policy, o, k))(batch.obs, keys)
         policy_loss = mean(temperature * log_prob - jnp.min(jax.vmap(fixed_critic)(batch.for_critic, action), axis=-1))
         entropy = -mean(jax.lax.stop_gradient(log_prob))
         excess = jnp.where(jnp.any(batch.valid), entropy - self.entropy.target(action.shape[-1]), 0.0)
         loss = critic_loss + policy_loss + jnp.exp(log_temperature) * excess
         metrics = {"loss/critic": critic_loss, "loss/policy": policy_loss, "entropy": entropy, "temperature": temperature, "q": mean(jnp.min(q, axis=-1))}
         for regularizer in self.regularizers:
-            cost = mean(jax.vmap(lambda o, k, r=regularizer: r.cost(policy, o, key=k))(batch.obs, keys))
+            cost = mean(jax.vmap(lambda d, k, r=regularizer: r.cost(d, key=k))(distribution, keys))
             loss = loss + regularizer.coefficient * cost
             metrics[f"cost/{type(regularizer).__name__}"] = cost
         return loss, metrics

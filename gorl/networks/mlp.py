@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import LARGEST_SIZE, require, structural
+from gorl.networks.activations import fastest
 from gorl.precision import product
 
 MOST_LAYERS = 1000  # each is compiled by itself
@@ -57,8 +58,9 @@ class MLP(eqx.Module):
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         *hidden, last = self.layers
+        activation = fastest(self.activation)
         for layer in hidden:
-            x = self.activation(layer(x))
+            x = activation(layer(x))
         return last(x)
 
 
@@ -92,8 +94,9 @@ class LayerNormMLP(eqx.Module):
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         *hidden, last = self.layers
+        activation = fastest(self.activation)
         for layer, norm in zip(hidden, self.norms):
-            x = norm(self.activation(layer(x)))
+            x = norm(activation(layer(x)))
         return last(x)
 
 

@@ -1,4 +1,4 @@
-"""Costs added to a policy's objective. Each is c times a quantity of the policy's distribution at one observation.
+"""Costs added to a policy's objective. Each is c times a quantity of the policy's Gaussian at one observation.
 
 The entropy bonus is of the latent Gaussian, or of the squashed action. An L2 cost c (mean mu² + mean sigma²) beside an
 entropy bonus c_H sum(log sigma) settles at sigma = sqrt(c_H D / (2 c)); a KL to N(0, I) says directly where the latents
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import Scalar, hyperparameter, require
 from gorl.policies.base import AbstractGaussianPolicy, AbstractPolicy
-from gorl.policies.distributions import log_tanh_slope
+from gorl.policies.distributions import DiagonalGaussian, log_tanh_slope
 
 
 class AbstractRegularizer(eqx.Module):
@@ -37,7 +37,7 @@ class AbstractRegularizer(eqx.Module):
         )
 
     @abc.abstractmethod
-    def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+    def cost(self, distribution: DiagonalGaussian, *, key: PRNGKeyArray) -> Float[Array, ""]:
         """Before multiplication by the coefficient."""
 
 
@@ -47,9 +47,9 @@ class EntropyBonus(AbstractRegularizer):
 
     coefficient: Scalar = hyperparameter()
 
-    def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+    def cost(self, distribution: DiagonalGaussian, *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key
-        return -policy.distribution(obs).entropy()
+        return -distribution.entropy()
 
 
 @gin.register(module="gorl")
@@ -58,8 +58,7 @@ class SquashedEntropyBonus(AbstractRegularizer):
 
     coefficient: Scalar = hyperparameter()
 
-    def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
-        distribution = policy.distribution(obs)
+    def cost(self, distribution: DiagonalGaussian, *, key: PRNGKeyArray) -> Float[Array, ""]:
         u = distribution.sample(key=key)
         return -(distribution.entropy() + jnp.sum(log_tanh_slope(u)))
 
@@ -70,9 +69,8 @@ class LatentL2(AbstractRegularizer):
 
     coefficient: Scalar = hyperparameter()
 
-    def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+    def cost(self, distribution: DiagonalGaussian, *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key
-        distribution = policy.distribution(obs)
         return jnp.mean(distribution.mean**2) + jnp.mean(distribution.std**2)
 
 
@@ -82,6 +80,6 @@ class LatentKL(AbstractRegularizer):
 
     coefficient: Scalar = hyperparameter()
 
-    def cost(self, policy: AbstractGaussianPolicy, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, ""]:
+    def cost(self, distribution: DiagonalGaussian, *, key: PRNGKeyArray) -> Float[Array, ""]:
         del key
-        return policy.distribution(obs).kl_to_standard()
+        return distribution.kl_to_standard()

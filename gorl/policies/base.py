@@ -35,6 +35,12 @@ class AbstractPolicy(eqx.Module):
     def log_ratio(self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray) -> Float[Array, " K"]:
         """log pi(action | obs) - log pi_old(action | obs), or K surrogates of it; 0 where nothing has changed."""
 
+    def log_ratio_and_distribution(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " K"], DiagonalGaussian | None]:
+        """`log_ratio`, and the distribution at `obs` if it is a Gaussian, else None. To be redefined where one pass of the network gives both."""
+        return self.log_ratio(obs, action, extras, key=key), None
+
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractPolicy":
         """The same policy with its normaliser's statistics updated. Never between sampling and `log_ratio`."""
         return eqx.tree_at(lambda p: p.normalizer, self, self.normalizer.update(obs, weight))
@@ -45,3 +51,8 @@ class AbstractGaussianPolicy(AbstractPolicy):
 
     @abc.abstractmethod
     def distribution(self, obs: Float[Array, " D_o"]) -> DiagonalGaussian: ...
+
+    def log_ratio_and_distribution(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " K"], DiagonalGaussian]:
+        return self.log_ratio(obs, action, extras, key=key), self.distribution(obs)

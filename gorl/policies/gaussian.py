@@ -62,5 +62,11 @@ class GaussianPolicy(AbstractGaussianPolicy):
     def log_ratio(
         self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Float[Array, ""], *, key: PRNGKeyArray
     ) -> Float[Array, " K"]:
+        return self.log_ratio_and_distribution(obs, action, extras, key=key)[0]
+
+    def log_ratio_and_distribution(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Float[Array, ""], *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " K"], DiagonalGaussian]:
         del key
-        return (self.distribution(obs).log_prob(action) - extras)[None]
+        distribution = self.distribution(obs)
+        return (distribution.log_prob(action) - extras)[None], distribution

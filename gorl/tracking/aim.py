@@ -2,12 +2,14 @@
 
 import contextlib
 import gc
+import math
 import pathlib
 import shlex
 from typing import Any
 
 import gin
 
+from gorl.fields import require
 from gorl.tracking import aim_repository as repositories
 from gorl.tracking.background import AbstractWriter, Background, Picture
 from gorl.tracking.base import AbstractTracked, AbstractTracker, Entry, RunInfo
@@ -22,6 +24,7 @@ class AimTracker(AbstractTracker):
     """
 
     def __init__(self, *, repo: str | None, interval: float, experiment: str | None):
+        require(0 < interval < math.inf, f"AimTracker.interval = {interval}: seconds, > 0.")
         self._repo, self._interval, self._experiment = repo, interval, experiment
 
     def start(self, info: RunInfo) -> AbstractTracked:

@@ -10,6 +10,7 @@ from typing import Any
 
 import gin
 
+from gorl.fields import require
 from gorl.paths import inside
 from gorl.tracking.background import AbstractWriter, Background, Picture
 from gorl.tracking.base import AbstractTracked, AbstractTracker, Entry, RunInfo
@@ -24,6 +25,7 @@ class TensorBoardTracker(AbstractTracker):
     """
 
     def __init__(self, *, root: str | None, interval: float):
+        require(0 < interval < math.inf, f"TensorBoardTracker.interval = {interval}: seconds, > 0.")
         self._root, self._interval = root, interval
 
     def folder(self, info: RunInfo) -> pathlib.Path:

@@ -469,6 +469,18 @@ def test_the_advantages_epsilon_is_no_less_than_0():
         on_policy(advantage_epsilon=-1.0).check(EPISODE_LENGTH)
 
 
+@pytest.mark.parametrize("name", ["value_cost", "reward_scale"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_factors_that_are_not_finite_are_named(name, value):
+    with pytest.raises(ConfigError, match=rf"OnPolicy\.{name} = {value}: it must be finite"):
+        on_policy(**{name: value}).check(EPISODE_LENGTH)
+
+
+def test_a_gradient_norm_that_nothing_passes_is_named():
+    with pytest.raises(ConfigError, match=r"OnPolicy\.max_grad_norm = 0\.0: it must be > 0"):
+        on_policy(max_grad_norm=0.0).check(EPISODE_LENGTH)
+
+
 # ---- the five probes: each says which part is broken ----
 
 

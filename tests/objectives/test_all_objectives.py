@@ -26,7 +26,6 @@ from gorl.objectives.times import AbstractTimes, ArcsineTimes, DiscreteTimes, Lo
 from gorl.objectives.trust_region import ASPO, SPO, AbstractTrustRegion, Clip
 from gorl.phases.fit_decoder import AbstractLatents, EncoderLatents, PriorLatents
 from gorl.phases.selection import AbstractSelection, AdvantageWeighted, AllEpisodes, ReturnWeighted, TopEpisodes
-from gorl.policies.base import AbstractGaussianPolicy
 from gorl.policies.distributions import DiagonalGaussian
 
 ROLES = (AbstractTrustRegion, AbstractRegularizer, AbstractAdvantage, AbstractTimes, AbstractLossTarget, AbstractFlowRatio, AbstractEntropy,
@@ -37,27 +36,8 @@ f32 = lambda *x: jnp.asarray(x if len(x) > 1 else x[0], jnp.float32)
 KEY = jax.random.key(3)
 
 
-class Policy(AbstractGaussianPolicy):
-    """N(mean, std²) wherever it is asked."""
-
-    law: DiagonalGaussian
-    normalizer: None = None
-
-    def distribution(self, obs):
-        return self.law
-
-    def sample(self, obs, *, key):
-        raise NotImplementedError
-
-    def mode(self, obs, *, key):
-        raise NotImplementedError
-
-    def log_ratio(self, obs, action, extras, *, key):
-        raise NotImplementedError
-
-
 def cost(regularizer):
-    return lambda mean, std: regularizer.cost(Policy(DiagonalGaussian(mean, std)), jnp.zeros(1), key=KEY)
+    return lambda mean, std: regularizer.cost(DiagonalGaussian(mean, std), key=KEY)
 
 
 def steps(advantage):

@@ -26,25 +26,25 @@ def gaussian(key, mean, std):
 
 def test_entropy_bonus(getkey):
     # H = sum(log sigma + 0.5 log(2 pi e)), and log(0.4 · 1.5 · 1.0) = -0.5108256; 3 · 1.4189385 = 4.2568156
-    cost = EntropyBonus(0.01).cost(gaussian(getkey(), MEAN, STD), OBS, key=getkey())
+    cost = EntropyBonus(0.01).cost(gaussian(getkey(), MEAN, STD).distribution(OBS), key=getkey())
     np.testing.assert_allclose(cost, -(4.2568156 - 0.5108256), rtol=1e-5)
 
 
 def test_latent_l2(getkey):
     # mean(mu²) = 1.25 / 3; mean(sigma²) = (0.16 + 2.25 + 1) / 3
-    cost = LatentL2(0.01).cost(gaussian(getkey(), MEAN, STD), OBS, key=getkey())
+    cost = LatentL2(0.01).cost(gaussian(getkey(), MEAN, STD).distribution(OBS), key=getkey())
     np.testing.assert_allclose(cost, (1.25 + 3.41) / 3, rtol=1e-5)
 
 
 def test_latent_kl(getkey):
     # 0.5 · (sum(sigma²) + sum(mu²) - 3 - 2 sum(log sigma)) = 0.5 · (3.41 + 1.25 - 3 + 1.0216512)
-    cost = LatentKL(0.01).cost(gaussian(getkey(), MEAN, STD), OBS, key=getkey())
+    cost = LatentKL(0.01).cost(gaussian(getkey(), MEAN, STD).distribution(OBS), key=getkey())
     np.testing.assert_allclose(cost, 1.3408256, rtol=1e-5)
 
 
 def test_latent_kl_is_least_at_the_prior(getkey):
     policy = gaussian(getkey(), np.zeros(2), np.ones(2))
-    cost, gradient = eqx.filter_value_and_grad(lambda p: LatentKL(1.0).cost(p, OBS, key=jax.random.key(0)))(policy)
+    cost, gradient = eqx.filter_value_and_grad(lambda p: LatentKL(1.0).cost(p.distribution(OBS), key=jax.random.key(0)))(policy)
     np.testing.assert_allclose(cost, 0.0, atol=1e-6)
     np.testing.assert_allclose(gradient.body.layers[-1].bias, np.zeros(4), atol=1e-6)
 
@@ -61,7 +61,7 @@ def integral(mean, std):
 @pytest.mark.parametrize("mean, std", [(0.0, 0.3), (0.8, 0.6), (-1.5, 1.0)])
 def test_squashed_entropy_against_integration(getkey, mean, std):
     policy = gaussian(getkey(), [mean], [std])
-    cost = jax.jit(jax.vmap(lambda k: SquashedEntropyBonus(0.01).cost(policy, OBS, key=k)))
+    cost = jax.jit(jax.vmap(lambda k: SquashedEntropyBonus(0.01).cost(policy.distribution(OBS), key=k)))
     entropy = -jnp.mean(cost(jax.random.split(getkey(), 40_000)))
     mass, expected = integral(mean, std)
     np.testing.assert_allclose(mass, 1.0, atol=1e-4)
@@ -70,13 +70,13 @@ def test_squashed_entropy_against_integration(getkey, mean, std):
 
 def test_squashed_entropy_adds_over_dimensions(getkey):
     policy = gaussian(getkey(), [0.8, 0.0], [0.6, 0.3])
-    cost = jax.jit(jax.vmap(lambda k: SquashedEntropyBonus(0.01).cost(policy, OBS, key=k)))
+    cost = jax.jit(jax.vmap(lambda k: SquashedEntropyBonus(0.01).cost(policy.distribution(OBS), key=k)))
     entropy = -jnp.mean(cost(jax.random.split(getkey(), 40_000)))
     np.testing.assert_allclose(entropy, integral(0.8, 0.6)[1] + integral(0.0, 0.3)[1], atol=0.03)
 
 
 def test_squashed_entropy_is_finite_where_tanh_is_one(getkey):
     policy = gaussian(getkey(), [60.0], [0.5])
-    cost, gradient = eqx.filter_value_and_grad(lambda p: SquashedEntropyBonus(1.0).cost(p, OBS, key=jax.random.key(0)))(policy)
+    cost, gradient = eqx.filter_value_and_grad(lambda p: SquashedEntropyBonus(1.0).cost(p.distribution(OBS), key=jax.random.key(0)))(policy)
     assert 100.0 < cost < 150.0  # -log(1 - tanh² u) is about 2 u - log 4
     np.testing.assert_allclose(gradient.body.layers[-1].bias[0], 2.0, rtol=1e-3)

@@ -7,6 +7,8 @@ import pytest
 from runs_on_disk import CONFIG, entry, events, info
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
+from gorl.errors import ConfigError
+from gorl.tracking.aim import AimTracker
 from gorl.tracking.tensorboard import TensorBoardTracker
 
 
@@ -44,3 +46,10 @@ def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path, caplog):
         run.log(entry(1, 1.0))
         run.close("finished", {})
     assert run.failed and caplog.text.count("TensorBoard tracking stops") == 1
+
+
+@pytest.mark.parametrize("interval", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("tracker", [lambda i: TensorBoardTracker(root=None, interval=i), lambda i: AimTracker(repo=None, interval=i, experiment=None)])
+def test_an_interval_is_a_time(tracker, interval):
+    with pytest.raises(ConfigError, match=rf"Tracker\.interval = {interval}: seconds, > 0\."):
+        tracker(interval)
