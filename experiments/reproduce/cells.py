@@ -146,7 +146,7 @@ def _nothing(*_: object) -> None:
     pass
 
 
-def make(scale: Scale, out: pathlib.Path, results: pathlib.Path, *, aim: bool) -> list[AbstractCell]:
+def make(scale: Scale, out: pathlib.Path, results: pathlib.Path, *, aim: bool = True) -> list[AbstractCell]:
     """All cells in order of priority. `out`: where the studies are; `aim`: whether their curves go to Aim."""
     return [_cell(scale.block_of(entry), scale, entry, out, outcomes.path_of(results, scale, entry), aim) for entry in scale.entries()]
 
