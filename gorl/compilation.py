@@ -1,6 +1,7 @@
 """XLA's persistent compilation cache, and how long tracing and compiling took."""
 
 import collections
+import gc
 import os
 import pathlib
 import time
@@ -18,6 +19,11 @@ _EVENTS = {
     "/jax/compilation_cache/cache_retrieval_time_sec": "load_s",
 }
 _listening = False
+
+MAPPINGS = pathlib.Path("/proc/self/maps")
+MOST_MAPPINGS = 20_000
+"""Memory mappings of this process beyond which its programs are let go. Linux allows 65,530 and every compiled program has several, a run
+thousands; XLA ends the process there."""
 
 
 def cache_folder() -> pathlib.Path:
@@ -40,6 +46,13 @@ def use_persistent_cache() -> None:
     if not _listening:
         jax.monitoring.register_event_duration_secs_listener(_note)
         _listening = True
+
+
+def spare_mappings() -> None:
+    """Between runs in one process: lets all its programs go if they have many memory mappings. What is needed again comes from the cache on disk."""
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 class StartUp:

@@ -7,8 +7,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 import copy
-import gc
-import pathlib
 
 import gin
 import jax
@@ -16,6 +14,7 @@ import pytest
 from gin import config as gin_config, selector_map
 
 import gorl.registry  # noqa: F401  gorl's own names belong to every test
+from gorl import compilation
 from gorl.config import files
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -44,16 +43,10 @@ def fresh_gin():
     gin.clear_config()
 
 
-MAPPINGS = pathlib.Path("/proc/self/maps")
-
-
 @pytest.fixture(autouse=True)
 def few_mappings():
-    """Linux allows a process 65,530 memory mappings and every compiled program has several: beyond, XLA ends the process."""
     yield
-    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 20_000:
-        jax.clear_caches()
-        gc.collect()
+    compilation.spare_mappings()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import gin
 
+from gorl import compilation
 from gorl.errors import GorlError
 from gorl.executors.base import AbstractExecutor, Watch
 from gorl.studies.folder import Job, StudyFolder
@@ -27,6 +28,7 @@ class InProcess(AbstractExecutor):
                 code, reason = 2, str(err)
             except Exception as err:  # one broken job, say of a plugin, must not end the others
                 code, reason = 1, f"{type(err).__name__}: {err}"
+            compilation.spare_mappings()
             watch.ended(job, code, reason)
             if code > 128:  # a signal: the state is saved
                 raise KeyboardInterrupt

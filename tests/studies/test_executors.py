@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
 from toy_study import assert_same, status, sweep, write
 
+from gorl import compilation
 from gorl.errors import ConfigError, RunError
 from gorl.executors import NAMES
 from gorl.executors.base import Watch
@@ -54,6 +56,15 @@ def test_processes_give_the_same_bits(reference, tmp_path, cache):
     assert len(list((study.path / "logs").iterdir())) == 4
     taken = sorted(status(study.path / job.folder)["reused"]["phases"] for job in study.jobs())
     assert taken == [0, 0, 4, 4]  # of each seed, one process computed what both variants share
+
+
+def test_one_process_lets_programs_go_after_each_run(reference, tmp_path, cache, monkeypatch):
+    calls, clear = [], jax.clear_caches
+    monkeypatch.setattr(compilation, "MOST_MAPPINGS", 0)
+    monkeypatch.setattr(jax, "clear_caches", lambda: (calls.append(1), clear()))
+    study, result, _ = sweep(write(tmp_path, STUDY), tmp_path / "study")
+    assert result.statuses == {"finished": 4} and len(calls) == 4
+    assert_all_same(study, reference)
 
 
 def gorl_sweep(path: pathlib.Path, folder: pathlib.Path, *more: str) -> subprocess.Popen:
