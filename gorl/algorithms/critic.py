@@ -50,8 +50,9 @@ def values_along(
     """V before and after each of T steps of B lanes.
 
     What a step leads to is what the next one begins with, unless an episode ended between them: only there, and after the last
-    step, V(next_obs) is computed by itself, B rows at a time.
+    step, V(next_obs) is computed by itself, B rows at a time. Gradients go through the first result alone.
     """
+    fixed = jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_array(x) else x, critic)
     lanes, last = obs.shape[1], next_obs[-1:]
     value = jax.lax.map(jax.vmap(critic), jnp.concatenate([obs, last]), batch_size=max(1, ROWS[jax.default_backend() == "cpu"] // lanes))
     apart = jnp.any(next_obs != jnp.concatenate([obs[1:], last]), axis=-1).reshape(-1)
@@ -61,7 +62,7 @@ def values_along(
     def more(carry: tuple) -> tuple:
         done, then = carry
         some = jax.lax.dynamic_slice_in_dim(rows, done, lanes)
-        return done + lanes, then.at[some].set(jax.vmap(critic)(ends.at[some].get(mode="clip")), mode="drop")
+        return done + lanes, then.at[some].set(jax.vmap(fixed)(ends.at[some].get(mode="clip")), mode="drop")
 
-    _, then = jax.lax.while_loop(lambda carry: carry[0] < count, more, (jnp.zeros((), count.dtype), value[1:].reshape(-1)))
+    _, then = jax.lax.while_loop(lambda carry: carry[0] < count, more, (jnp.zeros((), count.dtype), jax.lax.stop_gradient(value[1:]).reshape(-1)))
     return value[:-1], then.reshape(obs.shape[:2])

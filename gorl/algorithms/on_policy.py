@@ -165,13 +165,14 @@ class OnPolicy(AbstractAlgorithm):
 
         return jax.lax.scan(step, state.lanes, jax.random.split(key, self._rollout_length))
 
-    def estimate(self, critic: Any, moves: Transition, lanes: int) -> Batch:
-        """The transitions with their advantages. Of the two leading axes, `lanes` tells sequences apart; the other is time."""
+    def estimate(self, critic: Any, moves: Transition, lanes: int) -> tuple[Array, Batch]:
+        """Values, and the transitions with their advantages, through which no gradient goes. Of the two leading axes, `lanes` tells
+        sequences apart; the other is time."""
         in_time = lambda x: jnp.moveaxis(x, lanes, 1)
         value, next_value = map(in_time, values_along(critic, in_time(moves.for_critic), in_time(moves.next_critic_obs)))
         estimator = lambda *x: self.advantage(*x, discount=self.discount, gae_lambda=self.gae_lambda)
-        ends = (moves.terminated, moves.truncated, moves.valid)
-        return Batch(moves, *jax.vmap(estimator, lanes, lanes)(moves.reward * self.reward_scale, value, next_value, *ends))
+        known = jax.lax.stop_gradient((moves.reward * self.reward_scale, value, next_value))
+        return value, Batch(moves, *jax.vmap(estimator, lanes, lanes)(*known, moves.terminated, moves.truncated, moves.valid))
 
     def _sequences(self, rollout: Transition, critic: Any) -> Batch:
         """Advantages over each lane's rollout, then the same data as [sequences, unroll]."""
@@ -179,7 +180,7 @@ class OnPolicy(AbstractAlgorithm):
         def fold(x: Array) -> Array:  # [T, B, ...] -> [B · T / unroll, unroll, ...]
             return jnp.swapaxes(x, 0, 1).reshape(-1, self.unroll_length, *x.shape[2:])
 
-        return jax.tree.map(fold, self.estimate(critic, rollout, 1))
+        return jax.tree.map(fold, self.estimate(critic, rollout, 1)[1])
 
     def _update(self, learner: OnPolicyLearner, batch: Batch, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
         sequences = self.num_minibatches * self.batch_size
@@ -192,8 +193,7 @@ class OnPolicy(AbstractAlgorithm):
             def minibatch(learner: OnPolicyLearner, x: tuple) -> tuple[OnPolicyLearner, dict[str, Any]]:
                 index, key = x
                 rows = devices.split(jax.tree.map(lambda a: a[index], batch))
-                rows = ADVANTAGE_UNITS[self.advantage_unit](self, learner.critic, rows)
-                return self._step(learner, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), rows), key)
+                return self._step(learner, rows, key)
 
             return jax.lax.scan(minibatch, learner, (order, jax.random.split(loss_key, self.num_minibatches)))
 
@@ -209,7 +209,8 @@ class OnPolicy(AbstractAlgorithm):
         modules = (learner.policy, learner.critic)
         params, rest = eqx.partition(modules, trainable(modules))
         valid = rows.transition.valid
-        rows = eqx.tree_at(lambda r: r.transition.valid, trees.mended(valid, rows), valid)
+        mended = trees.mended(valid.reshape(-1), _flat(rows))
+        rows = eqx.tree_at(lambda r: r.transition.valid, jax.tree.map(lambda m, x: m.reshape(x.shape), mended, rows), valid)
         (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, rows, key)
         updates, optimizer = self._optimizer().update(grads, learner.optimizer, params)
         new = OnPolicyLearner(*eqx.combine(eqx.apply_updates(params, updates), rest), optimizer)
@@ -219,6 +220,7 @@ class OnPolicy(AbstractAlgorithm):
 
     def _loss(self, params: Any, rest: Any, rows: Batch, key: PRNGKeyArray) -> tuple[Float[Array, ""], dict[str, Any]]:
         policy, critic = eqx.combine(params, rest)
+        value, rows = _flat(ADVANTAGE_UNITS[self.advantage_unit](self, critic, rows))
         move = rows.transition
         weight = move.valid.astype(jnp.float32) / jnp.maximum(jnp.sum(move.valid), 1)
         mean = lambda x: jnp.sum(weight * jnp.where(move.valid, x, 0.0))  # noqa: E731
@@ -227,7 +229,7 @@ class OnPolicy(AbstractAlgorithm):
         at = lambda o, a, e, k: policy.log_ratio_and_distribution(o, a, e, key=k)  # noqa: E731
         log_ratio, distribution = jax.vmap(at)(move.obs, move.action, move.extras, keys)
         objective = jax.vmap(jax.vmap(lambda r, a: self.trust_region.objective(r, a), (0, None)))(log_ratio, advantage)
-        value_loss = mean((jax.vmap(critic)(move.for_critic) - rows.target) ** 2)
+        value_loss = mean((value - rows.target) ** 2)
         policy_loss = -mean(jnp.mean(objective, axis=-1))
         loss = policy_loss + self.value_cost * value_loss
         metrics = {"loss/policy": policy_loss, "loss/value": value_loss}
@@ -258,9 +260,19 @@ def _observe(learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
 # What to do with the statistics (before the first epoch, after the last one).
 STATISTICS: dict[str, tuple[Callable, Callable]] = {"after": (_keep, _observe), "before": (_observe, _keep)}
 
-# A minibatch [batch_size, unroll_length] and the critic at its time -> the minibatch with the advantages to use.
-ADVANTAGE_UNITS: dict[str, Callable[[OnPolicy, AbstractCritic, Batch], Batch]] = {
-    "iteration": lambda algorithm, critic, rows: rows,
+def _flat(tree: Any) -> Any:
+    """[sequences, unroll, ...] as rows."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+
+def _given(algorithm: OnPolicy, critic: AbstractCritic, rows: Batch) -> tuple[Array, Batch]:
+    del algorithm
+    return jax.vmap(critic)(_flat(rows.transition.for_critic)).reshape(rows.advantage.shape), rows
+
+
+# A minibatch [batch_size, unroll_length] and the critic at its time -> the critic's values of it, and the minibatch with the advantages to use.
+ADVANTAGE_UNITS: dict[str, Callable[[OnPolicy, AbstractCritic, Batch], tuple[Array, Batch]]] = {
+    "iteration": _given,
     "minibatch": lambda algorithm, critic, rows: algorithm.estimate(critic, rows.transition, 0),
 }
 

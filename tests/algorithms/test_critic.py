@@ -57,3 +57,25 @@ def test_a_broken_observation_is_asked_for_and_breaks_its_own_value_only():
     next_obs[1, 0], obs[2, 0] = np.nan, np.nan
     _, then = values_along(lambda o: jnp.sum(o**2), jnp.asarray(obs), jnp.asarray(next_obs))
     assert np.isnan(then[1, 0]) and np.isfinite(np.delete(np.asarray(then).reshape(-1), 2)).all()
+
+
+class Slope(eqx.Module):
+    """V(s) = w s."""
+
+    w: jax.Array
+
+    def __call__(self, obs):
+        return self.w * obs[0]
+
+
+def test_gradients_go_through_the_first_values_alone():
+    """Of sum(V) + 3 sum(V_next), d/dw is sum(obs) = 15."""
+    obs = jnp.arange(6.0).reshape(3, 2, 1)
+
+    def total(critic):
+        value, then = values_along(critic, obs, obs + 10.0)
+        return jnp.sum(value) + 3.0 * jnp.sum(then)
+
+    value, gradient = eqx.filter_value_and_grad(total)(Slope(jnp.array(2.0)))
+    np.testing.assert_allclose(value, 2.0 * 15.0 + 3.0 * 2.0 * 75.0)
+    np.testing.assert_allclose(gradient.w, 15.0)

@@ -325,7 +325,7 @@ def test_the_estimator_is_a_setting(getkey):
     for estimator, expected in ((GeneralizedAdvantage(), [[1.0, 2.0], [10.0, 20.0]]), (BraxAdvantage(), [[10.0, 20.0], [10.0, 20.0]])):
         algorithm = on_policy(advantage=estimator, gae_lambda=0.0, reward_scale=1.0)
         critic = jax.tree.map(jnp.zeros_like, algorithm.create(Spaces(1, 1, 1), key=getkey()).critic)
-        np.testing.assert_allclose(algorithm.estimate(critic, rollout, 1).advantage, expected, rtol=1e-6)
+        np.testing.assert_allclose(algorithm.estimate(critic, rollout, 1)[1].advantage, expected, rtol=1e-6)
 
 
 # ---- one iteration ----

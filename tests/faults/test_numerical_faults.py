@@ -87,7 +87,8 @@ def roll(algorithm, lane, learner, lanes, keys):
 
 @eqx.filter_jit
 def on_policy_step(algorithm, learner, rows):
-    return algorithm._step(learner, rows, jax.random.key(5))
+    one_step_each = jax.tree.map(lambda x: x[:, None], rows)  # [sequences, 1]
+    return algorithm._step(learner, one_step_each, jax.random.key(5))
 
 
 @functools.cache
