@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.networks import AbstractNormalizer
 
-ROWS = {True: 2048, False: 2**17}
+ROWS = {True: 4096, False: 2**17}
 """Of a rollout, those whose values are computed at a time, on a CPU (activations then stay in its cache) or another device (they need not all be in memory)."""
 
 
