@@ -6,10 +6,12 @@ from typing import Any
 
 from gorl.runs import facts
 
+RESULTS = "experiments/results"
 KEPT = ("gorl", "created", "python", "versions", "git", "device", "xla_flags")
 
 
 def provenance() -> dict[str, Any]:
     script = f"experiments/benchmarks/{pathlib.Path(sys.argv[0]).name}"
+    words = [f"{RESULTS}/{pathlib.Path(w).name}" if pathlib.Path(w).is_absolute() else w for w in sys.argv[1:]]  # what is kept lies there
     known = facts()
-    return {"command": ["python", script, *sys.argv[1:]], **{k: known[k] for k in KEPT}}
+    return {"command": ["python", script, *words], **{k: known[k] for k in KEPT}}
