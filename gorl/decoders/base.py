@@ -30,7 +30,13 @@ class AbstractDecoder(eqx.Module):
     def loss(
         self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
     ) -> Float[Array, ""]:
-        """The regression loss for one sample (obs, u) and one latent drawn for it."""
+        """The regression loss for one sample (obs, u) and one latent drawn for it, whose gradient a fit descends."""
+
+    def validation_loss(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """What weights are chosen by: the loss, unless the class says otherwise because the loss rises while the network learns."""
+        return self.loss(obs, action, latent, key=key)
 
     @abc.abstractmethod
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractDecoder":

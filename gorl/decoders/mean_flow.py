@@ -120,21 +120,23 @@ class MeanFlowDecoder(AbstractDecoder):
     def loss(
         self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
     ) -> Float[Array, ""]:
-        """Its gradient is that along the bound tangent, its value always that along the predicted one.
+        return self._loss(self.tangent, obs, action, latent, key)
 
-        Along a path's own tangent the targets scatter more the better the network gets, so that the loss rises while it learns:
-        a fit that keeps the weights of the least loss would keep the first ones.
-        """
+    def validation_loss(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+    ) -> Float[Array, ""]:
+        """Along the predicted tangent whatever is bound. Along a path's own the targets scatter more the better the network gets, so
+        that the loss rises while it learns, and the weights of the least loss would be the first ones."""
+        return self._loss(PredictedTangent(), obs, action, latent, key)
+
+    def _loss(
+        self, tangent: AbstractTangent, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], key: PRNGKeyArray
+    ) -> Float[Array, ""]:
         r, t = self._interval(key)
         z, path = interpolate(action, latent, t), latent - action
         average = lambda z, r, t: self.average_velocity(obs, z, r, t)
-
-        def loss(tangent: AbstractTangent) -> Float[Array, ""]:
-            residual = mean_flow_residual(average, z, r, t, path, tangent(path, lambda: average(z, t, t)))
-            return adaptive_loss(residual, power=self.loss_power, constant=self.loss_constant)
-
-        learned = loss(self.tangent)
-        return jax.lax.stop_gradient(loss(PredictedTangent())) + learned - jax.lax.stop_gradient(learned)
+        residual = mean_flow_residual(average, z, r, t, path, tangent(path, lambda: average(z, t, t)))
+        return adaptive_loss(residual, power=self.loss_power, constant=self.loss_constant)
 
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "MeanFlowDecoder":
         return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))

@@ -13,7 +13,7 @@ from gorl.policies.distributions import DiagonalGaussian, log_tanh_slope
 
 
 class AbstractEntropy(eqx.Module):
-    """A density of the policy's samples, whose mean negative logarithm is held at a target."""
+    """A density of the policy's samples, with respect to some measure, whose mean negative logarithm is held at a target."""
 
     @abc.abstractmethod
     def log_prob(self, distribution: DiagonalGaussian, action: Float[Array, " D"]) -> Float[Array, ""]:
@@ -46,8 +46,7 @@ class SquashedEntropy(AbstractEntropy):
 class LatentEntropy(AbstractEntropy):
     """Of the latent itself: log N(eps). The target is the entropy of N(., target_std² I).
 
-    A latent needs no squashing, and -1 nat a dimension would be a standard deviation of 0.09: the policy collapses to a
-    point of the decoder's prior within its first updates.
+    A latent needs no squashing. Only the spread is held, so that the mean may go anywhere.
     """
 
     target_std: Scalar = hyperparameter()
@@ -60,3 +59,28 @@ class LatentEntropy(AbstractEntropy):
 
     def target(self, size: int) -> Float[Array, ""]:
         return jnp.asarray(size, jnp.float32) * (0.5 * math.log(2.0 * math.pi * math.e) + jnp.log(self.target_std))
+
+
+@gin.register(module="gorl")
+class RelativeEntropy(AbstractEntropy):
+    """Relative to the decoder's prior: log pi(eps) - log N(eps; 0, I), whose mean is KL(pi || N(0, I)).
+
+    Held at `kl_per_dimension` nats times the number of dimensions: the policy spends them on a mean away from 0 and a spread
+    below 1 as the critic asks, and stays where the decoder was fitted. For comparison, -1 nat of entropy of an action in (-1, 1),
+    SAC's usual target, is 1.69 nats from the uniform law, and N(0, 0.7²) is 0.10 from N(0, 1).
+    """
+
+    kl_per_dimension: Scalar = hyperparameter()
+
+    def __check_init__(self):
+        require(
+            bool(self.kl_per_dimension > 0),
+            f"RelativeEntropy.kl_per_dimension = {self.kl_per_dimension}: it must be > 0; at 0 the policy is the prior and learns nothing.",
+        )
+
+    def log_prob(self, distribution: DiagonalGaussian, action: Float[Array, " D"]) -> Float[Array, ""]:
+        prior = DiagonalGaussian(jnp.zeros_like(action), jnp.ones_like(action))
+        return distribution.log_prob(action) - prior.log_prob(action)
+
+    def target(self, size: int) -> Float[Array, ""]:
+        return -self.kl_per_dimension * jnp.asarray(size, jnp.float32)

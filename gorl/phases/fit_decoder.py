@@ -96,8 +96,8 @@ class FitDecoder(AbstractPhase):
     per sample and step. `micro_batch_size`: how many of a batch's samples are computed at a time, their gradients summed (0: all;
     None: as many as suit the device where the run begins, which keeps that number).
     `validation_fraction` is held out, of the 'episodes' or of the 'rows' as `split` says, with noise
-    that is the same at every epoch. `max_samples`: a random part of the training rows of this size (0: all of them). Each
-    unit is one epoch.
+    that is the same at every epoch; at 0 the newest weights are kept. `max_samples`: a random part of the training rows of this
+    size (0: all of them). Each unit is one epoch.
     """
 
     decoder: Factory = factory()
@@ -181,13 +181,23 @@ class FitDecoder(AbstractPhase):
         run = state.run
         return RunState(state.best, run.policy, run.best, run.learner)
 
-    def loss(self, decoder: AbstractDecoder, policy: Any, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], *, key: PRNGKeyArray) -> Float[Array, ""]:
-        """The decoder's loss at one sample, the mean over `draws`."""
+    def loss(
+        self,
+        decoder: AbstractDecoder,
+        policy: Any,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        *,
+        key: PRNGKeyArray,
+        validation: bool = False,
+    ) -> Float[Array, ""]:
+        """The decoder's loss, or its validation loss, at one sample: the mean over `draws`."""
+        loss = decoder.validation_loss if validation else decoder.loss
 
         def draw(key: PRNGKeyArray) -> Float[Array, ""]:
             latent_key, loss_key = jax.random.split(key)
             latent = self.latents.sample(policy, obs, decoder.latent_size, key=latent_key)
-            return decoder.loss(obs, action, latent, key=loss_key)
+            return loss(obs, action, latent, key=loss_key)
 
         return jnp.mean(jax.vmap(draw)(jax.random.split(key, self.draws)))
 
@@ -225,15 +235,18 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
     transformation = phase._optimizer()
     piece = _suited(phase.micro_batch_size, phase.draws)
 
-    def share(decoder: AbstractDecoder, rows: Int[Array, " N"], keys: Key[Array, " N"], total: Float[Array, ""]) -> Float[Array, ""]:
+    def share(
+        decoder: AbstractDecoder, rows: Int[Array, " N"], keys: Key[Array, " N"], total: Float[Array, ""], validation: bool = False
+    ) -> Float[Array, ""]:
         """Of the rows' weighted losses in a mean over rows of the weight `total`."""
         rows = devices.split(rows)
-        losses = jax.vmap(lambda o, a, k: phase.loss(decoder, policy, o, a, key=k))(obs[rows], action[rows], keys)
+        loss = lambda o, a, k: phase.loss(decoder, policy, o, a, key=k, validation=validation)
+        losses = jax.vmap(loss)(obs[rows], action[rows], keys)
         return jnp.sum(losses * weights[rows]) / jnp.where(total > 0, total, 1.0)
 
-    def mean_loss(decoder: AbstractDecoder, rows: Int[Array, " N"], key: PRNGKeyArray) -> Float[Array, ""]:
+    def validation_loss(decoder: AbstractDecoder, rows: Int[Array, " N"], key: PRNGKeyArray) -> Float[Array, ""]:
         total = jnp.sum(weights[rows])
-        return _accumulated(lambda *x: share(decoder, *x, total), piece, rows, key)
+        return _accumulated(lambda *x: share(decoder, *x, total, validation=True), piece, rows, key)
 
     def step(carry: tuple, x: tuple) -> tuple[tuple, tuple]:
         decoder, optimizer = carry
@@ -249,9 +262,12 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
 
     keys = jax.random.split(noise_key, batches)
     (decoder, optimizer), (losses, counts, skipped) = jax.lax.scan(step, (decoder, optimizer), (shuffled, keys))
-    train_loss = jnp.sum(losses * counts) / jnp.sum(counts)  # NaN, which is never the best, if every update was skipped
-    held_out_loss = _validation_loss(mean_loss, decoder, validation, weights, validation_key, phase.batch_size) if validation.shape[0] else train_loss
-    better = held_out_loss < best_loss
+    train_loss = jnp.sum(losses * counts) / jnp.sum(counts)  # NaN if every update was skipped
+    if validation.shape[0]:
+        held_out_loss = _validation_loss(validation_loss, decoder, validation, weights, validation_key, phase.batch_size)
+        better = held_out_loss < best_loss
+    else:  # nothing to choose by
+        held_out_loss, better = train_loss, jnp.isfinite(train_loss)
     best, best_loss = trees.choose(better, decoder, best), jnp.where(better, held_out_loss, best_loss)
     metrics = {"loss/decoder": train_loss, "loss/decoder_validation": held_out_loss, "loss/decoder_best": best_loss, "updates_skipped": jnp.sum(skipped)}
     metrics["diverged"] = (jnp.sum(counts) == 0).astype(jnp.float32)  # no sound update, or no valid row in any

@@ -127,12 +127,12 @@ def test_the_loss_is_weighted(getkey):
 
 
 @pytest.mark.parametrize("tangent", [PathTangent(), PredictedTangent()])
-def test_the_loss_at_the_exact_average_velocity_is_the_variance_of_the_paths(tangent, getkey):
+def test_the_validation_loss_at_the_exact_average_velocity_is_the_variance_of_the_paths(tangent, getkey):
     """Whatever the tangent: Var(z - a | z_t) = std² / (t² + (1-t)² std²), here the mean over the larger of two uniform t (density 2 t)."""
     action_key, latent_key, key = (getkey() for _ in range(3))
     action, latent = MEAN[None] + STD[None] * jax.random.normal(action_key, (20_000, 2)), jax.random.normal(latent_key, (20_000, 2))
     model = decoder(exact(MEAN, STD), tangent=tangent, interval_share=1.0)
-    found = jax.jit(jax.vmap(lambda a, z, k: model.loss(OBS, a, z, key=k)))(action, latent, jax.random.split(key, 20_000))
+    found = jax.jit(jax.vmap(lambda a, z, k: model.validation_loss(OBS, a, z, key=k)))(action, latent, jax.random.split(key, 20_000))
     t = (np.arange(1000) + 0.5)[:, None] / 1000
     variance = np.asarray(STD) ** 2 / (t**2 + (1 - t) ** 2 * np.asarray(STD) ** 2)
     np.testing.assert_allclose(jnp.mean(found), np.mean(2 * t * variance), rtol=0.03)
@@ -160,7 +160,8 @@ def test_the_gradient_is_that_along_the_bound_tangent(tangent):
     predicted = k * t * z
     along = v if isinstance(tangent, PathTangent) else predicted
     np.testing.assert_allclose(gradient.body.k, np.mean(2 * residual(along) * t * z), rtol=1e-3)
-    np.testing.assert_allclose(value, np.mean(residual(predicted) ** 2), rtol=1e-3)
+    np.testing.assert_allclose(value, np.mean(residual(along) ** 2), rtol=1e-3)
+    np.testing.assert_allclose(model.validation_loss(OBS, action, latent, key=jax.random.key(0)), np.mean(residual(predicted) ** 2), rtol=1e-3)
 
 
 @pytest.mark.parametrize(

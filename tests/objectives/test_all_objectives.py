@@ -18,7 +18,7 @@ from gorl.decoders.grids import AbstractGrid, CosineGrid, PowerGrid, UniformGrid
 from gorl.decoders.predictions import AbstractPrediction, DataPrediction, NoisePrediction, VelocityPrediction
 from gorl.decoders.samplers import AbstractSampler, Euler, Heun, Midpoint
 from gorl.decoders.schedules import AbstractLevels, AbstractSchedule, CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
-from gorl.objectives.entropy import AbstractEntropy, LatentEntropy, SquashedEntropy
+from gorl.objectives.entropy import AbstractEntropy, LatentEntropy, RelativeEntropy, SquashedEntropy
 from gorl.objectives.flow import AbstractFlowRatio, AbstractLossTarget, AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 from gorl.objectives.gae import AbstractAdvantage, BraxAdvantage, GeneralizedAdvantage
 from gorl.objectives.regularizers import AbstractRegularizer, EntropyBonus, LatentKL, LatentL2, SquashedEntropyBonus
@@ -84,6 +84,14 @@ TABLE = {
     LatentEntropy: [
         (lambda m, s, a: LatentEntropy(0.7).log_prob(DiagonalGaussian(m, s), a), SAMPLED, log_density([1.5, 0.0], [1.0, -1.0], [0.5, 2.0])),
         (lambda: LatentEntropy(0.7).target(3), (), 3 * (0.5 * math.log(2 * math.pi * math.e) + math.log(0.7))),
+    ],
+    RelativeEntropy: [
+        (
+            lambda m, s, a: RelativeEntropy(1.0).log_prob(DiagonalGaussian(m, s), a),
+            SAMPLED,
+            log_density([1.5, 0.0], [1.0, -1.0], [0.5, 2.0]) - log_density([1.5, 0.0], [0.0, 0.0], [1.0, 1.0]),
+        ),
+        (lambda: RelativeEntropy(1.5).target(3), (), -4.5),
     ],
     SquashedEntropy: [
         (

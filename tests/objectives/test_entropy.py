@@ -1,9 +1,10 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gorl.errors import ConfigError
-from gorl.objectives.entropy import LatentEntropy, SquashedEntropy
+from gorl.objectives.entropy import LatentEntropy, RelativeEntropy, SquashedEntropy
 from gorl.policies.distributions import DiagonalGaussian
 
 
@@ -40,6 +41,24 @@ def test_targets():
     normal = DiagonalGaussian(jnp.zeros(3), jnp.full(3, 0.7))
     np.testing.assert_allclose(LatentEntropy(0.7).target(3), normal.entropy(), rtol=1e-6)
     assert LatentEntropy(0.7).target(3) > 0 > SquashedEntropy(-1.0).target(3)
+
+
+def test_the_relative_entropy_is_minus_the_divergence_from_the_prior():
+    distribution = DiagonalGaussian(jnp.array([1.0, -0.5]), jnp.array([0.5, 0.3]))
+    samples = jax.vmap(lambda k: distribution.sample(key=k))(jax.random.split(jax.random.key(0), 100_000))
+    found = jnp.mean(jax.vmap(lambda x: RelativeEntropy(1.0).log_prob(distribution, x))(samples))
+    np.testing.assert_allclose(found, distribution.kl_to_standard(), atol=0.01)  # 2.1 nats, standard error 0.004
+    np.testing.assert_allclose(RelativeEntropy(1.5).target(4), -6.0)
+
+
+def test_the_prior_itself_has_no_relative_entropy():
+    prior = DiagonalGaussian(jnp.zeros(3), jnp.ones(3))
+    np.testing.assert_allclose(RelativeEntropy(1.0).log_prob(prior, jnp.array([0.3, -4.0, 2.0])), 0.0, atol=1e-6)
+
+
+def test_a_divergence_is_positive():
+    with pytest.raises(ConfigError, match=r"RelativeEntropy\.kl_per_dimension = 0\.0: it must be > 0; at 0 the policy is the prior"):
+        RelativeEntropy(0.0)
 
 
 def test_a_std_is_positive():

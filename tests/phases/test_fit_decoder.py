@@ -291,6 +291,31 @@ def test_the_weights_of_the_best_validation_loss_are_kept():
     np.testing.assert_array_equal(phase.finish(CONTEXT, states[-1]).decoder.level, states[3].decoder.level)
 
 
+def test_without_validation_the_newest_weights_are_kept():
+    """A rate that diverges: level - 1 is -1.5 times what it was after each of the two batches an epoch, so the loss rises."""
+    phase = least_squares(validation_fraction=0.0, learning_rate=1.25, batch_size=EPISODES * LENGTH // 2)
+    states, metrics = fit(phase, dataset(1.0), epochs=2)
+    np.testing.assert_allclose([s.decoder.level[0] for s in states], [1 - 1.5**2, 1 - 1.5**4], rtol=1e-5)
+    assert metrics[1]["loss/decoder_best"] == metrics[1]["loss/decoder"] > metrics[0]["loss/decoder"]
+    np.testing.assert_array_equal(phase.finish(CONTEXT, states[-1]).decoder.level, states[-1].decoder.level)
+
+
+class Judged(Constant):
+    """Chosen by -level, whatever the loss."""
+
+    def validation_loss(self, obs, action, latent, *, key):
+        return -self.level[0]
+
+
+def test_weights_are_chosen_by_the_decoders_validation_loss():
+    """The levels rise away from the held-out episodes' 0, so the loss would choose the first epoch, and the validation loss the last."""
+    phase, u = least_squares(decoder=Judged, learning_rate=0.02), np.ones((EPISODES, LENGTH))
+    u[held_out(phase, dataset(u))] = 0.0
+    states, metrics = fit(phase, dataset(u), epochs=3)
+    np.testing.assert_allclose([m["loss/decoder_validation"] for m in metrics], [-s.decoder.level[0] for s in states], rtol=1e-5)
+    np.testing.assert_array_equal(phase.finish(CONTEXT, states[-1]).decoder.level, states[2].decoder.level)
+
+
 def test_a_poisoned_batch_is_skipped_and_counted():
     phase = least_squares(learning_rate=0.0, batch_size=450)
     training = np.setdiff1d(np.arange(EPISODES), held_out(phase, dataset(2.0)))
@@ -302,7 +327,7 @@ def test_a_poisoned_batch_is_skipped_and_counted():
 
 
 def test_an_epoch_without_a_sound_update_is_never_the_best():
-    phase = least_squares(validation_fraction=0.0)  # the training loss decides
+    phase = least_squares(validation_fraction=0.0)
     states, metrics = fit(phase, dataset(np.nan), epochs=1)
     assert metrics[0]["updates_skipped"] == 10.0
     assert np.isnan(metrics[0]["loss/decoder"]) and metrics[0]["loss/decoder_best"] == np.inf
