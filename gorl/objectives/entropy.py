@@ -46,7 +46,8 @@ class SquashedEntropy(AbstractEntropy):
 class LatentEntropy(AbstractEntropy):
     """Of the latent itself: log N(eps). The target is the entropy of N(., target_std² I).
 
-    A latent needs no squashing. Only the spread is held, so that the mean may go anywhere.
+    Only the spread is held, the mean may go anywhere; and where a decoder does not tell far latents apart, as the identity before
+    a squashed action does not, spread costs nothing and grows without end.
     """
 
     target_std: Scalar = hyperparameter()

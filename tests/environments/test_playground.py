@@ -213,8 +213,9 @@ def test_steps_are_finite_and_compile_once(name):
     task = compiled(name)
     spaces = task.env.spaces()
     assert (spaces.observation, spaces.critic_observation, spaces.action) == (obs_size, obs_size, action_size)
+    before = len(task.traces)
     obs, reward = rollout(name, KEYS(), moves(name))
-    assert len(task.traces) == task.step._cache_size() == 1  # the first call had a reset's types, the later ones a step's
+    assert len(task.traces) <= before + 1 and task.step._cache_size() == 1  # the first call had a reset's types, the later ones a step's
     assert obs.shape == (6, 3, obs_size) and reward.shape == (6, 3)
     assert obs.dtype == reward.dtype == np.float32
     assert np.isfinite(obs).all() and np.isfinite(reward).all()
