@@ -66,7 +66,7 @@ def test_the_order_is_the_declared_one():
     expected += ["GoRL-FM, stage 0 only/FingerSpin", "GoRL-FM, paper v3/FingerSpin", "GoRL-FM/HumanoidStand"]
     assert [names.index(name) for name in expected] == sorted(names.index(name) for name in expected)
     names = [cell.name for cell in make(scales.load("cpu"), scales.ROOT, scales.ROOT)]
-    assert len(names) == len(set(names)) == 4 * 19
+    assert len(names) == len(set(names)) == 4 * 23
     assert names[:2] == ["GoRL-FM/CartpoleSwingup", "GoRL-Diffusion/CartpoleSwingup"]
     assert names.index("GoRL-SAC/CheetahRun") < names.index("PPO, shrinking normaliser/CartpoleSwingup") < names.index("GoRL-FM, paper v3/CartpoleSwingup")
 
