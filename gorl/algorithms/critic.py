@@ -49,8 +49,8 @@ def values_along(
 ) -> tuple[Float[Array, "T B"], Float[Array, "T B"]]:
     """V before and after each of T steps of B lanes.
 
-    What a step leads to is what the next one begins with, unless an episode ended between them: only there, and after the last
-    step, V(next_obs) is computed by itself, B rows at a time. Gradients go through the first result alone.
+    What a step leads to is what the next one begins with, unless an episode ended between them: only there V(next_obs) is computed
+    by itself, B rows at a time. Gradients go through the first result alone.
     """
     fixed = jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_array(x) else x, critic)
     lanes, last = obs.shape[1], next_obs[-1:]

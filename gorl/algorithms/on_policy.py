@@ -65,7 +65,7 @@ class OnPolicy(AbstractAlgorithm):
     'before' the first one, a published defect kept to measure what it does: stored log-probabilities are then those of other
     inputs than the policy sees, so ratios are not 1 before any update and part of the batch is clipped for no reason.
     `reward_scale` multiplies rewards for learning only; `max_grad_norm` clips the global norm (1e999: not at all).
-    An update whose loss, gradient or result is not finite, or that has no valid step to learn from, is skipped and counted.
+    An update whose loss, metrics, gradient or result are not finite, or that has no valid step to learn from, is skipped and counted.
     """
 
     policy: Factory = factory()
@@ -203,6 +203,7 @@ class OnPolicy(AbstractAlgorithm):
         summary["updates_skipped"] = jnp.sum(skipped)
         summary["diverged"] = jnp.all(skipped > 0).astype(jnp.float32)
         summary["log_ratio_first"] = metrics["log_ratio_max"].reshape(-1)[0]
+        summary["log_ratio_max"] = jnp.where(jnp.all(skipped > 0), jnp.nan, jnp.max(metrics["log_ratio_max"]))
         return learner, summary
 
     def _step(self, learner: OnPolicyLearner, rows: Batch, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:

@@ -51,7 +51,8 @@ class SAC(AbstractAlgorithm):
     An update draws `batch_size` transitions and takes one step down three losses at once, all at the parameters before it:
     the critic's, towards r + discount (1 - terminated) (min Q'(s', a') - temperature log pi(a'|s')) with Q' an average of
     past critics that moves by `target_rate` an update; the policy's, temperature log pi(a|s) - min Q(s, a) plus the
-    regularisers'; and the temperature's, which holds the policy's `entropy` at its target (equations 5, 9 and 18). A
+    regularisers'; and the temperature's, which holds the policy's `entropy` at its target (equations 5, 9 and 18). The density pi
+    is with respect to what `entropy` says; relative to a prior, the metric `entropy` is minus the divergence from it. A
     truncated transition bootstraps like any other, from the observation before the reset; an invalid one has no weight.
     An update whose losses, gradients or result are not finite, or whose transitions are all invalid, is skipped and counted.
 

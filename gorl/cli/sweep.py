@@ -19,7 +19,7 @@ def command(
     directory: Annotated[pathlib.Path | None, typer.Option("--dir", help="The study's folder (default: runs/NAME).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
     executor: Annotated[str | None, typer.Option("--executor", help="Where runs are executed: in_process, local_processes or ray.")] = None,
-    aim: Annotated[bool, typer.Option("--aim/--no-aim", help="Track in Aim, or only in the runs' own records.")] = True,
+    aim: Annotated[bool, typer.Option("--aim/--no-aim", help="Track in Aim and whatever else is bound, or only in the runs' own records.")] = True,
     reuse: Annotated[bool, typer.Option("--reuse/--no-reuse", help="Compute phases that runs share once, or in every run.")] = True,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report in the end.")] = True,
     debug: options.Debug = False,

@@ -22,7 +22,7 @@ def command(
     plugins: options.Plugins = None,
     run_dir: Annotated[pathlib.Path | None, typer.Option("--run-dir", help="The run's folder (default: runs/NAME-TIME).")] = None,
     resume: Annotated[pathlib.Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")] = None,
-    aim: Annotated[bool, typer.Option("--aim/--no-aim", help="Track in Aim, or only in the run's own record.")] = True,
+    aim: Annotated[bool, typer.Option("--aim/--no-aim", help="Track in Aim and whatever else is bound, or only in the run's own record.")] = True,
     reuse: Annotated[bool, typer.Option("--reuse/--no-reuse", help="Take phases that another run has computed, and leave this run's for others.")] = False,
     stages: Annotated[int | None, typer.Option("--stages", min=1, help="Pause after so many stages; --resume goes on.")] = None,
     debug: options.Debug = False,

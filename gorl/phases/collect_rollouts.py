@@ -86,9 +86,11 @@ def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dic
         task.squashed, agent, key, num_envs=phase.num_envs, length=phase.episode_length, value=learner.value
     )
     write = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, 0)  # noqa: E731
+    whole = episodes.valid & ~diverged[:, None]
+    saturated = jnp.mean(jnp.abs(episodes.action) >= task.action_bound, axis=-1)
     metrics = {
         "return": jnp.nanmean(jnp.where(diverged, jnp.nan, returns)),  # of whole episodes; NaN if there is none
-        "action_saturation": jnp.mean(jnp.abs(episodes.action) >= task.action_bound),
+        "action_saturation": jnp.sum(jnp.where(whole, saturated, 0.0)) / jnp.sum(whole),
         "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
     }
     return trees.strong(jax.tree.map(write, buffer, devices.copied(episodes))), metrics

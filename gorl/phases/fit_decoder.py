@@ -164,7 +164,7 @@ class FitDecoder(AbstractPhase):
         decoder, rows = _prepared(self, decoder, run.dataset, context.key("split"))
         optimizer = self._optimizer().init(eqx.filter(decoder, trainable(decoder)))
         infinite = jnp.asarray(jnp.inf, jnp.float32)
-        return FitState(RunState(run.decoder, run.policy, run.best, run.learner, run.dataset), decoder, optimizer, decoder, infinite, rows)
+        return FitState(run, decoder, optimizer, decoder, infinite, rows)
 
     def _optimizer(self) -> Any:
         return build(self.optimizer, self.learning_rate, self.max_grad_norm)
@@ -270,7 +270,8 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
         held_out_loss, better = train_loss, jnp.isfinite(train_loss)
     best, best_loss = trees.choose(better, decoder, best), jnp.where(better, held_out_loss, best_loss)
     metrics = {"loss/decoder": train_loss, "loss/decoder_validation": held_out_loss, "loss/decoder_best": best_loss, "updates_skipped": jnp.sum(skipped)}
-    metrics["diverged"] = (jnp.sum(counts) == 0).astype(jnp.float32)  # no sound update, or no valid row in any
+    useless = (jnp.sum(counts) == 0) | ~jnp.isfinite(held_out_loss)  # no sound update, no valid row in any, or nothing to choose by
+    metrics["diverged"] = useless.astype(jnp.float32)
     return (decoder, optimizer, best, best_loss), metrics
 
 
@@ -284,9 +285,9 @@ def _suited(size: int | None, draws: int) -> int:
 def _accumulated(function: Any, size: int, rows: Int[Array, " N"], key: PRNGKeyArray) -> Any:
     """function(rows, keys), a sum over rows, from pieces of `size` rows (0: all at once)."""
     data = (rows, jax.random.split(key, rows.shape[0]))
-    pieces = rows.shape[0] // size if size else 0
-    if pieces <= 1:
+    if size == 0 or size >= rows.shape[0]:
         return function(*data)
+    pieces = rows.shape[0] // size
     part = lambda begin, end: jax.tree.map(lambda x: x[begin:end], data)
     whole = jax.tree.map(lambda x: x.reshape(pieces, size, *x.shape[1:]), part(0, pieces * size))
     add = lambda total, piece: jax.tree.map(jnp.add, total, piece)

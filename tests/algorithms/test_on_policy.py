@@ -390,7 +390,7 @@ def test_the_ratio_is_1_before_any_update_of_an_iteration(getkey):
     for _ in range(5):
         state, metrics = iterate(algorithm, env, state, getkey())
         assert metrics["log_ratio_first"] < 1e-5
-        assert metrics["log_ratio_max"] > 1e-3  # later minibatches do move
+        assert metrics["log_ratio_max"] > max(1e-3, 10 * metrics["log_ratio_first"])  # later minibatches do move
     # What this guards against: statistics that change between acting and the first update.
     obs = jnp.array([5.3])
     sample, extras = acting.sample(obs, key=getkey())

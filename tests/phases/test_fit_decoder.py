@@ -19,7 +19,7 @@ from gorl.objectives.times import UniformTimes
 from gorl.optimizers import OptaxCall
 from gorl.phases import FitDecoder, PhaseContext
 from gorl.phases.base import Plan
-from gorl.phases.fit_decoder import EncoderLatents, PriorLatents
+from gorl.phases.fit_decoder import EncoderLatents, PriorLatents, _accumulated
 from gorl.phases.selection import AllEpisodes, TopEpisodes
 from gorl.state import Dataset, Episodes, RunState
 
@@ -334,6 +334,15 @@ def test_an_epoch_without_a_sound_update_is_never_the_best():
     np.testing.assert_array_equal(phase.finish(CONTEXT, states[0]).decoder.level, [0.0])
 
 
+def test_a_validation_loss_that_is_not_finite_is_a_divergence():
+    """There is nothing to choose weights by: a fit that went on would hand on the untrained decoder."""
+    phase, u = least_squares(), np.ones((EPISODES, LENGTH))
+    u[held_out(phase, dataset(u))] = np.nan
+    states, metrics = fit(phase, dataset(u), epochs=1)
+    assert (metrics[0]["diverged"], metrics[0]["updates_skipped"]) == (1.0, 0.0)
+    assert fit(phase, dataset(np.ones((EPISODES, LENGTH))), epochs=1)[1][0]["diverged"] == 0.0
+
+
 def test_what_goes_on():
     phase = least_squares()
     state = start(phase, dataset(1.0))
@@ -382,6 +391,18 @@ def test_gradients_added_up_over_pieces_of_a_batch_are_those_of_the_batch(size):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     for one, other in zip(whole[1], pieces[1]):
         assert one == pytest.approx(other, rel=1e-5)
+
+
+@pytest.mark.parametrize("size, expected", [(0, {100}), (30, {30, 10}), (50, {50}), (70, {70, 30}), (100, {100}), (500, {100})])
+def test_no_piece_is_larger_than_asked_for(size, expected):
+    seen = set()
+
+    def total(rows, keys):
+        seen.add(rows.shape[0])
+        return jnp.sum(rows)
+
+    assert _accumulated(total, size, jnp.arange(100), jax.random.key(0)) == 4950
+    assert seen == expected
 
 
 def test_a_negative_micro_batch_size_is_refused():

@@ -26,9 +26,10 @@ def test_every_study_builds_with_the_budget_of_its_scale(name):
     of_all = config.read_study(scale.studies["PPO"])
     assert set(of_all.variants) == set(scale.tasks)
     for method, words in scale.studies.items():
-        study = config.read_study(words)
+        files, bindings = [w for w in words if "=" not in w], [w for w in words if "=" in w]
+        study = config.read_study(files, bindings)
         assert (study.variants, study.seeds, study.seeds_together) == (of_all.variants, 3, True)
-        experiment = config.build(words).experiment
+        experiment = config.build(files, bindings).experiment
         assert experiment.task.environment.name == "CheetahRun"
         if (name, method) not in OTHER_BUDGETS:
             assert experiment.env_steps() == pytest.approx(BUDGETS[name], rel=0.03), method
