@@ -327,7 +327,7 @@ def episode_context():
 def collected(kind, rate=0.06):
     """The phase's collection in a task that breaks, the metrics, and the key of its episodes."""
     phase, run = episode_context()
-    task = eqx.tree_at(lambda t: t.environment, Task(Slider(), STEPS, True, True, 3.0), poison(kind, rate))
+    task = eqx.tree_at(lambda t: t.environment, Task(Slider(), STEPS, True, True, 1.0), poison(kind, rate))
     context = PhaseContext(task, np.zeros(1, np.int32), 1, 0)
     buffer = seeds.expand(phase.start(PhaseContext(task, 0, 1, 0), run).buffer)
     each = (*seeds.expand((run.policy, run.learner, run.decoder)), context.for_each(0), context.key("collect", 0))
@@ -349,6 +349,9 @@ def test_collected_data_hold_no_broken_step(kind):
         assert np.isfinite(ours).all()
     assert metrics["diverged_episodes"] == (~whole).sum()
     np.testing.assert_allclose(metrics["return"], calm.reward.sum(axis=1)[whole].mean(), rtol=1e-5)
+    saturated = np.abs(calm.action[whole]) >= 1.0
+    assert 0 < saturated.mean() < 1
+    np.testing.assert_allclose(metrics["action_saturation"], saturated.mean(), rtol=1e-5)
 
 
 @functools.cache
