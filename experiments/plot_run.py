@@ -15,8 +15,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from gorl.runs import RunFolder
-from gorl.tracking.record import read
+from gorl.runs.folder import RunFolder
+from gorl.runs.record import read
 
 
 def main() -> None:

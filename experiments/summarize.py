@@ -12,8 +12,8 @@ import json
 import pathlib
 import statistics
 
-from gorl.runs import RunFolder
-from gorl.tracking.record import read
+from gorl.runs.folder import RunFolder
+from gorl.runs.record import read
 
 SHARED = ("gorl", "python", "versions", "git", "device", "environment", "precision", "xla_flags")
 

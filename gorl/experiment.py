@@ -1,8 +1,8 @@
-"""Declarations: an experiment is a task and a list of stages, a stage a list of phases."""
+"""Declarations: an experiment is a task and a list of stages, and a stage is a list of phases."""
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -13,11 +13,11 @@ from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
 from gorl.errors import ConfigError
 from gorl.fields import as_factory, instances, require
-from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit
 from gorl.pictures.base import AbstractPicture
-from gorl.precision import PRECISIONS
-from gorl.seeds import each
-from gorl.state import RunState
+from gorl.runtime import hosts
+from gorl.runtime.precision import PRECISIONS
+from gorl.state import PyTree, RunState, Spaces
 from gorl.tracking.base import AbstractTracker
 
 MOST_SEEDS = 10_000
@@ -26,7 +26,7 @@ MOST_SEEDS = 10_000
 @gin.register(module="gorl")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Phases, run in order."""
+    """Phases that run in order."""
 
     phases: list[AbstractPhase]
 
@@ -35,8 +35,8 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """One phase in its place."""
+class PlannedPhase:
+    """A phase in its place: its number `phase` in the stage with the number `stage`."""
 
     stage: int
     phase: int
@@ -52,17 +52,18 @@ class Step:
 class Experiment:
     """What to run. The trainer executes it and knows no more than this.
 
-    `decoder`: the decoder before any was fitted. `num_seeds`: independent runs with the seeds `seed`, `seed` + 1, ... in one
-    program. `divergence_limit`: units in a row in which a seed could make no sound update, after which it is given up.
-    `precision`: of networks' matrix products: 'highest' (float32), 'tensorfloat32', 'bfloat16'; JAX's 'high' and 'default'
-    are what the device makes of them. Weights and sums are float32.
-    `devices`: how many this process (each, of several) runs on; None: all it has, or one where the physics takes no more (`gorl.devices`).
-    `checkpoint_interval`: seconds between checkpoints inside a phase; every phase also ends with one.
-    `trackers`: beside the run's own record, which is always written. `pictures`: drawn after every stage, of every seed.
+    `decoder`: the decoder before any was fitted. `num_seeds`: how many independent runs train in one program, with the
+    seeds `seed`, `seed` + 1, and so on. `divergence_limit`: a seed that makes no sound update for this many units in a
+    row is given up. `precision`: the precision of the networks' matrix products: 'highest' (float32),
+    'tensorfloat32' or 'bfloat16'; JAX's 'high' and 'default' are what the device makes of them. Weights and sums are
+    float32. `devices`: how many devices each process uses; None takes all it has, or one where the physics takes no
+    more (`gorl.runtime.devices`). `checkpoint_interval`: seconds between checkpoints inside a phase; every phase also
+    ends with one. `trackers`: where metrics go beside the run's own record, which is always written. `pictures`: what
+    is drawn after every stage, of every seed.
     """
 
     task: Task
-    decoder: Any
+    decoder: Callable[..., AbstractDecoder]
     stages: list[Stage]
     seed: int
     num_seeds: int
@@ -79,97 +80,154 @@ class Experiment:
         set_field(self, "trackers", instances(AbstractTracker, "Experiment.trackers")(self.trackers))
         set_field(self, "pictures", instances(AbstractPicture, "Experiment.pictures")(self.pictures))
         set_field(self, "decoder", as_factory(self.decoder))
-        require(isinstance(self.task, Task), f"Experiment.task is {self.task!r}, not a Task; did you forget '()' after its name?")
-        require(self.precision in PRECISIONS, f"Experiment.precision = {self.precision!r}: it is one of {', '.join(map(repr, PRECISIONS))}.")
+        require(
+            isinstance(self.task, Task),
+            f"Experiment.task is {self.task!r}, not a Task; did you forget '()' after its name?",
+        )
+        require(
+            self.precision in PRECISIONS,
+            f"Experiment.precision = {self.precision!r}: it is one of {', '.join(map(repr, PRECISIONS))}.",
+        )
         for name in ("num_seeds", "divergence_limit"):
             require(getattr(self, name) >= 1, f"Experiment.{name} = {getattr(self, name)}: it must be >= 1.")
-        require(self.num_seeds <= MOST_SEEDS, f"Experiment.num_seeds = {self.num_seeds}: it must be at most {MOST_SEEDS:_}; each has a folder.")
+        require(
+            self.num_seeds <= MOST_SEEDS,
+            f"Experiment.num_seeds = {self.num_seeds}: it must be at most {MOST_SEEDS:_}; each has a folder.",
+        )
         last = self.seed + self.num_seeds - 1
-        require(0 <= self.seed and last < 2**31, f"Experiment.seed = {self.seed}: every seed (to {last}) must be in [0, 2^31).")
-        require(self.devices is None or self.devices >= 1, f"Experiment.devices = {self.devices}: it must be >= 1, or None for all of them.")
-        require(self.checkpoint_interval >= 0, f"Experiment.checkpoint_interval = {self.checkpoint_interval}: it must be >= 0 seconds.")
+        require(
+            0 <= self.seed and last < 2**31,
+            f"Experiment.seed = {self.seed}: every seed (to {last}) must be in [0, 2^31).",
+        )
+        require(
+            self.devices is None or self.devices >= 1,
+            f"Experiment.devices = {self.devices}: it must be >= 1, or None for all of them.",
+        )
+        require(
+            self.checkpoint_interval >= 0,
+            f"Experiment.checkpoint_interval = {self.checkpoint_interval}: it must be >= 0 seconds.",
+        )
 
     def check(self) -> None:
         """Raises ConfigError for what cannot run. Starts no device and builds no model."""
         self.task.environment.check()
         require(len(self.stages) > 0, "Experiment.stages is empty: there is nothing to run.")
-        plan = Plan()
-        for step in self.steps():
-            with _named(step):
-                plan = step.declaration.check(self.task, plan)
+        inputs = PhaseInputs()
+        for planned in self.planned_phases():
+            with _named(planned):
+                inputs = planned.declaration.check(self.task, inputs)
         self.check_devices(self.devices or 1)
 
     def check_devices(self, count: int) -> None:
-        """Raises ConfigError where so many devices cannot share the lanes evenly."""
+        """Raises ConfigError where `count` devices cannot share the lanes evenly."""
         if count > 1:
-            for step in self.steps():
-                with _named(step):
-                    step.declaration.check_devices(count)
+            for planned in self.planned_phases():
+                with _named(planned):
+                    planned.declaration.check_devices(count)
 
-    def steps(self) -> Iterator[Step]:
+    def check_modules(self, spaces: Spaces) -> None:
+        """Builds every module abstractly, for an environment of these sizes. Raises ConfigError, or what a module raises."""
+
+        def build() -> AbstractDecoder:
+            key = jax.random.key(0)
+            decoder = _decoder(self.decoder(spaces.observation, spaces.action, key=key), "Experiment.decoder")
+            for planned in self.planned_phases():
+                decoder = _decoder(planned.declaration.create(spaces, decoder, key=key), f"{planned.name}.decoder")
+            return decoder
+
+        eqx.filter_eval_shape(build)
+
+    def choose_devices(self) -> list[jax.Device]:
+        """Returns the devices to run on, the same number from every process. Starts the JAX backend.
+
+        Raises ConfigError, before anything is compiled, where there are too few or lanes cannot be shared out evenly.
+        """
+        asked, here = self.devices, jax.local_device_count()
+        if asked is not None and asked > here:
+            there_are = f"there is 1 {jax.default_backend()} device here"
+            if here > 1:
+                there_are = f"there are {here} {jax.default_backend()} devices here"
+            raise ConfigError(f"Experiment.devices = {asked}, but {there_are}. Lower it; None takes all of them.")
+        if self.task.environment.one_device:
+            require(
+                asked in (None, 1) and not hosts.many(),
+                f"Experiment.devices = {asked} on {hosts.count()} processes: the physics of"
+                f" {self.task.environment.describe()['name']} runs on one device, since XLA cannot share it out."
+                " Set Experiment.devices = 1 in one process, or take physics written in JAX (impl = 'jax').",
+            )
+            asked = 1
+        each = asked or here
+        self.check_devices(each * hosts.count())
+        by_process: dict[int, list[jax.Device]] = {}
+        for device in jax.devices():
+            by_process.setdefault(device.process_index, []).append(device)
+        if any(len(devices) < each for devices in by_process.values()):
+            raise ConfigError(
+                f"this process has {each} devices to use, and another has fewer."
+                " Set Experiment.devices to what every process has."
+            )
+        return [device for devices in by_process.values() for device in devices[:each]]
+
+    def planned_phases(self) -> Iterator[PlannedPhase]:
+        """Yields every phase of every stage, in order."""
         for s, stage in enumerate(self.stages):
             for p, phase in enumerate(stage.phases):
-                yield Step(s, p, phase)
+                yield PlannedPhase(s, p, phase)
 
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(range(self.seed, self.seed + self.num_seeds))
 
-    def context(self, step: Step, seed: Any = None) -> PhaseContext:
-        """Of one seed (the first), or of several where `seed` is an array."""
-        return PhaseContext(self.task, self.seed if seed is None else seed, step.stage, step.phase)
+    def context(self, planned: PlannedPhase, seed: Any = None) -> PhaseContext:
+        """Returns a phase's context for one seed (the first one by default), or for all seeds in the array `seed`."""
+        return PhaseContext(self.task, self.seed if seed is None else seed, planned.stage, planned.phase)
 
-    def of(self, row: int) -> "Experiment":
-        """That of one of the seeds (a `gorl.joint.Joint` has several)."""
-        del row
-        return self
-
-    def settings(self) -> contextlib.AbstractContextManager:
-        """What programs are called in."""
-        return contextlib.nullcontext()
-
-    def start(self, step: Step, seed: Any, run: Any) -> Any:
-        """The phase's state [S, ...], from what the last phase left."""
-        return each(lambda s, one: step.declaration.start(self.context(step, s), one), seed, run)
-
-    def finish(self, step: Step, seed: Any, state: Any) -> Any:
-        """What the phase leaves [S, ...]."""
-        return each(lambda s, one: step.declaration.finish(self.context(step, s), one), seed, state)
-
-    def units(self, step: Step) -> tuple[Unit, ...]:
-        return tuple(step.declaration.units(self.task))
+    def units(self, planned: PlannedPhase) -> tuple[Unit, ...]:
+        return tuple(planned.declaration.units(self.task))
 
     def env_steps(self) -> int:
-        """Every training step of the environment, collection included."""
-        return sum(unit.env_steps for step in self.steps() for unit in self.units(step))
+        """Counts every training step of the environment, collection included."""
+        return sum(unit.env_steps for planned in self.planned_phases() for unit in self.units(planned))
 
     def initial_state(self, seed: Any) -> RunState:
-        """Of one seed."""
+        """Returns the state that a run with this seed starts from."""
         spaces = self.task.environment.spaces()
         decoder = self.decoder(spaces.observation, spaces.action, key=jax.random.key(seed))
-        if not isinstance(decoder, AbstractDecoder):
-            raise ConfigError(f"Experiment.decoder built a {type(decoder).__name__}, which is not an AbstractDecoder.")
-        return RunState(decoder)
+        return RunState(_decoder(decoder, "Experiment.decoder"))
 
-    def template(self, position: int, started: bool) -> Any:
-        """The shapes of one seed's state at a phase (by its number in `steps`): its own if started, else what it will be
-        given. The number behind the last phase's is the end."""
-        steps = list(self.steps())
+    def template(self, position: int, started: bool) -> PyTree:
+        """Returns the shapes of one seed's state at the phase with this number in `planned_phases`.
 
-        def state_at() -> Any:
+        It is the phase's own state if it has started, else what the phase will be given. The number behind the last
+        phase's is the end of the run.
+        """
+        planned_phases = list(self.planned_phases())
+
+        def state_at() -> PyTree:
             run = self.initial_state(self.seed)
-            for step in steps[:position]:
-                context = self.context(step)
-                run = step.declaration.finish(context, step.declaration.start(context, run))
-            return steps[position].declaration.start(self.context(steps[position]), run) if started else run
+            for planned in planned_phases[:position]:
+                context = self.context(planned)
+                run = planned.declaration.finish(context, planned.declaration.start(context, run))
+            if not started:
+                return run
+            planned = planned_phases[position]
+            return planned.declaration.start(self.context(planned), run)
 
         return eqx.filter_eval_shape(state_at)
 
 
+def _decoder(module: Any, where: str) -> AbstractDecoder:
+    require(
+        isinstance(module, AbstractDecoder),
+        f"{where} builds {type(module).__name__}, which is not a decoder.",
+    )
+    return module
+
+
 @contextlib.contextmanager
-def _named(step: Step) -> Iterator[None]:
-    """A ConfigError inside says which phase's it is."""
+def _named(planned: PlannedPhase) -> Iterator[None]:
+    """Adds the phase and its place to a ConfigError that is raised inside."""
     try:
         yield
     except ConfigError as err:
-        raise ConfigError(f"stage {step.stage}, phase {step.phase} ({step.name}): {err}") from err
+        raise ConfigError(f"stage {planned.stage}, phase {planned.phase} ({planned.name}): {err}") from err

@@ -3,30 +3,29 @@
 import gin
 import jax
 
+import gorl.acting.evaluator
 import gorl.algorithms
 import gorl.algorithms.on_policy
 import gorl.algorithms.sac
-import gorl.algorithms.twin_critic
 import gorl.decoders
-import gorl.decoders.samplers
 import gorl.environments
 import gorl.environments.task
 import gorl.environments.toy
-import gorl.evaluator
-import gorl.executors
 import gorl.experiment
+import gorl.generative.samplers
+import gorl.generative.times
 import gorl.networks
 import gorl.objectives.entropy
-import gorl.objectives.flow
 import gorl.objectives.gae
 import gorl.objectives.regularizers
-import gorl.objectives.times
 import gorl.objectives.trust_region
 import gorl.optimizers
 import gorl.phases
 import gorl.pictures
 import gorl.policies
+import gorl.policies.flow_ratio
 import gorl.studies.declaration
+import gorl.studies.executors
 import gorl.tracking.aim
 import gorl.tracking.tensorboard  # noqa: F401
 

@@ -9,6 +9,8 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array as JaxArray, Bool, Float, Int
 
+from gorl.runtime.devices import Sharded
+
 PyTree = Any
 Array = JaxArray | np.ndarray  # a state begins on the host
 
@@ -40,7 +42,7 @@ class EnvState(eqx.Module):
         return self.obs if self.critic_obs is None else self.critic_obs
 
 
-class Lanes(eqx.Module):
+class Lanes(Sharded):
     """A batch of environments that reset themselves, each from a fresh initial state (see environments/lanes.py)."""
 
     env: EnvState  # [B, ...]

@@ -14,8 +14,8 @@ import pytest
 from gin import config as gin_config, selector_map
 
 import gorl.registry  # noqa: F401  gorl's own names belong to every test
-from gorl import compilation
 from gorl.config import files
+from gorl.runtime import compilation
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

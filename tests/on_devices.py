@@ -10,11 +10,12 @@ import gin
 import jax
 import numpy as np
 
-from gorl import config, devices, programs, seeds, trees
+from gorl import config
 from gorl.cli.main import build_app
 from gorl.environments.toy import Slider
 from gorl.errors import ConfigError
-from gorl.precision import matrix_products
+from gorl.runtime import devices, programs, seeds, trees
+from gorl.runtime.precision import matrix_products
 from gorl.state import Lanes
 
 FILES = ["gorl_fm.gin", "parts/debug.gin"]
@@ -54,13 +55,13 @@ def refusal(bindings):
     """What is said of an experiment, and what was traced until then."""
     programs.TRACES.clear()
     try:
-        devices.used(config.build(FILES, bindings).experiment)
+        config.build(FILES, bindings).experiment.choose_devices()
     except ConfigError as err:
         return [str(err), dict(programs.TRACES)]
 
 
 def used(bindings):
-    return len(devices.used(config.build(FILES, bindings).experiment))
+    return len(config.build(FILES, bindings).experiment.choose_devices())
 
 
 def where(state):
@@ -76,14 +77,14 @@ def where(state):
 
 def watched():
     """Where each state with lanes is that is gathered from now on."""
-    seen, gathered = [], devices.gathered
+    seen, gathered = [], devices.gather
 
     def gather(tree):
         has = any(isinstance(x, Lanes) for x in jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, Lanes)))
         seen.extend([where(tree.training)] if has and devices.mesh() else [])
         return gathered(tree)
 
-    devices.gathered = gather
+    devices.gather = gather
     return seen
 
 
@@ -104,11 +105,11 @@ def main(folder):
 def iterated(bindings):
     """An algorithm's learner before and after its first iteration, and where its state is then."""
     experiment = config.build(FILES, bindings).experiment
-    step, every = next(iter(experiment.steps())), np.asarray(experiment.seeds, np.int32)
-    with devices.of(experiment), matrix_products(experiment.precision):
-        first = experiment.start(step, every, seeds.each(experiment.initial_state, every))
-        state, _ = step.declaration.iterate(experiment.context(step, every), devices.spread(trees.own(first)), 0)
-        return first.training.learner, devices.gathered(state).training.learner, where(state.training) if devices.mesh() else None
+    step, every = next(iter(experiment.planned_phases())), np.asarray(experiment.seeds, np.int32)
+    with devices.on(experiment.choose_devices()), matrix_products(experiment.precision):
+        first = experiment.start(step, every, seeds.vmap_seeds(experiment.initial_state, every))
+        state, _ = step.declaration.iterate(experiment.context(step, every), devices.place(trees.unshare_buffers(first)), 0)
+        return first.training.learner, devices.gather(state).training.learner, where(state.training) if devices.mesh() else None
 
 
 def sac(folder):

@@ -2,9 +2,8 @@
 
 import json
 
-from gorl.runs import FORMAT
-from gorl.tracking.base import Entry
-from gorl.tracking.record import Record
+from gorl.runs.provenance import FORMAT
+from gorl.runs.record import Record, RecordEntry
 
 
 def make_run(folder, *, task="CartpoleBalance", seed=0, study="ppo", status="finished", evaluations=(), final_best=None, final_last=None, **facts):
@@ -16,12 +15,12 @@ def make_run(folder, *, task="CartpoleBalance", seed=0, study="ppo", status="fin
     (folder / "status.json").write_text(json.dumps({"status": status}))
     record = Record(folder / "metrics.jsonl")
     for unit, (env_steps, wall_s, value) in enumerate(evaluations):
-        record.log(Entry(2 * unit, 0, "ImprovePolicy", "evaluate", "eval", "env_steps", env_steps, wall_s, {"return": value}))
-        record.log(Entry(2 * unit + 1, 0, "ImprovePolicy", "iterate", "train", "env_steps", env_steps + 7, wall_s + 0.5, {"return": float("nan")}))
+        record.log(RecordEntry(2 * unit, 0, "ImprovePolicy", "evaluate", "eval", "env_steps", env_steps, wall_s, {"return": value}))
+        record.log(RecordEntry(2 * unit + 1, 0, "ImprovePolicy", "iterate", "train", "env_steps", env_steps + 7, wall_s + 0.5, {"return": float("nan")}))
     for subset, value in (("final_best", final_best), ("final_last", final_last)):
         if value is not None:
             steps, seconds, _ = evaluations[-1] if evaluations else (0, 0.0, 0.0)
-            record.log(Entry(1000, 0, "Evaluate", f"evaluate_{subset}", subset, "env_steps", steps, seconds, {"return": value}))
+            record.log(RecordEntry(1000, 0, "Evaluate", f"evaluate_{subset}", subset, "env_steps", steps, seconds, {"return": value}))
     record.close()
     return folder
 

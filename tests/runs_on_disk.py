@@ -4,15 +4,15 @@ import json
 import pathlib
 
 from gorl import runs
-from gorl.tracking.base import Entry, RunInfo
-from gorl.tracking.record import Record
+from gorl.runs.record import Record, RecordEntry
+from gorl.tracking.base import RunInfo
 
 CONFIG = "SEED = 3\nKL = 0.1\n\nClip:\n  epsilon = 0.2\n\nstage0/LatentKL:\n  coefficient = %KL\n\nTask:\n  environment = @Slider()\n  episode_length = 50\n"
 FACTS = {"gorl": "0", "format": runs.FORMAT, "environment": {"name": "Slider", "impl": "jax"}}
 
 
-def entry(unit: int, value: float, subset: str = "eval") -> Entry:
-    return Entry(unit, 1, "ImprovePolicy", "evaluate", subset, "env_steps", 100 * unit, 0.5 * unit, {"return": value, "loss/value": 1.0})
+def entry(unit: int, value: float, subset: str = "eval") -> RecordEntry:
+    return RecordEntry(unit, 1, "ImprovePolicy", "evaluate", subset, "env_steps", 100 * unit, 0.5 * unit, {"return": value, "loss/value": 1.0})
 
 
 def info(folder: pathlib.Path, **more) -> RunInfo:

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from on_devices import FILES, difference, small
 
-from gorl import config, devices, hosts, runs
+from gorl import config
 from gorl.errors import ConfigError
+from gorl.runtime import devices, hosts
+from gorl.training import trained
 
 HERE = pathlib.Path(__file__).parent
 FRESH = [*FILES, *(w for b in small() for w in ("--set", b))]
@@ -70,7 +72,7 @@ def two(root):
 
 
 def arrays(folder):
-    return [np.asarray(x) for x in jax.tree.leaves(eqx.filter(runs.restore(folder)[1], eqx.is_inexact_array))]
+    return [np.asarray(x) for x in jax.tree.leaves(eqx.filter(trained.restore(folder)[1], eqx.is_inexact_array))]
 
 
 def lines(folder):
@@ -81,10 +83,10 @@ def test_an_iteration_on_eight_devices_is_that_of_one(root):
     """Policy, critic, normalisers and optimiser; and the best policy by evaluation."""
     assert difference(arrays(root / "eight"), arrays(root / "one")) < ROUNDING
     experiment = config.build([str(root / "one" / "config.gin")]).experiment
-    step = next(iter(experiment.steps()))
+    step = next(iter(experiment.planned_phases()))
     run = experiment.initial_state(experiment.seed)
     first = step.declaration.start(experiment.context(step), run).training.learner
-    assert difference(first, runs.restore(root / "one")[1].learner) > 10 * ROUNDING  # so there was something to compare
+    assert difference(first, trained.restore(root / "one")[1].learner) > 10 * ROUNDING  # so there was something to compare
 
 
 def test_lanes_are_shared_out_and_the_learner_is_everywhere(found):
@@ -147,11 +149,11 @@ def test_physics_on_the_host_stays_on_one_device(found):
 def test_on_one_device_nothing_is_placed():
     experiment = config.build(FILES, small()).experiment
     tree = {"x": np.ones((1, 8)), "name": "n"}
-    with devices.of(experiment):
+    with devices.on(experiment.choose_devices()):
         assert devices.mesh() is None
-        assert devices.spread(tree) is tree and devices.gathered(tree) is tree and devices.arranged(tree) is tree
-        assert devices.split(tree) is tree and devices.copied(tree) is tree
-    assert (hosts.count(), hosts.leads(), hosts.most(7), hosts.told([1])) == (1, True, 7, [1])
+        assert devices.place(tree) is tree and devices.gather(tree) is tree and devices.constrain(tree) is tree
+        assert devices.shard(tree) is tree and devices.replicate(tree) is tree
+    assert (hosts.count(), hosts.is_primary(), hosts.all_max(7), hosts.broadcast([1])) == (1, True, 7, [1])
 
 
 @pytest.mark.parametrize(
@@ -166,4 +168,4 @@ def test_half_a_declaration_of_processes_is_refused(env, message, monkeypatch):
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=message):
-        hosts.join()
+        hosts.initialize()

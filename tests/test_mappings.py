@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gorl import compilation
+from gorl.runtime import compilation
 
 
 @pytest.mark.parametrize("most, kept", [(0, 0), (10**9, 1)])

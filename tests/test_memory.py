@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gorl import config
-from gorl.memory import needs
+from gorl.training.memory import needs
 
 
 def test_the_state_is_what_the_phase_holds_and_more_lanes_need_more():

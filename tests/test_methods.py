@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from gorl import config, runs
-from gorl.member import Member
-from gorl.trainer import Trainer
+from gorl import config
+from gorl.training import execution, trained
+from gorl.training.ensemble import Ensemble
+from gorl.training.seed_run import SeedRun
+from gorl.training.trainer import Trainer
 
 SMALL = [
     "Task.environment = @Slider()",
@@ -35,20 +37,20 @@ METHODS = {
 
 def train(folder, files, bindings):
     configuration = config.build([*files, "parts/debug.gin"], [*SMALL, *bindings])
-    run_folder = runs.begin(configuration, folder, study="test")
+    run_folder = execution.begin(configuration, folder, study="test")
     entries = []
-    Trainer(configuration.experiment, [Member(configuration.experiment.seed, run_folder)], lambda **_: None, [entries.append]).run()
+    Trainer(Ensemble.of(configuration.experiment), [SeedRun(configuration.experiment.seed, run_folder)], lambda **_: None, [entries.append]).run()
     return configuration.experiment, entries
 
 
 def assert_sound(experiment, entries, folder):
     """Every phase ran; every number that always exists is finite; updates were made and none was skipped."""
-    assert [e.kind for e in entries] == [u.name for s in experiment.steps() for u in experiment.units(s)]
+    assert [e.kind for e in entries] == [u.name for s in experiment.planned_phases() for u in experiment.units(s)]
     for entry in entries:
         sometimes = {"return"} if entry.kind == "iterate" else set()  # a rollout in which no whole episode ended
         assert all(math.isfinite(v) for k, v in entry.metrics.items() if k not in sometimes), entry
         assert entry.metrics.get("updates_skipped", 0.0) == 0.0 and entry.metrics.get("diverged", 0.0) == 0.0
-    policy = runs.load(folder)
+    policy = trained.load(folder)
     action = policy.act(np.zeros((3, 2)), key=jax.random.key(0))
     assert action.shape == (3, 1) and np.all(np.abs(action) < 1)
     np.testing.assert_array_equal(action, policy.act(np.zeros((3, 2)), key=jax.random.key(1)))  # evaluation draws nothing

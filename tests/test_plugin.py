@@ -18,10 +18,10 @@ USE = """
 import json, sys
 import equinox as eqx, jax, numpy as np
 import gorl
-from gorl import runs
+from gorl.training import trained
 
 run = sys.argv[1]
-experiment, state = runs.restore(run, [sys.argv[2]])
+experiment, state = trained.restore(run, [sys.argv[2]])
 env, decoder = experiment.task.environment, state.decoder
 policy = gorl.load(run)  # what was named is imported already
 obs = np.asarray(jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0), 3)).obs)

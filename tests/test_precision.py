@@ -9,7 +9,7 @@ import pytest
 
 from gorl import config
 from gorl.networks.mlp import MLP, Linear
-from gorl.precision import PRECISIONS, in_float32, matrix_products, product
+from gorl.runtime.precision import PRECISIONS, in_float32, matrix_products, product
 
 MLP_KIND = dict(width=16, depth=2, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
 

@@ -12,6 +12,8 @@ import pytest
 from same_bits import record
 
 from gorl import config, runs
+from gorl.errors import RunError
+from gorl.training import trained
 
 FILES = ["gorl_fm.gin", "parts/debug.gin"]
 BINDINGS = [
@@ -65,7 +67,7 @@ def test_a_run_is_deterministic_and_counts_its_steps(reference):
 
 def test_load_gives_a_policy_that_acts(reference):
     run, _ = reference
-    policy = runs.load(run)
+    policy = trained.load(run)
     key = jax.random.key(0)
     one = policy.act(np.zeros(2), key=key)
     many = policy.act(np.zeros((3, 4, 2)), key=key)
@@ -82,9 +84,9 @@ def test_run_folder_format_is_checked(reference, tmp_path):
     run, _ = reference
     assert runs.RunFolder.open(run).facts()["format"] == runs.FORMAT
     (tmp_path / "run.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(runs.RunError, match="run format 99"):
+    with pytest.raises(RunError, match="run format 99"):
         runs.RunFolder.open(tmp_path)
-    with pytest.raises(runs.RunError, match="not a gorl run folder"):
+    with pytest.raises(RunError, match="not a gorl run folder"):
         runs.RunFolder.open(tmp_path / "nothing")
 
 

@@ -9,13 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gorl import config, runs, seeds
-from gorl.checkpoint import CheckpointStore
+from gorl import config, runs
 from gorl.errors import RunError
-from gorl.member import Member
 from gorl.phases import AbstractPhase, Unit
+from gorl.runs.checkpoint import CheckpointStore
+from gorl.runtime import seeds
 from gorl.state import RunState
-from gorl.trainer import Diverged, Trainer
+from gorl.training import execution, trained
+from gorl.training.ensemble import Ensemble
+from gorl.training.seed_run import SeedRun
+from gorl.training.trainer import Diverged, Trainer
 
 FILES = ["gorl_fm.gin", "parts/debug.gin"]
 SMALL = [
@@ -41,7 +44,7 @@ def train(folder, *bindings, common=SMALL, stop_after=None, resume=False):
         configuration = config.build([str(run_folder.config_path)])
     else:
         configuration = config.build(FILES, [*common, *bindings])
-        run_folder = runs.begin(configuration, folder, study="test")
+        run_folder = execution.begin(configuration, folder, study="test")
     seen = []
 
     def watch(entry):
@@ -49,8 +52,8 @@ def train(folder, *bindings, common=SMALL, stop_after=None, resume=False):
         if stop_after is not None and len(seen) == stop_after:
             raise Stop
 
-    members = [Member(s, f) for s, f in zip(configuration.experiment.seeds, run_folder.members)]
-    Trainer(configuration.experiment, members, lambda **_: None, [watch]).run()
+    members = [SeedRun(s, f) for s, f in zip(configuration.experiment.seeds, run_folder.members)]
+    Trainer(Ensemble.of(configuration.experiment), members, lambda **_: None, [watch]).run()
     return configuration.experiment, members
 
 
@@ -61,7 +64,7 @@ def lines(folder):
 
 
 def arrays(folder):
-    return [np.asarray(x) for x in jax.tree.leaves(eqx.filter(runs.restore(folder)[1], eqx.is_array))]
+    return [np.asarray(x) for x in jax.tree.leaves(eqx.filter(trained.restore(folder)[1], eqx.is_array))]
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +93,10 @@ def test_every_seed_has_its_own_folder_that_stands_alone(together, tmp_path):
     assert [m.facts()["seed"] for m in folder.members] == [4, 5, 6]
     alone = config.build([str(together / "seed6" / "config.gin")]).experiment
     assert alone.seeds == (6,)
-    policy = runs.load(together / "seed6")
+    policy = trained.load(together / "seed6")
     assert policy.act(np.zeros(2), key=jax.random.key(0)).shape == (1,)
     with pytest.raises(RunError, match="holds 3 seeds: name one of them, such as .*seed4"):
-        runs.load(together)
+        trained.load(together)
 
 
 def test_the_best_policy_is_each_seeds_own(together):
@@ -175,8 +178,8 @@ def test_a_seed_that_diverges_is_frozen_and_the_others_go_on(poisoned, tmp_path)
     assert [m.frozen for m in members] == [False, True, False]
     counts = [[x["metrics"]["count"] for x in lines(folder / f"seed{k}")] for k in range(3)]
     assert counts == [list(range(1, 9)), [1, 2, 3, 4, 5], list(range(1, 9))]  # three units in a row: 3, 4, 5
-    assert float(runs.restore(folder / "seed0")[1].policy) == 8.0
-    assert float(runs.restore(folder / "seed1")[1].policy) in (5.0, 6.0)  # it is noticed while the next unit is under way
+    assert float(trained.restore(folder / "seed0")[1].policy) == 8.0
+    assert float(trained.restore(folder / "seed1")[1].policy) in (5.0, 6.0)  # it is noticed while the next unit is under way
 
 
 def test_a_frozen_seed_stays_frozen_after_a_restart(poisoned, tmp_path):
@@ -201,10 +204,10 @@ def test_a_run_whose_seeds_have_all_diverged_ends(poisoned, tmp_path):
 def test_helpers_on_trees():
     tree = {"x": jnp.arange(6.0).reshape(3, 2), "key": jax.random.split(jax.random.key(0), 3), "name": "n"}
     assert seeds.count(tree) == 3
-    second = seeds.one(tree, 1)
+    second = seeds.take_seed(tree, 1)
     np.testing.assert_array_equal(second["x"], [2.0, 3.0])
-    again = seeds.stack([seeds.one(tree, k) for k in range(3)])
+    again = seeds.stack([seeds.take_seed(tree, k) for k in range(3)])
     np.testing.assert_array_equal(again["x"], tree["x"])
     assert jnp.all(jax.random.key_data(again["key"]) == jax.random.key_data(tree["key"])) and again["name"] == "n"
-    assert seeds.expand(second)["x"].shape == (1, 2)
+    assert seeds.add_seed_axis(second)["x"].shape == (1, 2)
     assert seeds.mean([1.0, float("nan"), 3.0]) == 2.0 and np.isnan(seeds.mean([float("nan")]))

@@ -6,10 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from gorl import config, programs, runs
+from gorl import config
 from gorl.errors import ConfigError
-from gorl.member import Member
-from gorl.trainer import Trainer
+from gorl.runtime import programs
+from gorl.training import execution, trained
+from gorl.training.ensemble import Ensemble
+from gorl.training.seed_run import SeedRun
+from gorl.training.trainer import Trainer
 
 SLIDER = ["Task.environment = @Slider()"]
 
@@ -17,9 +20,9 @@ SLIDER = ["Task.environment = @Slider()"]
 def run(folder, files=("gorl_fm.gin", "parts/debug.gin"), bindings=()):
     """Trains in this process; returns the experiment and the record's lines."""
     configuration = config.build(list(files), [*SLIDER, *bindings])
-    run_folder = runs.begin(configuration, folder, study="test")
+    run_folder = execution.begin(configuration, folder, study="test")
     entries = []
-    Trainer(configuration.experiment, [Member(configuration.experiment.seed, run_folder)], lambda **_: None, [entries.append]).run()
+    Trainer(Ensemble.of(configuration.experiment), [SeedRun(configuration.experiment.seed, run_folder)], lambda **_: None, [entries.append]).run()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [e.unit for e in entries] == [line["unit"] for line in lines]
     return configuration.experiment, lines
@@ -44,7 +47,7 @@ def test_each_program_compiles_once_for_a_decoder_structure(tmp_path):
 
 def test_the_record_counts_every_step_and_follows_the_declared_order(tmp_path):
     experiment, lines = run(tmp_path / "a")
-    declared = [(s.stage, s.name, u.name) for s in experiment.steps() for u in experiment.units(s)]
+    declared = [(s.stage, s.name, u.name) for s in experiment.planned_phases() for u in experiment.units(s)]
     assert [(line["stage"], line["phase"], line["kind"]) for line in lines] == declared
     assert lines[-1]["env_steps"] == experiment.env_steps() == 4 * 480 + 3 * 400
     collected = [line for line in lines if line["kind"] == "collect"]
@@ -69,7 +72,7 @@ def test_hand_on_last_and_no_reinitialisation(tmp_path):
         "ImprovePolicy.hand_on = 'last'",
     ]
     run(tmp_path / "a", bindings=bindings)
-    _, state = runs.restore(tmp_path / "a")
+    _, state = trained.restore(tmp_path / "a")
     assert np.array_equal(state.policy.normalizer.mean, state.learner.policy.normalizer.mean)
     assert float(state.learner.policy.normalizer.count) == 2 * 480
     counts = [np.asarray(x) for x in jax.tree.leaves(state.learner.optimizer) if x.dtype == np.int32]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gorl.tracking.record import read
+from gorl.runs.record import read
 
 HOME = pathlib.Path(__file__).parent.parent / "experiments" / "two_goals"
 TWO_STAGES = ["Experiment.stages = [@stage0/Stage(), @stage2/Stage()]"]

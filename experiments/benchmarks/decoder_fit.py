@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from provenance import provenance
 
-from gorl import config, seeds, trees
+from gorl import config
 from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
 from gorl.decoders import IdentityDecoder
 from gorl.environments.task import Task
 from gorl.environments.toy import RewardFromAction
 from gorl.phases import FitDecoder, PhaseContext
+from gorl.runtime import seeds, trees
 from gorl.state import Dataset, Episodes, RunState
 
 LAWS = {
@@ -71,16 +72,16 @@ def dataset(law: Mixture, seed: int) -> Dataset:
 
 def declared(file: str, bindings: list[str], epochs: int) -> FitDecoder:
     built = config.build([file, "parts/small.gin"], [*bindings, f"FIT_EPOCHS = {epochs}", "FitDecoder.draws = 1"])
-    return next(s.declaration for s in built.experiment.steps() if isinstance(s.declaration, FitDecoder))
+    return next(s.declaration for s in built.experiment.planned_phases() if isinstance(s.declaration, FitDecoder))
 
 
 def fit(phase: FitDecoder, data: Dataset, seed: int) -> Any:
     one = PhaseContext(TASK, seed=seed, stage=1, phase=1)
     together = PhaseContext(TASK, seed=np.array([seed], np.int32), stage=1, phase=1)  # units run for an axis of seeds
-    state = seeds.expand(phase.start(one, RunState(IdentityDecoder(1, 1, key=jax.random.key(0)), dataset=data)))
+    state = seeds.add_seed_axis(phase.start(one, RunState(IdentityDecoder(1, 1, key=jax.random.key(0)), dataset=data)))
     for index, unit in enumerate(phase.units(TASK)):
-        state, _ = unit.run(together, trees.own(state), index)
-    return phase.finish(one, seeds.one(state)).decoder
+        state, _ = unit.run(together, trees.unshare_buffers(state), index)
+    return phase.finish(one, seeds.take_seed(state)).decoder
 
 
 def measure(phase: FitDecoder, law: Mixture, seed: int) -> dict[str, Any]:

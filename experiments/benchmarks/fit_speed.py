@@ -20,10 +20,11 @@ import optax
 from provenance import provenance
 from timing import MatrixProducts, in_turn, rounded
 
-from gorl import config, seeds, trees
+from gorl import config
 from gorl.networks import trainable
 from gorl.phases import FitDecoder, PhaseContext
-from gorl.precision import matrix_products
+from gorl.runtime import seeds, trees
+from gorl.runtime.precision import matrix_products
 from gorl.state import Dataset, Episodes, RunState
 
 DECODERS = {"flow matching": "gorl_fm.gin", "diffusion": "gorl_diffusion.gin", "MeanFlow": "gorl_mean_flow.gin", "Gaussian": "gorl_gaussian.gin"}
@@ -35,7 +36,7 @@ class Fit:
 
     def __init__(self, file: str, bindings: list[str], batches: int):
         experiment = config.build([file], ["FitDecoder.validation_fraction = 0.0", *bindings]).experiment
-        step = next(s for s in experiment.steps() if isinstance(s.declaration, FitDecoder))
+        step = next(s for s in experiment.planned_phases() if isinstance(s.declaration, FitDecoder))
         self.phase: FitDecoder = step.declaration
         self.samples = batches * self.phase.batch_size
         spaces = experiment.task.environment.spaces()
@@ -44,9 +45,9 @@ class Fit:
         self._data = Dataset(Episodes(normal(0, spaces.observation), normal(1, spaces.action), normal(2), normal(3), jnp.ones((episodes, LENGTH), bool)))
         initial = experiment.decoder(spaces.observation, spaces.action, key=jax.random.key(0))
         run = RunState(initial, dataset=self._data)
-        self._state = trees.own(seeds.expand(self.phase.start(PhaseContext(experiment.task, 0, 1, 0), run)))
+        self._state = trees.unshare_buffers(seeds.add_seed_axis(self.phase.start(PhaseContext(experiment.task, 0, 1, 0), run)))
         self._context = PhaseContext(experiment.task, jnp.zeros(1, jnp.int32), 1, 0)
-        self.decoder = seeds.one(self._state).decoder
+        self.decoder = seeds.take_seed(self._state).decoder
         self._done = 0
 
     def epoch(self) -> None:

@@ -20,7 +20,7 @@ from training import METHODS, SIZES, Iteration
 
 from gorl.environments.base import AbstractEnvironment
 from gorl.fields import structural
-from gorl.precision import matrix_products
+from gorl.runtime.precision import matrix_products
 from gorl.state import EnvState
 
 ENVIRONMENTS, OBSERVATIONS, CALLS = (64, 128, 256, 512, 1024), (5, 20, 80, 320, 1280), (2, 4, 10, 20, 40)

@@ -52,12 +52,12 @@ class Point:
 
 
 POINTS = {
-    "checkpoint write": Point("gorl.checkpoint:CheckpointStore.save", 4, 0.2),
+    "checkpoint write": Point("gorl.runs.checkpoint:CheckpointStore.save", 4, 0.2),
     "checkpoint commit": Point("os:rename", 8, 0.002),
-    "old checkpoints' removal": Point("gorl.checkpoint:CheckpointStore._prune", 4, 0.01),
-    "dataset write": Point("gorl.checkpoint:CheckpointStore._commit", 2, 0.005),
-    "line of the record": Point("gorl.tracking.record:Record.log", 5, 0.0005),
-    "status write": Point("gorl.runs:RunFolder.set_status", 1, 0.002),
+    "old checkpoints' removal": Point("gorl.runs.checkpoint:CheckpointStore._prune", 4, 0.01),
+    "dataset write": Point("gorl.runs.checkpoint:CheckpointStore._commit", 2, 0.005),
+    "line of the record": Point("gorl.runs.record:Record.log", 5, 0.0005),
+    "status write": Point("gorl.runs.folder:RunFolder.set_status", 1, 0.002),
     "phase begins": Point("gorl.experiment:Experiment.start", 2, 0.05),
     "phase ends": Point("gorl.experiment:Experiment.finish", 2, 0.05),
     "best-so-far update": Point("gorl.phases.improve_policy:keep_best", 3, 0.005),

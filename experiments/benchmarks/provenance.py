@@ -4,7 +4,7 @@ import pathlib
 import sys
 from typing import Any
 
-from gorl.runs import facts
+from gorl.runs.provenance import facts
 
 RESULTS = "experiments/results"
 KEPT = ("gorl", "created", "python", "versions", "git", "device", "xla_flags")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gorl.checkpoint import CheckpointStore
+from gorl.runs.checkpoint import CheckpointStore
 
 
 def record(run: pathlib.Path) -> list[dict[str, Any]]:

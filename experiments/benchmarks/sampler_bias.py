@@ -20,10 +20,10 @@ from provenance import provenance
 
 from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
 from gorl.decoders import DiffusionDecoder
-from gorl.decoders.grids import CosineGrid, PowerGrid, UniformGrid
-from gorl.decoders.predictions import NoisePrediction
-from gorl.decoders.samplers import Euler, Heun, Midpoint
-from gorl.decoders.schedules import CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
+from gorl.generative.grids import CosineGrid, PowerGrid, UniformGrid
+from gorl.generative.predictions import NoisePrediction
+from gorl.generative.samplers import Euler, Heun, Midpoint
+from gorl.generative.schedules import CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
 from gorl.networks import FourierTime, RunningNormalizer
 
 LAWS = {

@@ -17,7 +17,8 @@ import jax
 import numpy as np
 from provenance import provenance
 
-from gorl import config, seeds, trees
+from gorl import config
+from gorl.runtime import seeds, trees
 
 TOY = ["Task.environment = @Slider()", "NUM_ENVS = 4", "OnPolicy.batch_size = 4", "OnPolicy.num_minibatches = 4", "OnPolicy.unroll_length = 8",
        "policy/MLP.width = 32", "policy/MLP.depth = 1", "critic/MLP.width = 32", "critic/MLP.depth = 1"]  # fmt: skip
@@ -34,12 +35,12 @@ class Iteration:
 
     def __init__(self, files: list[str], bindings: list[str], count: int):
         experiment = config.build(files, [*bindings, f"NUM_SEEDS = {count}"]).experiment
-        self._step = next(experiment.steps())
+        self._step = next(experiment.planned_phases())
         self._phase = self._step.declaration
         numbers = np.asarray(experiment.seeds, np.int32)
         self._context = experiment.context(self._step, numbers)
         begin = lambda seed: self._phase.start(experiment.context(self._step, seed), experiment.initial_state(seed))  # noqa: E731
-        self._state = trees.own(seeds.each(begin, numbers))
+        self._state = trees.unshare_buffers(seeds.vmap_seeds(begin, numbers))
         self._done = 0
         self.env_steps = count * self._phase.algorithm.env_steps_per_iteration
         for _ in range(2):  # the first compiles

@@ -23,15 +23,15 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from gorl.tracking.base import Entry, RunInfo
-from gorl.tracking.record import Record, read
+from gorl.runs.record import Record, RecordEntry, read
+from gorl.tracking.base import RunInfo
 
 TOY = ["ppo.gin", "parts/debug.gin", "--set", "Task.environment = @Slider()", "--no-aim"]
 MIB = 1024**2
 
 
-def entry(unit: int, metrics: dict[str, float]) -> Entry:
-    return Entry(unit, 0, "ImprovePolicy", "evaluate", "eval", "env_steps", 100 * unit, 0.5 * unit, metrics)
+def entry(unit: int, metrics: dict[str, float]) -> RecordEntry:
+    return RecordEntry(unit, 0, "ImprovePolicy", "evaluate", "eval", "env_steps", 100 * unit, 0.5 * unit, metrics)
 
 
 def describe(folder: pathlib.Path) -> RunInfo:
@@ -42,7 +42,7 @@ def describe(folder: pathlib.Path) -> RunInfo:
     return RunInfo(folder=str(folder), name=folder.name, study="stress", variant=None, axes={}, seed=0, **more)
 
 
-def track(folder: pathlib.Path, repo: pathlib.Path, entries: list[Entry]) -> None:
+def track(folder: pathlib.Path, repo: pathlib.Path, entries: list[RecordEntry]) -> None:
     """One run in its record and in Aim, to its end."""
     from gorl.tracking.aim import AimTracker
 
@@ -71,7 +71,7 @@ def keys(folder: pathlib.Path, count: int = 3000, units: int = 5) -> dict[str, A
     from rich.console import Console
 
     from gorl import config
-    from gorl.tracking.console import ConsoleDisplay
+    from gorl.cli.display import ConsoleDisplay
 
     entries = [entry(i, {"return": float(i), **{f"part{k}/value": k / 7 for k in range(count - 1)}}) for i in range(units)]
     record, seconds = Record(folder / "metrics.jsonl"), {}
@@ -87,7 +87,7 @@ def keys(folder: pathlib.Path, count: int = 3000, units: int = 5) -> dict[str, A
 def record(folder: pathlib.Path, lines: int = 1_000_000) -> dict[str, Any]:
     """A record of so many lines: written, rewound as a resume does, read as a report does."""
     from gorl.analysis.runs_table import load
-    from gorl.runs import FORMAT
+    from gorl.runs.provenance import FORMAT
 
     facts = {"format": FORMAT, "study": "s", "name": "r", "seed": 0, "environment": {"name": "none"}}
     (folder / "run.json").write_text(json.dumps(facts))
@@ -96,7 +96,7 @@ def record(folder: pathlib.Path, lines: int = 1_000_000) -> dict[str, Any]:
 
     def write() -> None:
         for i in range(lines):
-            one.log(Entry(i, 0, "ImprovePolicy", "iterate", "train" if i % 100 else "eval", "env_steps", i, i / 10, {"return": float(i), "loss/value": 0.1}))
+            one.log(RecordEntry(i, 0, "ImprovePolicy", "iterate", "train" if i % 100 else "eval", "env_steps", i, i / 10, {"return": float(i), "loss/value": 0.1}))
 
     write_s = timed(write)
     position = one.position()

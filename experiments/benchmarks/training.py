@@ -21,11 +21,12 @@ import jax.numpy as jnp
 from provenance import provenance
 from timing import ForwardProducts, MatrixProducts, in_turn, rounded
 
-from gorl import config, trees
+from gorl import config
+from gorl.acting.lanes import LaneEnvironment
 from gorl.environments.base import AbstractEnvironment
-from gorl.environments.lanes import LaneEnvironment
 from gorl.environments.wrappers import DecodedEnvironment
-from gorl.precision import matrix_products
+from gorl.runtime import trees
+from gorl.runtime.precision import matrix_products
 
 SIZES = ["NUM_ENVS = 256", "OnPolicy.unroll_length = 30", "OnPolicy.num_minibatches = 8", "OnPolicy.batch_size = 128", "OnPolicy.num_epochs = 4"]
 METHODS = {
@@ -44,16 +45,16 @@ class Iteration:
 
     def __init__(self, files: list[str], bindings: list[str], around: Callable[[AbstractEnvironment], AbstractEnvironment] = lambda env: env):
         experiment = config.build_here(files, bindings).experiment
-        step = [s for s in experiment.steps() if hasattr(s.declaration, "algorithm")][-1]
+        step = [s for s in experiment.planned_phases() if hasattr(s.declaration, "algorithm")][-1]
         task, phase = dataclasses.replace(experiment.task, environment=around(experiment.task.environment)), step.declaration
         spaces = task.environment.spaces()
         decoder = experiment.decoder(spaces.observation, spaces.action, key=jax.random.key(0))
-        for earlier in experiment.steps():
+        for earlier in experiment.planned_phases():
             decoder = earlier.declaration.create(spaces, decoder, key=jax.random.key(1))
         self.algorithm, self._episodes = phase.algorithm, task.episodes
         self._env = DecodedEnvironment(task.squashed, decoder)
         learner = phase._learner(spaces, decoder, key=jax.random.key(2))
-        self._state = trees.own(self.algorithm.start(self._env, learner, self._episodes, key=jax.random.key(3)))
+        self._state = trees.unshare_buffers(self.algorithm.start(self._env, learner, self._episodes, key=jax.random.key(3)))
         self.decoder, self.learner = decoder, learner
         self._key = jax.random.key(4)
         self._iterate = eqx.filter_jit(lambda read, state: read[0].iterate(read[1], state, self._episodes, key=read[2]), donate="all-except-first")
@@ -73,11 +74,11 @@ class RawPhysics:
 
     def __init__(self, files: list[str], bindings: list[str]):
         experiment = config.build_here(files, bindings).experiment
-        task, algorithm = experiment.task, next(experiment.steps()).declaration.algorithm
+        task, algorithm = experiment.task, next(experiment.planned_phases()).declaration.algorithm
         env = LaneEnvironment(task.environment, algorithm.num_envs, task.episodes)
         steps = algorithm.env_steps_per_iteration // algorithm.num_envs
         self._actions = jax.random.uniform(jax.random.key(0), (steps, algorithm.num_envs, task.environment.action_size), minval=-1.0)
-        self._lanes = trees.own(env.start(jax.random.key(1)))
+        self._lanes = trees.unshare_buffers(env.start(jax.random.key(1)))
         self._run = eqx.filter_jit(lambda actions, lanes: jax.lax.scan(lambda s, a: (env.step(env.refresh(s), a)[0], None), lanes, actions)[0])
 
     def steps(self) -> None:
@@ -91,7 +92,7 @@ def brax_ppo(name: str, bindings: list[str], rounds: int) -> float:
 
     # Brax 0.14 calls what JAX 0.10 no longer has.
     jax.device_put_replicated = lambda tree, devices: jax.tree.map(lambda x: jnp.stack([x] * len(devices)), tree)
-    algorithm = next(config.build(["ppo.gin"], bindings).experiment.steps()).declaration.algorithm
+    algorithm = next(config.build(["ppo.gin"], bindings).experiment.planned_phases()).declaration.algorithm
     steps, found = algorithm.env_steps_per_iteration, []
     train.train(
         dm_control_suite.load(name, config_overrides={"impl": "jax"}), num_timesteps=steps * (rounds + 1), num_evals=rounds + 2, run_evals=False,

@@ -72,7 +72,7 @@ def begun(case: Case) -> Any:
         make_plan(case.files, case.bindings)
     configuration = config.build(case.files, case.bindings)
     experiment = configuration.experiment
-    for step in experiment.steps():
+    for step in experiment.planned_phases():
         experiment.units(step)
     experiment.env_steps()
     for alone in {experiment.seeds[0], experiment.seeds[-1]}:
@@ -145,7 +145,7 @@ def _again(configuration: Any, folder: pathlib.Path) -> Verdict | None:
     """The start of every phase can be traced, and what a run saves builds the same experiment again."""
     experiment = configuration.experiment
     if experiment.task.environment.describe()["library"] == "gorl":  # a toy: its model costs nothing
-        experiment.template(len(list(experiment.steps())), False)
+        experiment.template(len(list(experiment.planned_phases())), False)
     for text in (configuration.config, configuration.operative):
         (folder / "saved.gin").write_text(text, encoding="utf-8")
         if repr(config.build(["saved.gin"]).tree) != repr(configuration.tree) and text is configuration.config:

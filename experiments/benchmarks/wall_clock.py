@@ -22,9 +22,10 @@ import numpy as np
 from provenance import provenance
 from timing import rounded, seconds
 
-from gorl import config, seeds, trees
+from gorl import config
 from gorl.experiment import Experiment
-from gorl.precision import matrix_products
+from gorl.runtime import seeds, trees
+from gorl.runtime.precision import matrix_products
 
 METHODS = {"PPO": "ppo.gin", "GoRL-FM, 10 steps": "gorl_fm.gin", "GoRL-MeanFlow, 1 step": "gorl_mean_flow.gin"}
 MORE = ["presets/paper_v3.gin", "parts/tasks/CheetahRun.gin"]
@@ -46,16 +47,16 @@ class Units:
 def kinds(experiment: Experiment) -> Iterator[Units]:
     """Of the first stages, on what the phase before left. Of several kinds in one phase each has a copy of its state; the first one's goes on."""
     numbers = np.asarray(experiment.seeds, np.int32)
-    state = trees.own(seeds.each(experiment.initial_state, numbers))
-    for step in experiment.steps():
+    state = trees.unshare_buffers(seeds.vmap_seeds(experiment.initial_state, numbers))
+    for step in experiment.planned_phases():
         if step.stage >= STAGES:
             return
         begun, context = experiment.start(step, numbers, state), experiment.context(step, numbers)
-        found = [Units(kind(step, name), unit, context, trees.own(begun)) for name, unit in {u.name: u for u in experiment.units(step)}.items()]
+        found = [Units(kind(step, name), unit, context, trees.unshare_buffers(begun)) for name, unit in {u.name: u for u in experiment.units(step)}.items()]
         for units in found:
             units.run()
             units.run()
-        state = trees.own(experiment.finish(step, numbers, trees.own(found[0].state)))
+        state = trees.unshare_buffers(experiment.finish(step, numbers, trees.unshare_buffers(found[0].state)))
         yield from found
 
 
@@ -65,7 +66,7 @@ def kind(step: Any, unit: str) -> str:
 
 def counts(experiment: Experiment) -> dict[str, int]:
     """How many of each kind the whole run has."""
-    return dict(collections.Counter(kind(step, unit.name) for step in experiment.steps() for unit in experiment.units(step)))
+    return dict(collections.Counter(kind(step, unit.name) for step in experiment.planned_phases() for unit in experiment.units(step)))
 
 
 def row(experiment: Experiment, times: dict[str, float]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from gorl.environments.task import Task
 from gorl.fields import require, structural
 from gorl.networks import RunningNormalizer
 from gorl.phases.base import AbstractPhase, PhaseContext, Unit
-from gorl.programs import program
+from gorl.runtime.programs import program
 from gorl.state import EnvState, RunState
 
 # 1. A task for an MJCF file: JAX functions of MJX's model and data. Hold the arm up.

@@ -12,11 +12,11 @@ from forecasts import Forecast
 from scales import AbstractBlock, Entry, Physics, Scale, Training, folder_name
 
 from gorl import runs
-from gorl.disk import write_json
 from gorl.environments import speed
-from gorl.executors.base import Watch
+from gorl.runs.files import write_json
+from gorl.studies.executors.base import Watch
 from gorl.studies.folder import ENDED, Job, StudyFolder
-from gorl.studies.jobs import Settings
+from gorl.studies.jobs import JobSettings
 from gorl.studies.plan import Plan, make_plan
 
 CUT, FAILED = "cut off", "failed"
@@ -104,7 +104,7 @@ class TrainingCell(AbstractCell):
         declared = variant.configuration.experiment.env_steps()
         clock = _Deadline(deadline)
         try:
-            plan.sweep.executor.run(study, [job], Settings(aim=self._aim, plugins=plan.source.plugins), Watch(_nothing, self._ended, clock.tick))
+            plan.sweep.executor.run(study, [job], JobSettings(aim=self._aim, plugins=plan.source.plugins), Watch(_nothing, self._ended, clock.tick))
         except KeyboardInterrupt:
             if not clock.passed:
                 raise

@@ -15,8 +15,8 @@ from scales import Entry, Scale, folder_name
 from gorl.analysis import runs_table
 from gorl.analysis.runs_table import Evaluation, RunResult
 from gorl.analysis.statistics import ENDED
-from gorl.disk import write_json
-from gorl.runs import RunFolder
+from gorl.runs.files import write_json
+from gorl.runs.folder import RunFolder
 
 PROVENANCE = ("gorl", "created", "python", "versions", "git", "device", "environment", "precision", "xla_flags")
 

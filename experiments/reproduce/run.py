@@ -25,9 +25,9 @@ import outcomes
 import scales
 from forecasts import Forecast
 
-from gorl.cli import quiet
-from gorl.clock import clock
+from gorl.cli.clock import clock
 from gorl.errors import ConfigError, GorlError
+from gorl.runtime import quiet
 
 RESULTS = scales.ROOT / "experiments" / "results" / "reproduce"
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}

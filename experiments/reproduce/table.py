@@ -23,7 +23,7 @@ from gorl.analysis import curves as gorl_curves, figures, page, statistics
 from gorl.analysis.page import Block, Heading, Listing, Picture, Table, Text
 from gorl.analysis.results import Results, Settings
 from gorl.analysis.statistics import Estimate, ScoreMatrices
-from gorl.clock import clock
+from gorl.cli.clock import clock
 
 SCALES = ("full", "cpu")
 SCORE = "final_best"

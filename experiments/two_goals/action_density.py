@@ -16,10 +16,10 @@ from jaxtyping import Array, Float
 from gorl.environments.task import Task
 from gorl.fields import structural
 from gorl.phases import AbstractPhase, PhaseContext, Unit
-from gorl.phases.base import Plan
-from gorl.programs import program
+from gorl.phases.base import PhaseInputs
+from gorl.runs.record import read
+from gorl.runtime.programs import program
 from gorl.state import RunState
-from gorl.tracking.record import read
 
 GOAL, NEAR = 0.6, 0.2  # an action within NEAR of ± GOAL has a reward of at least exp(-2)
 
@@ -32,9 +32,9 @@ class DensityOnGrid(AbstractPhase):
     bins: int = structural()
     samples: int = structural()
 
-    def check(self, task: Task, plan: Plan) -> Plan:
+    def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
         del task
-        return plan
+        return inputs
 
     def units(self, task: Task) -> tuple[Unit, ...]:
         del task

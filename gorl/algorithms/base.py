@@ -7,7 +7,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.environments.base import AbstractEnvironment
-from gorl.environments.lanes import EpisodeRules
+from gorl.environments.task import EpisodeRules
 from gorl.policies.base import AbstractPolicy
 from gorl.state import Spaces
 

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl import devices, trees
+from gorl.acting.lanes import LaneEnvironment
+from gorl.acting.rollout import act, episode_metrics
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
-from gorl.algorithms.critic import AbstractCritic, values_along
-from gorl.algorithms.rollout import act, episode_metrics
+from gorl.algorithms.critics import AbstractCritic, values_along
 from gorl.environments.base import AbstractEnvironment
-from gorl.environments.lanes import EpisodeRules, LaneEnvironment
+from gorl.environments.task import EpisodeRules
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, require_finite, structural
 from gorl.networks import trainable
@@ -27,6 +27,7 @@ from gorl.objectives.regularizers import AbstractRegularizer
 from gorl.objectives.trust_region import AbstractTrustRegion
 from gorl.optimizers import Optimizer, as_rate, build
 from gorl.policies.base import AbstractPolicy
+from gorl.runtime import devices, trees
 from gorl.state import Lanes, Spaces, Transition
 
 
@@ -130,7 +131,7 @@ class OnPolicy(AbstractAlgorithm):
         for regularizer in self.regularizers:
             regularizer.check(policy)
         params = eqx.filter((policy, critic), trainable((policy, critic)))
-        return trees.strong(OnPolicyLearner(policy, critic, self._optimizer().init(params)))
+        return trees.strip_weak_types(OnPolicyLearner(policy, critic, self._optimizer().init(params)))
 
     def _optimizer(self) -> Any:
         return build(self.optimizer, self.learning_rate, self.max_grad_norm)
@@ -184,7 +185,7 @@ class OnPolicy(AbstractAlgorithm):
 
     def _update(self, learner: OnPolicyLearner, batch: Batch, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
         sequences = self.num_minibatches * self.batch_size
-        batch = devices.copied(batch)  # sent once an iteration, where minibatches of sharded rows would be at every update
+        batch = devices.replicate(batch)  # sent once an iteration, where minibatches of sharded rows would be at every update
 
         def epoch(learner: OnPolicyLearner, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
             shuffle_key, loss_key = jax.random.split(key)
@@ -192,7 +193,7 @@ class OnPolicy(AbstractAlgorithm):
 
             def minibatch(learner: OnPolicyLearner, x: tuple) -> tuple[OnPolicyLearner, dict[str, Any]]:
                 index, key = x
-                rows = devices.split(jax.tree.map(lambda a: a[index], batch))
+                rows = devices.shard(jax.tree.map(lambda a: a[index], batch))
                 return self._step(learner, rows, key)
 
             return jax.lax.scan(minibatch, learner, (order, jax.random.split(loss_key, self.num_minibatches)))
@@ -210,7 +211,7 @@ class OnPolicy(AbstractAlgorithm):
         modules = (learner.policy, learner.critic)
         params, rest = eqx.partition(modules, trainable(modules))
         valid = rows.transition.valid
-        mended = trees.mended(valid.reshape(-1), _flat(rows))
+        mended = trees.fill_invalid_rows(valid.reshape(-1), _flat(rows))
         rows = eqx.tree_at(lambda r: r.transition.valid, jax.tree.map(lambda m, x: m.reshape(x.shape), mended, rows), valid)
         (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, rows, key)
         updates, optimizer = self._optimizer().update(grads, learner.optimizer, params)

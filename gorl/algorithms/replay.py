@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from gorl import trees
 from gorl.environments.base import AbstractEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import require
+from gorl.runtime import trees
 from gorl.state import EnvState, Transition
 
 MENTIONED = 2**30  # bytes: a buffer from here on is worth a word

@@ -8,19 +8,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl import devices, trees
+from gorl.acting.lanes import LaneEnvironment
+from gorl.acting.rollout import act, episode_metrics
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
+from gorl.algorithms.critics import AbstractActionCritic
 from gorl.algorithms.replay import Experience, Replay, experience
-from gorl.algorithms.rollout import act, episode_metrics
-from gorl.algorithms.twin_critic import AbstractActionCritic
 from gorl.environments.base import AbstractEnvironment
-from gorl.environments.lanes import EpisodeRules, LaneEnvironment
+from gorl.environments.task import EpisodeRules
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, require_finite, structural
 from gorl.networks import trainable
 from gorl.objectives.entropy import AbstractEntropy
 from gorl.objectives.regularizers import AbstractRegularizer
 from gorl.optimizers import Optimizer, as_rate, build
 from gorl.policies.base import AbstractGaussianPolicy
+from gorl.runtime import devices, trees
 from gorl.state import Lanes, Spaces, Transition
 
 SIZES = ("num_envs", "unroll_length", "updates_per_step", "batch_size", "min_replay", "replay_capacity")
@@ -118,7 +119,7 @@ class SAC(AbstractAlgorithm):
         modules = (policy, critic, log_temperature)
         params = eqx.filter(modules, trainable(modules))
         optimizer = tuple(t.init(p) for t, p in zip(self._optimizers(), params))
-        return trees.strong(SACLearner(policy, critic, params[1], log_temperature, optimizer))
+        return trees.strip_weak_types(SACLearner(policy, critic, params[1], log_temperature, optimizer))
 
     def _optimizers(self) -> tuple:
         rates = (self.learning_rate, self.learning_rate, self.temperature_learning_rate)
@@ -137,7 +138,7 @@ class SAC(AbstractAlgorithm):
         def step(state: SACState, key: PRNGKeyArray) -> tuple[SACState, tuple]:
             act_key, learn_key = jax.random.split(key)
             lanes, move, after = act(lane_env, state.learner.policy, state.lanes, act_key)
-            replay = devices.copied(self._replay.add(state.replay, experience(move, after)))
+            replay = devices.replicate(self._replay.add(state.replay, experience(move, after)))
             learner, sums = self._learn(state.learner, replay, learn_key)
             return SACState(learner, lanes, replay), (move, sums)
 
@@ -167,8 +168,8 @@ class SAC(AbstractAlgorithm):
     def _update(self, learner: SACLearner, batch: Experience, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Any]]:
         modules = (learner.policy, learner.critic, learner.log_temperature)
         params, rest = eqx.partition(modules, trainable(modules))
-        batch = devices.split(batch)
-        batch = eqx.tree_at(lambda b: b.valid, trees.mended(batch.valid, batch), batch.valid)
+        batch = devices.shard(batch)
+        batch = eqx.tree_at(lambda b: b.valid, trees.fill_invalid_rows(batch.valid, batch), batch.valid)
         (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, learner.target, batch, key)
         steps = [t.update(g, o, p) for t, g, o, p in zip(self._optimizers(), grads, learner.optimizer, params)]
         new = tuple(eqx.apply_updates(p, u) for p, (u, _) in zip(params, steps))

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gorl.checkpoint import CheckpointStore
 from gorl.errors import GorlError, RunError
-from gorl.runs import RunFolder
+from gorl.runs.checkpoint import CheckpointStore
+from gorl.runs.folder import RunFolder
+from gorl.runs.record import RecordEntry
 from gorl.state import Dataset, Episodes
-from gorl.tracking.base import Entry
 
 FAULTS = ("diverged", "updates_skipped", "invalid_steps", "diverged_episodes")
 """Metrics that count what went wrong: anything but 0 is worth a word."""
@@ -190,14 +190,14 @@ class Trouble:
     metric: str
     units: int
     of: int
-    first: Entry
-    last: Entry
+    first: RecordEntry
+    last: RecordEntry
     total: float | None
 
 
-def troubles(entries: Sequence[Entry]) -> list[Trouble]:
+def troubles(entries: Sequence[RecordEntry]) -> list[Trouble]:
     """By kind of unit and metric, in the order in which they first appeared."""
-    seen: dict[tuple[str, str, str], list[Entry]] = {}
+    seen: dict[tuple[str, str, str], list[RecordEntry]] = {}
     for entry in entries:
         for name in entry.metrics:
             seen.setdefault((entry.phase, entry.kind, name), []).append(entry)
@@ -217,7 +217,7 @@ def _is_bad(name: str, metrics: dict[str, float]) -> bool:
     return not math.isfinite(value) or (name in FAULTS and value != 0.0)
 
 
-def given_up_since(entries: Sequence[Entry]) -> Entry | None:
+def given_up_since(entries: Sequence[RecordEntry]) -> RecordEntry | None:
     """The first of the last units in a row that made no sound update; None where the last one that tells did."""
     first = None
     for entry in reversed([e for e in entries if "diverged" in e.metrics]):

@@ -7,12 +7,11 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from gorl.analysis.summary import entries_of
 from gorl.errors import RunError
-from gorl.paths import inside
-from gorl.runs import RunFolder
+from gorl.runs.files import inside
+from gorl.runs.folder import RunFolder
+from gorl.runs.record import RecordEntry, entries_of
 from gorl.tracking import local
-from gorl.tracking.base import Entry
 
 FINALS = ("final_best", "final_last")  # subsets of the Evaluate phases: episodes that chose nothing
 SCORES = (*FINALS, "best_evaluation", "last_evaluation")
@@ -145,7 +144,7 @@ def _recorded(path: pathlib.Path) -> dict[str, Any]:
     return {"env_steps": last.env_steps, "wall_s": last.wall_s, "evaluations": evaluations, "scores": _scores(returns, evaluations)}
 
 
-def _scores(returns: Sequence[tuple[Entry, float]], evaluations: Sequence[Evaluation]) -> dict[str, float]:
+def _scores(returns: Sequence[tuple[RecordEntry, float]], evaluations: Sequence[Evaluation]) -> dict[str, float]:
     scores = {e.subset: value for e, value in returns if e.subset in FINALS}  # of the latest Evaluate phase
     if evaluations:
         scores |= {"best_evaluation": max(e.value for e in evaluations), "last_evaluation": evaluations[-1].value}

@@ -13,9 +13,9 @@ def command(
     debug: options.Debug = False,
 ) -> None:
     del debug
-    from gorl import reuse
+    from gorl.reuse.store import default_store
 
-    store = reuse.store()
+    store = default_store()
     if prune is not None:
         gone = store.prune(int(prune * 1024**3))
         typer.echo(f"removed {len(gone)} results, {_size(sum(e.bytes for e in gone))}")

@@ -37,28 +37,28 @@ def command(
 
 def _stored(configuration: Any) -> Iterator[str]:
     """What `gorl train --reuse` and `gorl sweep` would take from the store."""
-    from gorl import reuse as reusing
     from gorl.reuse.explain import why_not
     from gorl.reuse.identity import identities
+    from gorl.reuse.store import default_store
 
-    store = reusing.store()
+    store = default_store()
     entries, whole = store.entries(), True
-    for step, identity in zip(configuration.experiment.steps(), identities(configuration), strict=True):
+    for planned, identity in zip(configuration.experiment.planned_phases(), identities(configuration), strict=True):
         found = store.has(identity.key)
         why = "reused" if found else f"computed: {why_not(identity, entries) if whole else 'an earlier phase is'}"
         whole = whole and found
-        yield f"stage {step.stage}, {step.name}: {why}"
+        yield f"stage {planned.stage}, {planned.name}: {why}"
 
 
 def _memory(experiment: Any) -> Iterator[str]:
     """Of every program, as this machine's compiler lays it out."""
-    from gorl import compilation
-    from gorl.memory import needs
+    from gorl.runtime import compilation
+    from gorl.training.memory import needs
 
     compilation.use_persistent_cache()
     for need in needs(experiment):
         parts = f"{need.state / 2**20:,.0f} MiB of state + {need.working / 2**20:,.0f} MiB to work in"
-        yield f"stage {need.step.stage}, {need.step.name}, {need.unit.name}: {need.total / 2**20:,.0f} MiB ({parts})"
+        yield f"stage {need.planned.stage}, {need.planned.name}, {need.unit.name}: {need.total / 2**20:,.0f} MiB ({parts})"
 
 
 def _quoted(word: str) -> str:
@@ -82,13 +82,13 @@ def _table(experiment: Any) -> Iterator[str]:
     """Every phase of every stage, with the environment steps it will take."""
     rows = [("stage", "phase", "units", "env steps", "eval steps")]
     total = 0
-    for step in experiment.steps():
-        units = experiment.units(step)
+    for planned in experiment.planned_phases():
+        units = experiment.units(planned)
         counts = {name: len(list(group)) for name, group in itertools.groupby(sorted(u.name for u in units))}
         evaluation = sum(u.eval_steps for u in units)
         total += evaluation
         what = ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())
-        rows.append((str(step.stage), step.name, what, f"{sum(u.env_steps for u in units):,}", f"{evaluation:,}"))
+        rows.append((str(planned.stage), planned.name, what, f"{sum(u.env_steps for u in units):,}", f"{evaluation:,}"))
     rows.append(("", "total", "", f"{experiment.env_steps():,}", f"{total:,}"))
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(f"{cell:{'>' if i > 2 else '<'}{widths[i]}}" for i, cell in enumerate(row)) for row in rows]
@@ -99,11 +99,11 @@ def _table(experiment: Any) -> Iterator[str]:
 def _rounded(experiment: Any) -> Iterator[str]:
     """Budgets that whole units exceed."""
     seen = set()
-    for step in experiment.steps():
-        asked, takes = getattr(step.declaration, "env_steps", None), sum(u.env_steps for u in experiment.units(step))
-        if asked is not None and takes != asked and (step.name, asked) not in seen:
-            seen.add((step.name, asked))
-            yield f"{step.name}.env_steps = {asked:_} becomes {takes:_}: whole units only."
+    for planned in experiment.planned_phases():
+        asked, takes = getattr(planned.declaration, "env_steps", None), sum(u.env_steps for u in experiment.units(planned))
+        if asked is not None and takes != asked and (planned.name, asked) not in seen:
+            seen.add((planned.name, asked))
+            yield f"{planned.name}.env_steps = {asked:_} becomes {takes:_}: whole units only."
 
 
 def _changes(source: Any) -> Iterator[str]:

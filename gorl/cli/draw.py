@@ -21,8 +21,8 @@ def command(
     debug: options.Debug = False,
 ) -> None:
     del debug
-    from gorl import compilation
-    from gorl.runs import RunFolder
+    from gorl.runs.folder import RunFolder
+    from gorl.runtime import compilation
 
     compilation.use_persistent_cache()
     folder = RunFolder.open(run)
@@ -34,7 +34,7 @@ def command(
 def _draw(path: pathlib.Path, names: list[str], bindings: list[str], plugins: list[str]) -> int:
     """Draws pictures of one seed from its newest checkpoint. Returns how many files it wrote."""
     from gorl.pictures.album import Album, reason
-    from gorl.precision import matrix_products
+    from gorl.runtime.precision import matrix_products
 
     album = Album(_pictures(path, names, bindings, plugins), path, [], set())
     if not album.pictures:
@@ -59,10 +59,11 @@ def _pictures(path: pathlib.Path, names: list[str], bindings: list[str], plugins
     from gorl import config
     from gorl.config import catalog
     from gorl.pictures import AbstractPicture
-    from gorl.runs import RunFolder
+    from gorl.runs.folder import RunFolder
+    from gorl.training.trained import confirmed_plugins
 
     folder = RunFolder.open(path)
-    plugins = folder.plugins(plugins)
+    plugins = confirmed_plugins(folder, plugins)
     if names:
         catalog.names(plugins)
         known = [k.removeprefix("@").removesuffix("()") for k in catalog.implementations(AbstractPicture)]
@@ -75,14 +76,14 @@ def _pictures(path: pathlib.Path, names: list[str], bindings: list[str], plugins
 
 def _end(path: pathlib.Path, plugins: list[str]) -> tuple[Any, Any]:
     """(experiment, StageEnd) of a seed's newest checkpoint: the stage is the one that the record ends in."""
-    from gorl import runs
-    from gorl.analysis.summary import entries_of
-    from gorl.member import StageEnd
+    from gorl.phases.base import StageEnd
+    from gorl.runs.record import entries_of
+    from gorl.training import trained
 
-    experiment, state = runs.restore(path, plugins)
+    experiment, state = trained.restore(path, plugins)
     newest = collections.deque(entries_of(path / "metrics.jsonl"), maxlen=1)
     if not newest:
         raise RunError(f"{path} has no record yet.")
     (last,) = newest
-    step = [s for s in experiment.steps() if s.stage == last.stage][-1]
-    return experiment, StageEnd(experiment.context(step, experiment.seed), state, last.unit, last.env_steps)
+    planned = [s for s in experiment.planned_phases() if s.stage == last.stage][-1]
+    return experiment, StageEnd(experiment.context(planned, experiment.seed), state, last.unit, last.env_steps)

@@ -23,12 +23,14 @@ def command(
     from rich.console import Console
     from rich.table import Table
 
-    from gorl import compilation, runs
+    from gorl.acting.evaluator import Evaluator
     from gorl.errors import RunError
-    from gorl.evaluator import Evaluator
+    from gorl.runs.folder import RunFolder
+    from gorl.runtime import compilation
+    from gorl.training.trained import confirmed_plugins
 
     compilation.use_persistent_cache()
-    folder = runs.RunFolder.open(run)
+    folder = RunFolder.open(run)
     evaluator = Evaluator(num_envs=episodes, rule=rule)
     typer.echo(f"{run}: {episodes} fresh episodes, rule {rule}")
     table = Table("seed", "policy", "return", "std", "min", "max")
@@ -50,20 +52,21 @@ def command(
     for name, values in means.items() if len(folder.members) > 1 else ():
         table.add_row("all", name, *(f"{f(values):.1f}" for f in (np.mean, np.std, min, max)))
     Console().print(table)
-    more = f", plugins={used!r}" if (used := list(folder.plugins(plugins or []))) else ""
+    more = f", plugins={used!r}" if (used := list(confirmed_plugins(folder, plugins or []))) else ""
     typer.echo(f"in Python: gorl.load({str(loadable[0])!r}{more}).act(obs, key=jax.random.key(0))")
 
 
 def _evaluated(path: pathlib.Path, plugins: list[str], evaluator: Any, key: Any) -> Iterator[tuple[str, dict[str, float]]]:
     """('best', metrics) and ('last', metrics) of one seed's policies."""
-    from gorl import runs, seeds
     from gorl.errors import RunError
-    from gorl.precision import matrix_products
+    from gorl.runtime import seeds
+    from gorl.runtime.precision import matrix_products
+    from gorl.training import trained
 
-    experiment, state = runs.restore(path, plugins)
+    experiment, state = trained.restore(path, plugins)
     if state.policy is None:
         raise RunError(f"{path} has no policy yet: its first phase has not finished.")
     with matrix_products(experiment.precision):
         for name, policy in (("best", state.best), ("last", state.learner.policy)):
-            metrics = evaluator.returns(experiment.task, *seeds.expand((policy, state.decoder)), key=key[None])
+            metrics = evaluator.returns(experiment.task, *seeds.add_seed_axis((policy, state.decoder)), key=key[None])
             yield name, {k: float(v[0]) for k, v in metrics.items()}

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from gorl.clock import clock
+from gorl.cli.clock import clock
 
 
 @dataclasses.dataclass
@@ -27,10 +27,10 @@ class _Count:
 
 def lines(plan: Any, path: pathlib.Path, reuse: bool) -> Iterator[str]:
     """For a person. Starts the device, whose kind decides what can be reused; trains nothing."""
-    from gorl import reuse as reusing
     from gorl.reuse.explain import Estimator
+    from gorl.reuse.store import default_store
 
-    store = reusing.store()
+    store = default_store()
     estimator = Estimator(store.entries())
     groups = [plan.seeds] if plan.seeds_together else [(seed,) for seed in plan.seeds]
     seen: set[str] = set()
@@ -63,8 +63,8 @@ def _of_job(configuration: Any, seeds: tuple[int, ...], store: Any, estimator: A
     from gorl.reuse.identity import identities
 
     count, experiment = _Count(), configuration.experiment
-    for step, identity in zip(experiment.steps(), identities(configuration, seeds), strict=True):
-        steps = sum(unit.env_steps for unit in experiment.units(step)) * len(seeds)
+    for planned, identity in zip(experiment.planned_phases(), identities(configuration, seeds), strict=True):
+        steps = sum(unit.env_steps for unit in experiment.units(planned)) * len(seeds)
         count.env_steps += steps
         count.phases += 1
         if store is not None and store.has(identity.key):

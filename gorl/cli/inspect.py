@@ -31,7 +31,7 @@ def command(
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # to look at numbers, no accelerator need be woken
     from rich.console import Console
 
-    from gorl.runs import RunFolder
+    from gorl.runs.folder import RunFolder
 
     console = Console(highlight=False)
     for member in RunFolder.open(run).members:
@@ -41,7 +41,7 @@ def command(
 def _show(console: Any, folder: Any, number: int | None, everything: bool) -> None:
     """One seed's run."""
     from gorl.analysis import inspection
-    from gorl.tracking.record import read
+    from gorl.runs.record import read
 
     try:
         entries = list(read(folder.record_path))
@@ -59,7 +59,7 @@ def _show(console: Any, folder: Any, number: int | None, everything: bool) -> No
 
 def _about(console: Any, folder: Any, entries: Sequence[Any]) -> None:
     from gorl.analysis.inspection import given_up_since
-    from gorl.tracking.local import fate
+    from gorl.runs.liveness import fate
 
     facts, state = folder.facts(), folder.status()
     status = fate(folder.path) or state["status"]

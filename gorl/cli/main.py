@@ -8,8 +8,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from gorl.cli import quiet
 from gorl.errors import ConfigError
+from gorl.runtime import quiet
+from gorl.version import __version__
 
 COMMANDS = {
     "train": "Train what a gin file declares, or go on with a run.",
@@ -44,9 +45,8 @@ def build_app() -> typer.Typer:
     @app.callback(invoke_without_command=True)
     def root(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
         if version:
-            import gorl
 
-            typer.echo(f"gorl {gorl.__version__}")
+            typer.echo(f"gorl {__version__}")
             raise typer.Exit
 
     return app

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gorl.cli import options, quiet
-from gorl.clock import clock
+from gorl.cli import options
+from gorl.cli.clock import clock
+from gorl.runtime import quiet
 
 
 def command(
@@ -45,7 +46,7 @@ def command(
 
 def _chosen(executor: str | None) -> list[str]:
     from gorl.errors import ConfigError, did_you_mean
-    from gorl.executors import NAMES
+    from gorl.studies.executors import NAMES
 
     if executor is None:
         return []
@@ -55,12 +56,12 @@ def _chosen(executor: str | None) -> list[str]:
 
 
 def _run(plan: Any, study: Any, aim: bool, reuse: bool, report: bool) -> int:
-    from gorl.studies.jobs import Settings
+    from gorl.studies.jobs import JobSettings
     from gorl.studies.sweep import Driver
 
     display = _Display(study)
     try:
-        result = Driver(plan, study, Settings(aim, reuse, plugins=plan.source.plugins), display.watch, typer.echo).run()
+        result = Driver(plan, study, JobSettings(aim, reuse, plugins=plan.source.plugins), display.watch, typer.echo).run()
     except KeyboardInterrupt:
         typer.echo(f"stopped: what has run is kept. The same command goes on: {study.path}")
         return 130
@@ -87,7 +88,7 @@ class _Display:
     """A line when a job ends, and now and then one about those that run."""
 
     def __init__(self, study: Any):
-        from gorl.executors.base import Watch
+        from gorl.studies.executors.base import Watch
 
         self._study = study
         self._jobs = study.jobs()
@@ -130,7 +131,7 @@ def _progress(study: Any, job: Any) -> str:
     """From the last whole line of the record of a job's first seed."""
     import json
 
-    from gorl.runs import RunFolder
+    from gorl.runs.folder import RunFolder
 
     try:
         path = RunFolder(study.path / job.folder).members[0].record_path

@@ -21,8 +21,8 @@ def command(
     del debug
     if what != "import":
         raise ConfigError(f"`gorl track {what}`: it does one thing, import.{did_you_mean(what, ['import'])}")
-    from gorl.analysis.summary import check_record
-    from gorl.runs import RunFolder
+    from gorl.runs.folder import RunFolder
+    from gorl.runs.record import check_record
     from gorl.tracking import aim_repository, imports, local
 
     where = aim_repository.repository(repo and str(repo)) if to == "aim" else (repo or pathlib.Path("tensorboard")).absolute()

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from gorl.cli import options, quiet
+from gorl.cli import options
 from gorl.errors import ConfigError
+from gorl.runtime import quiet
+from gorl.version import __version__
 
 _STARTED = time.monotonic()
 _REASONS = {"interrupted": " by a signal, the state is saved", "diverged": ", no sound update could be made any more, the state is saved"}
@@ -27,17 +29,17 @@ def command(
     stages: Annotated[int | None, typer.Option("--stages", min=1, help="Pause after so many stages; --resume goes on.")] = None,
     debug: options.Debug = False,
 ) -> None:
-    from gorl import hosts
+    from gorl.runtime import hosts
 
     del debug
-    hosts.join()
+    hosts.initialize()
     names = [*(files or []), *(gin_files or [])]
     if resume is not None:
         if names or bindings or run_dir:
             raise ConfigError("--resume goes on with what the run's own config.gin says: it takes no files, --set or --run-dir.")
         sys.exit(_resume(resume, plugins or [], aim, reuse, stages))
     configuration = _built(names, bindings or [], plugins or [])
-    if not hosts.leads():
+    if not hosts.is_primary():
         sys.exit(_follow(configuration, reuse, stages))
     folder = _begin(configuration, names, run_dir)
     sys.exit(_execute(configuration, folder, aim, reuse, stages, resumed=False))
@@ -53,18 +55,21 @@ def _built(names: list[str], bindings: list[str], plugins: list[str]) -> Any:
 
 def _begin(configuration: Any, names: list[str], run_dir: pathlib.Path | None) -> Any:
     from gorl import runs
+    from gorl.training import execution
 
     stem = pathlib.Path(names[0]).stem
     imports = round(time.monotonic() - _STARTED, 3)
-    return runs.begin(configuration, run_dir or runs.new_path(pathlib.Path("runs"), stem), study=stem, imports_s=imports)
+    return execution.begin(configuration, run_dir or runs.new_path(pathlib.Path("runs"), stem), study=stem, imports_s=imports)
 
 
 def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stages: int | None) -> int:
-    from gorl import config, hosts, runs
+    from gorl import runs
+    from gorl.runtime import hosts
+    from gorl.training.trained import reopened
 
     folder = runs.RunFolder.open(path)
-    configuration = config.build([str(folder.config_path)], plugins=folder.plugins(plugins))
-    if not hosts.leads():
+    configuration = reopened(folder, plugins)
+    if not hosts.is_primary():
         return _follow(configuration, reuse, stages)
     facts = folder.facts("name", "study", "seed", "versions", "device")
     if changed := runs.differences(facts, runs.facts()):
@@ -75,10 +80,10 @@ def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stag
 def _execute(configuration: Any, folder: Any, aim: bool, reuse: bool, stages: int | None, *, resumed: bool) -> int:
     from rich.console import Console
 
-    from gorl import compilation, execution
-    from gorl.analysis.summary import final_table
-    from gorl.reuse import reuse_of
-    from gorl.tracking.console import ConsoleDisplay
+    from gorl.cli.display import ConsoleDisplay, final_table
+    from gorl.reuse.identity import reuse_of
+    from gorl.runtime import compilation
+    from gorl.training import execution
 
     compilation.use_persistent_cache()
     quiet.quiet_warp()
@@ -100,24 +105,24 @@ def _execute(configuration: Any, folder: Any, aim: bool, reuse: bool, stages: in
 
 def _follow(configuration: Any, reuse: bool, stages: int | None) -> int:
     """What every process but the first of several does: it computes, and neither writes nor speaks."""
-    from gorl import compilation, devices, execution, hosts
+    from gorl.runtime import compilation, hosts
+    from gorl.training import execution
 
     compilation.use_persistent_cache()
     quiet.quiet_warp()
-    devices.used(configuration.experiment)  # what is wrong with them, process 0 says too, and is gone then
-    with hosts.losing():
+    configuration.experiment.choose_devices()  # what is wrong with them, process 0 says too, and is gone then
+    with hosts.explain_lost_process():
         _require_same(configuration, reuse, stages)
         return execution.follow(configuration.experiment, stages=stages).code
 
 
 def _require_same(configuration: Any, reuse: bool, stages: int | None) -> None:
-    import gorl
-    from gorl import hosts
+    from gorl.runtime import hosts
 
     if hosts.many():
         if reuse:
             raise ConfigError("--reuse shares phases between runs of one process; this one has several. Leave it out.")
-        hosts.require_same("configuration", f"{gorl.__version__} {stages} {configuration.config}")
+        hosts.require_same("configuration", f"{__version__} {stages} {configuration.config}")
 
 
 def _say_hello(console: Any, experiment: Any, folder: Any, resumed: bool) -> None:
@@ -135,9 +140,9 @@ def _say_hello(console: Any, experiment: Any, folder: Any, resumed: bool) -> Non
 
 def _times(experiment: Any) -> str:
     """How many devices, where there are several."""
-    from gorl import devices, hosts
+    from gorl.runtime import hosts
 
-    used = len(devices.used(experiment))
+    used = len(experiment.choose_devices())
     return f" x {used}{f' in {hosts.count()} processes' if hosts.many() else ''}" if used > 1 else ""
 
 

@@ -6,9 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import equinox as eqx
 import gin
-import jax
 
 from gorl.config import checks, mistakes, tables
 from gorl.config.files import FORMAT
@@ -16,9 +14,9 @@ from gorl.config.reader import read
 from gorl.config.resolve import resolved_tree
 from gorl.config.sources import Source
 from gorl.config.text import render
-from gorl.decoders.base import AbstractDecoder
 from gorl.errors import ConfigError
-from gorl.fields import Factory, require
+from gorl.experiment import Experiment
+from gorl.fields import Factory
 from gorl.state import Spaces
 
 _SIZES = Spaces(3, 3, 2)  # any sizes will do to call every factory once
@@ -28,7 +26,7 @@ _SIZES = Spaces(3, 3, 2)  # any sizes will do to call every factory once
 class Configuration:
     """A checked experiment with the texts that declare it."""
 
-    experiment: Any
+    experiment: Experiment
     source: Source
     effective: tables.Table  # the bindings that some call took
     notes: tuple[str, ...]
@@ -109,7 +107,7 @@ def _build(source: Source) -> Configuration:
     try:
         experiment = gin.get_configurable("gorl.Experiment")()
         experiment.check()
-        _build_modules(experiment)
+        _check_modules(experiment)
     except RecursionError as err:
         raise ConfigError(mistakes.explain_circle(source)) from err
     except Exception as err:
@@ -167,29 +165,16 @@ def _effective(bound: dict, used: set[tables.Key]) -> dict:
     return {where: values for where, values in kept.items() if values}
 
 
-def _build_modules(experiment: Any) -> None:
-    """Calls every factory once, with made-up sizes; with the environment's own for a network that accepts no others."""
-
-    def modules(sizes: Spaces) -> Any:
-        key = jax.random.key(0)
-        decoder = _decoder(experiment.decoder(sizes.observation, sizes.action, key=key), "Experiment.decoder")
-        for step in experiment.steps():
-            decoder = _decoder(step.declaration.create(sizes, decoder, key=key), f"{step.name}.decoder")
-        return decoder
-
+def _check_modules(experiment: Experiment) -> None:
+    """Builds every module with made-up sizes, or with the environment's own for a network that accepts no others."""
     try:
-        eqx.filter_eval_shape(modules, _SIZES)
+        experiment.check_modules(_SIZES)
     except ConfigError:
         raise
     except Exception as err:
         if mistakes.is_missing(err):
             raise
-        eqx.filter_eval_shape(modules, experiment.task.environment.spaces())
-
-
-def _decoder(module: Any, where: str) -> AbstractDecoder:
-    require(isinstance(module, AbstractDecoder), f"{where} builds {type(module).__name__}, which is not a decoder.")
-    return module
+        experiment.check_modules(experiment.task.environment.spaces())
 
 
 def _factories(value: Any) -> Iterator[Factory]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gorl.config import kinds, tables
-from gorl.config.files import import_plugin
+from gorl.config.files import REGISTRY, import_plugin
 from gorl.config.mistakes import guess
 from gorl.errors import ConfigError
 
@@ -22,7 +22,7 @@ class Parameter:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """A class or function."""
 
     name: str
@@ -38,9 +38,7 @@ class Entry:
 
 def names(plugins: Sequence[str] = ()) -> list[str]:
     """Every class and function that can be named."""
-    from gorl import registry  # noqa: F401
-
-    for plugin in plugins:
+    for plugin in (REGISTRY, *plugins):
         import_plugin(plugin)
     return tables.configurables()
 
@@ -54,7 +52,7 @@ def implementations(kind: type) -> list[str]:
     return kinds.choices(kind)
 
 
-def entry(name: str) -> Entry:
+def entry(name: str) -> CatalogEntry:
     """The description of what a name stands for. Raises ConfigError for an unknown name."""
     found = tables.matches(name.strip("@%()"))
     if len(found) != 1:
@@ -64,7 +62,7 @@ def entry(name: str) -> Entry:
     hints = kinds.annotations(target)
     arguments = _arguments(doc)
     listed = [_parameter(p, hints.get(p.name, Any), arguments.get(p.name, "")) for p in tables.parameters(found[0]).values()]
-    return Entry(tables.show_name(found[0]), doc.partition("\n\n")[0] if arguments else doc, tuple(listed))
+    return CatalogEntry(tables.show_name(found[0]), doc.partition("\n\n")[0] if arguments else doc, tuple(listed))
 
 
 def _parameter(parameter: inspect.Parameter, hint: Any, doc: str) -> Parameter:

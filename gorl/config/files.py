@@ -10,18 +10,20 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import gorl
 from gorl.config.sources import printable
 from gorl.errors import ConfigError, did_you_mean
+from gorl.version import HOME, __version__
 
 FORMAT = 1
+REGISTRY = "gorl.registry"
+"""The module that registers gorl's own classes. It is imported as the first plugin, and is the only one that a file may import."""
 _HEADER = re.compile(r"^#\s*gorl-format:\s*(\S*)")
 _loaded_plugins: dict[str, Any] = {}
 
 
 def shipped() -> pathlib.Path:
     """The folder of the shipped configurations: inside an installed package, or beside it in a checkout."""
-    package = pathlib.Path(gorl.__file__).parent
+    package = HOME
     inside = package / "gin_configs"
     return inside if inside.is_dir() else package.parent / "gin_configs"
 
@@ -81,7 +83,7 @@ def read_text(path: pathlib.Path) -> str:
         if found and found[1] != str(FORMAT):
             newer = found[1].isdigit() and int(found[1]) > FORMAT
             fix = "Install a newer gorl: pip install -U gorl." if newer else f"Write {FORMAT}."
-            raise ConfigError(f"{shown(path)}:{number}: this file has format {found[1] or '(none)'}, and gorl {gorl.__version__} reads format {FORMAT}. {fix}")
+            raise ConfigError(f"{shown(path)}:{number}: this file has format {found[1] or '(none)'}, and gorl {__version__} reads format {FORMAT}. {fix}")
     return text
 
 

@@ -46,10 +46,8 @@ class _Text:
 def read(names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Source:
     """Replaces gin's configuration by these files, then bindings (later wins), and locks it. Raises ConfigError."""
     gin.clear_config()
-    from gorl import registry  # noqa: F401  every name must exist before gin is locked
-
     source = Source(plugins=files.named_plugins(plugins))
-    for plugin in source.plugins:
+    for plugin in (files.REGISTRY, *source.plugins):  # every name must exist before gin is locked
         files.import_plugin(plugin)
     if not names:
         raise ConfigError("no configuration file was named. `gorl list configs` shows the shipped ones.")
@@ -122,7 +120,7 @@ def _meaning(source: Source, statement: Any, where: _Text) -> Key | pathlib.Path
         return _included(statement.filename, where)
     if isinstance(statement, config_parser.BlockDeclaration):
         mistakes.require_name(statement.selector)
-    elif statement.module != "gorl.registry" and statement.module not in source.plugins:
+    elif statement.module != files.REGISTRY and statement.module not in source.plugins:
         # A configuration from a stranger must not import arbitrary code.
         raise ConfigError(
             f"a configuration imports gorl.registry and nothing else, so remove this import of {statement.module}."

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
-from gorl.decoders.predictions import AbstractPrediction
-from gorl.decoders.schedules import AbstractLevels, AbstractSchedule
 from gorl.fields import require, structural
+from gorl.generative.diffusion import clip_action, diffuse, regression_loss
+from gorl.generative.predictions import AbstractPrediction
+from gorl.generative.schedules import AbstractLevels, AbstractSchedule
 from gorl.networks import AbstractNormalizer, FourierTime
-from gorl.objectives.diffusion import clip_action, diffuse, regression_loss
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])

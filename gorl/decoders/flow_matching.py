@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
-from gorl.decoders.samplers import AbstractSampler
 from gorl.fields import structural
+from gorl.generative.flow import flow_matching_loss, interpolate
+from gorl.generative.samplers import AbstractSampler
+from gorl.generative.times import AbstractTimes
 from gorl.networks import AbstractNormalizer, FourierTime
-from gorl.objectives.flow import flow_matching_loss, interpolate
-from gorl.objectives.times import AbstractTimes
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])

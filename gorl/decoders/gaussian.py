@@ -9,8 +9,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.fields import structural
+from gorl.generative.distributions import DiagonalGaussian, bounded_std, std_shift
 from gorl.networks import AbstractNormalizer
-from gorl.policies.distributions import DiagonalGaussian, bounded_std, std_shift
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])

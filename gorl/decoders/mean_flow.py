@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.fields import require, structural
+from gorl.generative.flow import interpolate
+from gorl.generative.mean_flow import adaptive_loss, mean_flow_residual
+from gorl.generative.times import AbstractTimes
 from gorl.networks import AbstractNormalizer, FourierTime
-from gorl.objectives.flow import interpolate
-from gorl.objectives.mean_flow import adaptive_loss, mean_flow_residual
-from gorl.objectives.times import AbstractTimes
 
 
 class AbstractTangent(eqx.Module):

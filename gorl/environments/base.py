@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from gorl import trees
 from gorl.environments.scene import Scene
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require
+from gorl.runtime import trees
 from gorl.state import EnvState, Spaces
 
 LARGEST = 1e10
@@ -104,7 +104,7 @@ def make_state(
         require(value.shape == (), f"an environment's {name} is one number a step, but this one has the shape {value.shape}.")
     return guarded(
         EnvState(
-            sim=trees.strong(jax.tree.map(jnp.asarray, sim)),  # a library may leave a Python number in its state
+            sim=trees.strip_weak_types(jax.tree.map(jnp.asarray, sim)),  # a library may leave a Python number in its state
             obs=obs,
             critic_obs=critic_obs,
             reward=reward,

@@ -15,7 +15,7 @@ from gorl.environments.names import brax_names
 from gorl.environments.playground import as_items
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require, structural
-from gorl.precision import in_float32
+from gorl.runtime.precision import in_float32
 from gorl.state import EnvState
 
 BACKENDS = ("generalized", "positional", "spring", "mjx")

@@ -17,7 +17,7 @@ from gorl.environments.playground import check_implementation
 from gorl.environments.scene import Scene, pose_of
 from gorl.errors import ConfigError
 from gorl.fields import require, structural
-from gorl.precision import in_float32
+from gorl.runtime.precision import in_float32
 from gorl.state import EnvState
 
 

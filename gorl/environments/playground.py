@@ -15,7 +15,7 @@ from gorl.environments.names import dm_control_names
 from gorl.environments.scene import Scene, pose_of
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require, structural
-from gorl.precision import in_float32
+from gorl.runtime.precision import in_float32
 from gorl.state import EnvState
 
 ELSEWHERE = {  # settings of Playground that its tasks do not read themselves, or that have a binding of their own
@@ -141,7 +141,7 @@ def _on_mjx(impl: str, load: Callable[[str], Any], threads: int | None) -> Simul
 
 
 def _natively(impl: str, load: Callable[[str], Any], threads: int | None) -> Simulated:
-    from gorl.environments.native import NativeTask
+    from gorl.environments.native.task import NativeTask
 
     del impl
     task = NativeTask(lambda: load("jax"), threads)

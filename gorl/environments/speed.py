@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 
-from gorl import trees
 from gorl.environments.playground import IMPLEMENTATIONS, PlaygroundEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import require
+from gorl.runtime import trees
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +92,9 @@ class _Ready:
     def __init__(self, env: PlaygroundEnvironment, setting: Setting):
         began = time.perf_counter()
         keys, actions = jax.random.split(jax.random.key(0), setting.num_envs), (setting.steps, setting.num_envs, env.action_size)
-        self._state = trees.strong(jax.jit(jax.vmap(env.reset))(keys))
+        self._state = trees.strip_weak_types(jax.jit(jax.vmap(env.reset))(keys))
         self._actions = jax.random.uniform(jax.random.key(1), actions, minval=-1.0)
-        self._run = jax.jit(lambda state, actions: jax.lax.scan(lambda s, a: (trees.strong(jax.vmap(env.step)(s, a)), None), state, actions)[0])
+        self._run = jax.jit(lambda state, actions: jax.lax.scan(lambda s, a: (trees.strip_weak_types(jax.vmap(env.step)(s, a)), None), state, actions)[0])
         self.seconds()
         self.start_s = time.perf_counter() - began
 

@@ -4,10 +4,21 @@ import equinox as eqx
 import gin
 
 from gorl.environments.base import AbstractEnvironment
-from gorl.environments.lanes import EpisodeRules
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import Scalar, hyperparameter, require, structural
+
+
+class EpisodeRules(eqx.Module):
+    """How long training episodes are, when they begin, and from which states.
+
+    `length`: steps until an episode is cut off. `staggered`: the first episodes begin at clocks spread over the length,
+    so that a batch does not see one slice of an episode only. `fresh_resets`: every episode begins in its own state.
+    """
+
+    length: int = eqx.field(static=True)
+    staggered: bool = eqx.field(static=True)
+    fresh_resets: bool = eqx.field(static=True)
 
 
 @gin.register(module="gorl")

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.base import AbstractEnvironment, by_settings, guarded
 from gorl.fields import Scalar
-from gorl.policies.agent import bounded
 from gorl.state import EnvState
 
 
@@ -62,3 +61,8 @@ class DecodedEnvironment(AbstractEnvironment):
 
     def describe(self) -> dict[str, Any]:
         return self.inner.describe()
+
+
+def bounded(u: Float[Array, "*batch D_a"], bound: Any) -> Float[Array, "*batch D_a"]:
+    """Clips a pre-squash action: a saturated policy makes |u| huge, and tanh cannot tell."""
+    return jnp.clip(u, -bound, bound)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import LARGEST_SIZE, require, structural
 from gorl.networks.activations import fastest
-from gorl.precision import product
+from gorl.runtime.precision import product
 
 MOST_LAYERS = 1000  # each is compiled by itself
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gorl.fields import Scalar, hyperparameter, require
-from gorl.policies.distributions import DiagonalGaussian, log_tanh_slope
+from gorl.generative.distributions import DiagonalGaussian, log_tanh_slope
 
 
 class AbstractEntropy(eqx.Module):

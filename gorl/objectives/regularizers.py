@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import Scalar, hyperparameter, require
+from gorl.generative.distributions import DiagonalGaussian, log_tanh_slope
 from gorl.policies.base import AbstractGaussianPolicy, AbstractPolicy
-from gorl.policies.distributions import DiagonalGaussian, log_tanh_slope
 
 
 class AbstractRegularizer(eqx.Module):

@@ -47,7 +47,7 @@ def _folded(seed: Int[Array, "*S"], parts: Int[Array, " N"]) -> Key[Array, "*S"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class PhaseInputs:
     """What is known before anything runs about what a phase will be handed."""
 
     has_policy: bool = False
@@ -90,11 +90,11 @@ class AbstractPhase(eqx.Module):
     arrays with shapes that do not change from unit to unit.
     """
 
-    def check(self, task: Task, plan: Plan) -> Plan:
+    def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
         """What this phase will leave, given what it will find. Raises ConfigError, before anything is compiled, for
         settings that do not fit together and for a phase in the wrong place."""
         del task
-        return plan
+        return inputs
 
     def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
         """Builds the modules that this phase will make, for a check of their settings (abstractly, before anything runs).
@@ -116,3 +116,13 @@ class AbstractPhase(eqx.Module):
 
     @abc.abstractmethod
     def finish(self, context: PhaseContext, state: Any) -> RunState: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class StageEnd:
+    """What a stage left of one seed: `run`, without the axis of seeds. `context` is that of the stage's last phase."""
+
+    context: PhaseContext
+    run: RunState
+    unit: int
+    env_steps: int

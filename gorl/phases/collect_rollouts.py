@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gorl import devices, trees
-from gorl.environments.lanes import run_episodes
+from gorl.acting.agent import Agent, check_rule
+from gorl.acting.episodes import run_episodes
 from gorl.environments.task import Task
 from gorl.fields import LARGEST_SIZE, budget, require, structural
-from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
-from gorl.policies.agent import Agent, check_rule
-from gorl.programs import program
+from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit
+from gorl.runtime import devices, trees
+from gorl.runtime.programs import program
 from gorl.state import Dataset, Episodes, RunState
 
 
@@ -39,8 +39,8 @@ class CollectRollouts(AbstractPhase):
     def __check_init__(self):
         check_rule(self.rule, "CollectRollouts.rule")
 
-    def check(self, task: Task, plan: Plan) -> Plan:
-        require(plan.has_policy, "CollectRollouts has no policy to collect with: put an ImprovePolicy phase before it.")
+    def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
+        require(inputs.has_policy, "CollectRollouts has no policy to collect with: put an ImprovePolicy phase before it.")
         for name in ("env_steps", "num_envs", "episode_length"):
             require(getattr(self, name) >= 1, f"CollectRollouts.{name} = {getattr(self, name)}: it must be >= 1.")
         rows = self.rounds * self.num_envs * self.episode_length
@@ -49,7 +49,7 @@ class CollectRollouts(AbstractPhase):
             f"CollectRollouts.env_steps = {self.env_steps}, in whole rounds of CollectRollouts.num_envs = {self.num_envs} episodes of"
             f" CollectRollouts.episode_length = {self.episode_length}, makes {rows:_} rows of data, of at most {LARGEST_SIZE:_}. Lower them.",
         )
-        return Plan(True, self.rounds * self.num_envs, self.episode_length)
+        return PhaseInputs(True, self.rounds * self.num_envs, self.episode_length)
 
     @property
     def rounds(self) -> int:
@@ -93,4 +93,4 @@ def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dic
         "action_saturation": jnp.sum(jnp.where(whole, saturated, 0.0)) / jnp.sum(whole),
         "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
     }
-    return trees.strong(jax.tree.map(write, buffer, devices.copied(episodes))), metrics
+    return trees.strip_weak_types(jax.tree.map(write, buffer, devices.replicate(episodes))), metrics

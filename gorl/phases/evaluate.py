@@ -4,10 +4,10 @@ from typing import Any
 
 import gin
 
+from gorl.acting.evaluator import Evaluator
 from gorl.environments.task import Task
-from gorl.evaluator import Evaluator
 from gorl.fields import require
-from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit
+from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit
 from gorl.state import RunState
 
 
@@ -20,10 +20,10 @@ class Evaluate(AbstractPhase):
     def __check_init__(self):
         require(isinstance(self.evaluator, Evaluator), f"Evaluate.evaluator is {self.evaluator!r}; did you forget '()' after its name?")
 
-    def check(self, task: Task, plan: Plan) -> Plan:
+    def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
         del task
-        require(plan.has_policy, "Evaluate has no policy to evaluate: put an ImprovePolicy phase before it.")
-        return plan
+        require(inputs.has_policy, "Evaluate has no policy to evaluate: put an ImprovePolicy phase before it.")
+        return inputs
 
     def units(self, task: Task) -> tuple[Unit, ...]:
         steps = self.evaluator.env_steps(task)

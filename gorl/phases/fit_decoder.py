@@ -1,6 +1,5 @@
 """Fit a new decoder to collected data by supervised regression."""
 
-import abc
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,42 +9,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from gorl import devices, trees
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
 from gorl.errors import did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, structural
 from gorl.networks import trainable
 from gorl.optimizers import Optimizer, as_rate, build
-from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit, require_units
+from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit, require_units
+from gorl.phases.latents import AbstractLatents
 from gorl.phases.selection import AbstractSelection
-from gorl.programs import program
+from gorl.runtime import devices, trees
+from gorl.runtime.programs import program
 from gorl.state import Dataset, RunState, Spaces
-
-
-class AbstractLatents(eqx.Module):
-    """Where the latents come from that a decoder is fitted with."""
-
-    @abc.abstractmethod
-    def sample(self, policy: Any, obs: Float[Array, " D_o"], size: int, *, key: PRNGKeyArray) -> Float[Array, " D_z"]: ...
-
-
-@gin.register(module="gorl")
-class PriorLatents(AbstractLatents):
-    """The fixed prior N(0, I), whatever the encoder does (GoRL)."""
-
-    def sample(self, policy: Any, obs: Float[Array, " D_o"], size: int, *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
-        del policy, obs
-        return jax.random.normal(key, (size,))
-
-
-@gin.register(module="gorl")
-class EncoderLatents(AbstractLatents):
-    """The encoder's latents, as it samples them at the same observation: a control. What the decoder learns then depends on
-    where the encoder happens to be."""
-
-    def sample(self, policy: Any, obs: Float[Array, " D_o"], size: int, *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
-        return policy.sample(obs, key=key)[0].reshape(size)
 
 
 class FitState(eqx.Module):
@@ -124,8 +99,8 @@ class FitDecoder(AbstractPhase):
             value = getattr(self, name)
             require(isinstance(value, kind), f"FitDecoder.{name} is {value!r}, not an object; did you forget '()' after its name?")
 
-    def check(self, task: Task, plan: Plan) -> Plan:
-        require(plan.episodes > 0, "FitDecoder has no data: put a CollectRollouts phase before it.")
+    def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
+        require(inputs.episodes > 0, "FitDecoder has no data: put a CollectRollouts phase before it.")
         for name in ("epochs", "batch_size", "draws"):
             require(getattr(self, name) >= 1, f"FitDecoder.{name} = {getattr(self, name)}: it must be >= 1.")
         require(bool(self.max_grad_norm > 0), f"FitDecoder.max_grad_norm = {self.max_grad_norm}: it must be > 0 (1e999: off).")
@@ -134,18 +109,18 @@ class FitDecoder(AbstractPhase):
         require(size is None or size >= 0, f"FitDecoder.micro_batch_size = {size}: it must be >= 0 (0: a whole batch), or None.")
         require(self.max_samples >= 0, f"FitDecoder.max_samples = {self.max_samples}: it must be >= 0 (0: all).")
         require(0 <= self.validation_fraction < 1, f"FitDecoder.validation_fraction = {self.validation_fraction}: it must be in [0, 1).")
-        kept = self.selection.count(plan.episodes)
-        training = (kept - self.held_out(kept)) * plan.episode_length
+        kept = self.selection.count(inputs.episodes)
+        training = (kept - self.held_out(kept)) * inputs.episode_length
         require(
             training >= self.batch_size,
-            f"FitDecoder.batch_size = {self.batch_size}, but the collected data will be {plan.episodes} episodes of {plan.episode_length}"
+            f"FitDecoder.batch_size = {self.batch_size}, but the collected data will be {inputs.episodes} episodes of {inputs.episode_length}"
             f" steps, of which {training} steps are for training. Lower FitDecoder.batch_size or raise CollectRollouts.env_steps.",
         )
         require(
             self.max_samples == 0 or self.max_samples >= self.batch_size,
             f"FitDecoder.max_samples = {self.max_samples}: it must be at least FitDecoder.batch_size = {self.batch_size}, or 0 for all.",
         )
-        return Plan(has_policy=plan.has_policy)
+        return PhaseInputs(has_policy=inputs.has_policy)
 
     def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
         del decoder
@@ -219,7 +194,7 @@ def _prepared(phase: FitDecoder, decoder: AbstractDecoder, dataset: Dataset, key
     weight = select.weight(episodes).reshape(-1)
     valid = episodes.valid.reshape(-1).astype(jnp.float32)
     seen = jnp.zeros_like(valid).at[training].set(valid[training])
-    return trees.strong((decoder.observe(_flat(dataset)[0], seen), Rows(training, validation, weight)))
+    return trees.strip_weak_types((decoder.observe(_flat(dataset)[0], seen), Rows(training, validation, weight)))
 
 
 @program
@@ -239,7 +214,7 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
         decoder: AbstractDecoder, rows: Int[Array, " N"], keys: Key[Array, " N"], total: Float[Array, ""], validation: bool = False
     ) -> Float[Array, ""]:
         """Of the rows' weighted losses in a mean over rows of the weight `total`."""
-        rows = devices.split(rows)
+        rows = devices.shard(rows)
         loss = lambda o, a, k: phase.loss(decoder, policy, o, a, key=k, validation=validation)
         losses = jax.vmap(loss)(obs[rows], action[rows], keys)
         return jnp.sum(losses * weights[rows]) / jnp.where(total > 0, total, 1.0)

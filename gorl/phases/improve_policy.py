@@ -7,16 +7,16 @@ import gin
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl import trees
+from gorl.acting.evaluator import Evaluator
 from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
 from gorl.environments.wrappers import DecodedEnvironment
 from gorl.errors import ConfigError, did_you_mean
-from gorl.evaluator import Evaluator
 from gorl.fields import LARGEST_SIZE, budget, require, structural
-from gorl.phases.base import AbstractPhase, PhaseContext, Plan, Unit, require_units
-from gorl.programs import program
+from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit, require_units
+from gorl.runtime import trees
+from gorl.runtime.programs import program
 from gorl.state import RunState, Snapshot, Spaces
 
 HAND_ON = {"best": lambda state: state.best.policy, "last": lambda state: state.training.learner.policy}
@@ -51,14 +51,14 @@ class ImprovePolicy(AbstractPhase):
             value = getattr(self, name)
             require(isinstance(value, kind), f"ImprovePolicy.{name} is {value!r}, not an object; did you forget '()' after its name?")
 
-    def check(self, task: Task, plan: Plan) -> Plan:
+    def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
         for name in ("env_steps", "evaluation_interval"):
             require(getattr(self, name) >= 1, f"ImprovePolicy.{name} = {getattr(self, name)}: it must be >= 1.")
         self.algorithm.check(task.episode_length)
         size, name = self.algorithm.env_steps_per_iteration, type(self.algorithm).__name__
         require(size <= LARGEST_SIZE, f"{name}: one iteration would be {size:_} environment steps, of at most {LARGEST_SIZE:_}. Lower its sizes.")
         require_units(self.iterations, f"ImprovePolicy.env_steps = {self.env_steps}, at {size:_} a unit,", f"Lower it, or make {name}'s iterations longer.")
-        return Plan(has_policy=True)
+        return PhaseInputs(has_policy=True)
 
     def check_devices(self, count: int) -> None:
         lanes, name = self.algorithm.num_envs, f"{type(self.algorithm).__name__}.num_envs"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import gin
@@ -11,13 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl.environments.wrappers import bounded
 from gorl.fields import Scalar, require
-from gorl.pictures import figures
+from gorl.phases.base import StageEnd
+from gorl.pictures import plotting
 from gorl.pictures.base import AbstractPicture, file, fresh_observations, keys, policy_of
-from gorl.policies.agent import bounded
-
-if TYPE_CHECKING:
-    from gorl.member import StageEnd
 
 
 @gin.register(module="gorl")
@@ -42,13 +40,13 @@ class ActionDensity(AbstractPicture):
         require(size <= 100_000_000, f"ActionDensity: observations x samples (or bins) = {size:_}: it must be at most 100_000_000.")
         require(self.latent_extent > 0, f"ActionDensity.latent_extent = {self.latent_extent}: it must be > 0.")
 
-    def draw(self, end: "StageEnd", path: pathlib.Path) -> list[pathlib.Path]:
+    def draw(self, end: StageEnd, path: pathlib.Path) -> list[pathlib.Path]:
         policy, task = policy_of(end), end.context.task
         same, own = keys(end, "ActionDensity")
         obs = in_order(fresh_observations(task, same, self.observations))
         latents, actions = map(np.asarray, samples(policy, end.run.decoder, task.action_bound, obs, own, self.samples))
         shown = min(self.dimensions, actions.shape[-1])
-        fig = figures.figure(9.0, 1.1 + 1.6 * shown, between=0.42)
+        fig = plotting.figure(9.0, 1.1 + 1.6 * shown, between=0.42)
         rows = fig.subplots(shown, 4, squeeze=False, sharex="col", width_ratios=(3, 1, 3, 1))
         for d, row in enumerate(rows):
             self._show(row[:2], law(actions[..., d], 1.0, self.bins), f"action {d + 1}", 1.0)
@@ -58,7 +56,7 @@ class ActionDensity(AbstractPicture):
             ax.set_xlabel(text)
         some = f"the first {shown} of {actions.shape[-1]} dimensions, " if shown < actions.shape[-1] else ""
         fig.suptitle(f"stage {end.context.stage}, {end.env_steps:,} steps: {some}{self.samples} actions at each of {self.observations} resets", fontsize=10)
-        figures.save(fig, file(path, ".png"))
+        plotting.save(fig, file(path, ".png"))
         return [file(path, ".png")]
 
     def _show(self, axes: Any, shares: Float[np.ndarray, "bins N"], label: str, extent: float) -> None:

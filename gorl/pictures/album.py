@@ -5,14 +5,10 @@ import logging
 import pathlib
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
+from gorl.phases.base import StageEnd
 from gorl.pictures.base import AbstractPicture, CannotDraw
-from gorl.tracking.base import AbstractTracked
-from gorl.tracking.local import caption
-
-if TYPE_CHECKING:
-    from gorl.member import StageEnd
+from gorl.tracking.base import AbstractTracked, caption
 
 SHOWN = (".png", ".gif")
 """What trackers are given."""
@@ -32,7 +28,7 @@ class Album:
         self._folder, self._tracked, self._failed = folder / "pictures", tracked, failed
         self.seconds = 0.0  # spent on drawing
 
-    def __call__(self, end: "StageEnd") -> None:
+    def __call__(self, end: StageEnd) -> None:
         began = time.monotonic()
         for name, picture in self.pictures.items():
             if name not in self._failed:
@@ -43,7 +39,7 @@ class Album:
                     _log.warning("picture %s is left out: %s", name, reason(err))
         self.seconds += time.monotonic() - began
 
-    def draw(self, name: str, picture: AbstractPicture, end: "StageEnd") -> list[pathlib.Path]:
+    def draw(self, name: str, picture: AbstractPicture, end: StageEnd) -> list[pathlib.Path]:
         """Draws one, and returns its files."""
         self._folder.mkdir(exist_ok=True)
         files = picture.draw(end, self._folder / f"stage{end.context.stage}-{name}")

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,9 +15,7 @@ from gorl.environments.task import Task
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import GorlError
 from gorl.fields import as_float32
-
-if TYPE_CHECKING:  # it imports the declarations, which name pictures
-    from gorl.member import StageEnd
+from gorl.phases.base import StageEnd
 
 
 class CannotDraw(GorlError):
@@ -33,17 +31,17 @@ class AbstractPicture(abc.ABC):
         return type(self).__name__
 
     @abc.abstractmethod
-    def draw(self, end: "StageEnd", path: pathlib.Path) -> list[pathlib.Path]:
+    def draw(self, end: StageEnd, path: pathlib.Path) -> list[pathlib.Path]:
         """Writes `path` + '.png' or the like, in an existing folder, and returns what it wrote. Raises CannotDraw."""
 
 
-def keys(end: "StageEnd", purpose: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+def keys(end: StageEnd, purpose: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
     """(a key that is the same in every stage of a seed, a key of this stage), which nothing else in the run uses."""
     whole = dataclasses.replace(end.context, stage=0, phase=0)
     return whole.key(f"picture {purpose}", 0), end.context.key(f"picture {purpose}", 1)
 
 
-def policy_of(end: "StageEnd") -> Any:
+def policy_of(end: StageEnd) -> Any:
     if end.run.policy is None:
         raise CannotDraw("there is no policy yet.")
     return end.run.policy

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import gin
@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gorl.environments.wrappers import bounded
 from gorl.fields import Scalar, require
-from gorl.pictures import figures
+from gorl.phases.base import StageEnd
+from gorl.pictures import plotting
 from gorl.pictures.base import AbstractPicture, CannotDraw, file, fresh_observations, keys
-
-if TYPE_CHECKING:
-    from gorl.member import StageEnd
 
 
 @gin.register(module="gorl")
@@ -34,7 +33,7 @@ class DecoderMap(AbstractPicture):
         require(2 <= self.resolution <= 4096, f"DecoderMap.resolution = {self.resolution}: it must be in [2, 4096].")
         require(self.latent_extent > 0, f"DecoderMap.latent_extent = {self.latent_extent}: it must be > 0.")
 
-    def draw(self, end: "StageEnd", path: pathlib.Path) -> list[pathlib.Path]:
+    def draw(self, end: StageEnd, path: pathlib.Path) -> list[pathlib.Path]:
         task, decoder = end.context.task, end.run.decoder
         sizes = (decoder.latent_size, task.environment.action_size)
         if max(sizes) > 2:
@@ -45,20 +44,18 @@ class DecoderMap(AbstractPicture):
         actions = np.asarray(decoded(decoder, task.action_bound, obs, grid.reshape(-1, sizes[0]))).reshape(*grid.shape[:-1], sizes[1])
         fig = (_curve if sizes[0] == 1 else _images)(axis, actions)
         fig.suptitle(f"stage {end.context.stage}: the decoder at one observation", fontsize=10)
-        figures.save(fig, file(path, ".png"))
+        plotting.save(fig, file(path, ".png"))
         return [file(path, ".png")]
 
 
 @eqx.filter_jit
 def decoded(decoder: Any, bound: Scalar, obs: Float[Array | np.ndarray, " D_o"], latents: Float[Array | np.ndarray, "N D_z"]) -> Float[Array, "N D_a"]:
     """Actions in (-1, 1)."""
-    from gorl.policies.agent import bounded
-
     return jax.vmap(lambda z: jnp.tanh(bounded(decoder(obs, z), bound)))(latents)
 
 
 def _curve(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R D_a"]) -> Any:
-    fig = figures.figure(4.5, 3.5)
+    fig = plotting.figure(4.5, 3.5)
     ax = fig.subplots()
     for d in range(actions.shape[-1]):
         ax.plot(axis, actions[:, d], label=f"action {d + 1}")
@@ -71,7 +68,7 @@ def _curve(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R D_a"]) -
 def _images(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R R D_a"]) -> Any:
     count = actions.shape[-1]
     panels = count + (count == 2)
-    fig = figures.figure(3.6 * panels, 3.5, top=0.8, between=0.35)
+    fig = plotting.figure(3.6 * panels, 3.5, top=0.8, between=0.35)
     axes = fig.subplots(1, panels, squeeze=False)[0]
     box = (axis[0], axis[-1], axis[0], axis[-1])
     for d in range(count):

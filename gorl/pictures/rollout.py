@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import gin
@@ -12,17 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, PRNGKeyArray
 
-from gorl import trees
+from gorl.acting.agent import Agent
+from gorl.acting.evaluator import Evaluator
 from gorl.environments.task import Task
-from gorl.evaluator import Evaluator
 from gorl.fields import require
+from gorl.phases.base import StageEnd
 from gorl.pictures import rendering
 from gorl.pictures.base import AbstractPicture, CannotDraw, file, keys, policy_of
-from gorl.policies.agent import Agent
+from gorl.runtime import trees
 from gorl.state import EnvState
-
-if TYPE_CHECKING:
-    from gorl.member import StageEnd
 
 _log = logging.getLogger(__name__)
 _said: set[str] = set()
@@ -50,7 +48,7 @@ class Rollout(AbstractPicture):
             require(getattr(self, name) >= 4, f"Rollout.{name} = {getattr(self, name)}: it must be >= 4.")
         require(self.film_size >= 0 and self.film_rate > 0, "Rollout.film_size must be >= 0 pixels, Rollout.film_rate > 0 frames a second.")
 
-    def draw(self, end: "StageEnd", path: pathlib.Path) -> list[pathlib.Path]:
+    def draw(self, end: StageEnd, path: pathlib.Path) -> list[pathlib.Path]:
         task, policy = end.context.task, policy_of(end)
         scene = task.environment.scene()
         if scene is None:
@@ -93,11 +91,11 @@ def episode(task: Task, agent: Agent, key: PRNGKeyArray) -> tuple[Bool[Array, " 
     """One episode from a fresh reset: (whether it was still going on, pose) before each step."""
     env, pose = task.squashed, task.environment.scene().pose
     reset_key, act_key = jax.random.split(key)
-    state = trees.strong(env.reset(reset_key))
+    state = trees.strip_weak_types(env.reset(reset_key))
 
     def step(carry: tuple[EnvState, Any], key: PRNGKeyArray) -> tuple[tuple, tuple]:
         state, alive = carry
-        after = trees.strong(env.step(state, agent.control(state.obs, key=key)))
+        after = trees.strip_weak_types(env.step(state, agent.control(state.obs, key=key)))
         return (after, alive & ~after.invalid & ~after.terminated), (alive, pose(state))
 
     return jax.lax.scan(step, (state, ~state.invalid & jnp.ones((), bool)), jax.random.split(act_key, task.episode_length))[1]

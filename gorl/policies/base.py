@@ -6,8 +6,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl.generative.distributions import DiagonalGaussian
 from gorl.networks import AbstractNormalizer
-from gorl.policies.distributions import DiagonalGaussian
 
 
 class AbstractPolicy(eqx.Module):

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import require, require_steps, structural
+from gorl.generative.distributions import DiagonalGaussian
 from gorl.networks import AbstractNormalizer, FourierTime
 from gorl.policies.base import AbstractPolicy
-from gorl.policies.distributions import DiagonalGaussian
 
 
 class DenoisingExtras(eqx.Module):

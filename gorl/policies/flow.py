@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.decoders.samplers import AbstractSampler
 from gorl.fields import require, structural
+from gorl.generative.flow import interpolate
+from gorl.generative.samplers import AbstractSampler
+from gorl.generative.times import AbstractTimes
 from gorl.networks import AbstractNormalizer, FourierTime
-from gorl.objectives.flow import AbstractFlowRatio, AbstractLossTarget, interpolate
-from gorl.objectives.times import AbstractTimes
 from gorl.policies.base import AbstractPolicy
+from gorl.policies.flow_ratio import AbstractFlowRatio, AbstractLossTarget
 
 
 class FlowExtras(eqx.Module):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import structural
+from gorl.generative.distributions import DiagonalGaussian, bounded_std, std_shift
 from gorl.networks import AbstractNormalizer
 from gorl.policies.base import AbstractGaussianPolicy
-from gorl.policies.distributions import DiagonalGaussian, bounded_std, std_shift
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])

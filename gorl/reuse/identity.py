@@ -14,10 +14,11 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
-import gorl
 from gorl import runs
 from gorl.config import Configuration
-from gorl.reuse.results import Identity
+from gorl.reuse.results import Identity, Reuse
+from gorl.reuse.store import default_store
+from gorl.version import HOME
 
 NOT_RESULTS = ("stages", "seed", "num_seeds", "checkpoint_interval", "trackers", "pictures")
 """Parameters of Experiment on which no phase's result depends, or which are told apart another way."""
@@ -35,8 +36,8 @@ def identities(configuration: Configuration, seeds: Sequence[int] | None = None)
     parts["seeds"] = list(experiment.seeds if seeds is None else seeds)
     found: list[Identity] = []
     key = _hash(parts)
-    for step in experiment.steps():
-        own = {"stage": step.stage, "phase": step.phase, "settings": tree["stages"][step.stage]["phases"][step.phase]}
+    for planned in experiment.planned_phases():
+        own = {"stage": planned.stage, "phase": planned.phase, "settings": tree["stages"][planned.stage]["phases"][planned.phase]}
         key = _hash([key, own])
         found.append(Identity(key, {**parts, "before": [i.parts["settings"] for i in found], **own}))
     return found
@@ -65,7 +66,7 @@ def platform_facts(plugins: tuple[str, ...] = ()) -> dict[str, Any]:
 @functools.cache
 def code_hash() -> str:
     """Of gorl's own source files."""
-    return _hash_files(pathlib.Path(gorl.__file__).parent)
+    return _hash_files(HOME)
 
 
 def _source_hash(plugin: str) -> str:
@@ -89,3 +90,8 @@ def _hash_files(folder: pathlib.Path, *, recursive: bool = True) -> str:
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=repr).encode()).hexdigest()
+
+
+def reuse_of(configuration: Configuration) -> Reuse:
+    """Returns the stored phases of a configuration's run."""
+    return Reuse(default_store(), identities(configuration))

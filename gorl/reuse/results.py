@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gorl.reuse.store import Claim, PhaseStore
-from gorl.tracking.base import Entry
+from gorl.runs.record import RecordEntry
 
 
 @dataclasses.dataclass(frozen=True)
 class PhaseResult:
     """What a phase left in the record of each seed (`wall_s` counted from its start), and how much it took."""
 
-    entries: list[list[Entry]]
+    entries: list[list[RecordEntry]]
     units: int
     env_steps: int
     eval_steps: int
@@ -65,4 +65,4 @@ class Reuse:
 
     def _result(self, index: int) -> PhaseResult | None:
         stored = self._store.result(self._identities[index].key)
-        return stored and PhaseResult(**stored | {"entries": [[Entry(**e) for e in own] for own in stored["entries"]]})
+        return stored and PhaseResult(**stored | {"entries": [[RecordEntry(**e) for e in own] for own in stored["entries"]]})

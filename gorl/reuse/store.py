@@ -24,8 +24,9 @@ from typing import Any
 import filelock
 import numpy as np
 
-from gorl import arrays
-from gorl.errors import RunError
+from gorl.errors import ConfigError, RunError
+from gorl.runs import arrays
+from gorl.runtime.compilation import cache_folder
 
 FORMAT = 1
 DEFAULT_LIMIT = 20 * 1024**3  # bytes
@@ -196,3 +197,13 @@ def _sound(path: pathlib.Path, digest: str) -> pathlib.Path:
     if _digest(path) != digest:
         raise RunError(f"{path.name} is damaged")
     return path
+
+
+def default_store() -> PhaseStore:
+    """In `phases`, in gorl's cache folder; $GORL_CACHE_GB gibibytes at most (20)."""
+    text = os.environ.get("GORL_CACHE_GB")
+    try:
+        limit = DEFAULT_LIMIT if text is None else int(float(text) * 1024**3)
+    except ValueError:
+        raise ConfigError(f"GORL_CACHE_GB = {text!r}: it is a number of gibibytes, such as 20.") from None
+    return PhaseStore(cache_folder() / "phases", limit)

@@ -4,8 +4,8 @@ import dataclasses
 
 import gin
 
-from gorl.executors.base import AbstractExecutor
 from gorl.fields import require
+from gorl.studies.executors.base import AbstractExecutor
 from gorl.studies.halving import SuccessiveHalving
 
 

@@ -16,10 +16,9 @@ import pathlib
 import sys
 from typing import Any
 
-from gorl.disk import write_json
 from gorl.errors import RunError
-from gorl.paths import inside
-from gorl.runs import RunFolder
+from gorl.runs.files import inside, write_json
+from gorl.runs.folder import RunFolder
 from gorl.studies.plan import Plan, Variant
 
 FORMAT = 1

@@ -6,21 +6,23 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
-from gorl import compilation, config, execution, runs
+from gorl import config
 from gorl.config import Configuration
-from gorl.disk import write_json
 from gorl.errors import RunError
-from gorl.joint import Joint
-from gorl.reuse import reuse_of
-from gorl.runs import RunFolder
+from gorl.reuse.identity import reuse_of
+from gorl.runs.files import write_json
+from gorl.runs.folder import RunFolder
+from gorl.runtime import compilation
 from gorl.studies.folder import ENDED, Job, StudyFolder
+from gorl.training import execution
+from gorl.training.trained import reopened
 
 _ORPHAN = 60.0
 """Seconds in which a job's process whose sweep was killed saves and ends."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class JobSettings:
     """Of a sweep's runs. `stages`: how many to run (None: all); `plugins`: as named for the sweep, not as its folder says."""
 
     aim: bool = True
@@ -36,7 +38,7 @@ class Settings:
         return [*stages, *([] if self.aim else ["--no-aim"]), *([] if self.reuse else ["--no-reuse"]), *plugins]
 
 
-def run_job(study: StudyFolder, job: Job, settings: Settings, *, progress: Callable[..., None] = lambda **_: None) -> int:
+def run_job(study: StudyFolder, job: Job, settings: JobSettings, *, progress: Callable[..., None] = lambda **_: None) -> int:
     """Trains, and returns what the command would exit with. Raises GorlError."""
     compilation.use_persistent_cache()
     if study.status(job) in ENDED:
@@ -45,8 +47,11 @@ def run_job(study: StudyFolder, job: Job, settings: Settings, *, progress: Calla
     common = {"progress": progress, "resumed": resumed, "track": settings.aim, "stages": settings.stages}
     with execution.locked(folder, wait=_ORPHAN):
         if len(job.variants) > 1:
-            rows = [execution.Row(c, member, c.experiment.seed) for c, member in zip(configurations, folder.members, strict=True)]
-            return execution.execute_rows(Joint([c.experiment for c in configurations]), rows, [folder], **common).code
+            declared = [
+                execution.DeclaredRun(c, member, c.experiment.seed)
+                for c, member in zip(configurations, folder.members, strict=True)
+            ]
+            return execution.execute_together(declared, [folder], **common).code
         (configuration,) = configurations
         return execution.execute(configuration, folder, reuse=reuse_of(configuration) if settings.reuse else None, **common).code
 
@@ -57,7 +62,7 @@ def _prepared(study: StudyFolder, job: Job, plugins: tuple[str, ...]) -> tuple[b
     if study.status(job) != "new":
         folder = RunFolder.open(path)
         described = folder.members if len(job.variants) > 1 else [folder]
-        return True, folder, [config.build([str(f.config_path)], plugins=f.plugins(plugins)) for f in described]
+        return True, folder, [reopened(f, plugins) for f in described]
     known = study.read()
     variants = {v["folder"]: v for v in known["variants"]}
     if len(job.variants) == 1:
@@ -83,7 +88,7 @@ def _begin(
     for binding in (*known["bindings"], *variant["bindings"], *bindings):
         again += ["--set", binding]
     about = {"variant": variant["name"], "axes": variant["axes"], "command": again, "swept_by": known["command"]}
-    return runs.begin(configuration, study.path / name, study=known["name"], name=name, **about), configuration
+    return execution.begin(configuration, study.path / name, study=known["name"], name=name, **about), configuration
 
 
 def _clear(path: pathlib.Path) -> None:

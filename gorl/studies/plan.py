@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import equinox as eqx
+import jax
+
 from gorl import config
 from gorl.config import Configuration, StudySource
+from gorl.config.resolve import unmade
 from gorl.errors import ConfigError
-from gorl.joint import joinable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,3 +142,12 @@ def _check_distinct(source: StudySource, base: Configuration, variants: Sequence
         if variant.folder.lower() in folders:
             raise ConfigError(f"variants {folders[variant.folder.lower()]!r} and {variant.name!r} would have the same folder: rename one.")
         seen[tree], folders[variant.folder.lower()] = variant, variant.name
+
+
+def joinable(a: Configuration, b: Configuration) -> bool:
+    """Whether the experiments of two configurations are the same but for numbers that a program takes as arrays."""
+    one, other = ((e.task, [(s.stage, s.phase, s.declaration) for s in e.planned_phases()], e.precision, e.devices) for e in (a.experiment, b.experiment))
+    if jax.tree.structure(one) != jax.tree.structure(other) or unmade(a.tree) != unmade(b.tree):
+        return False
+    same = lambda x, y: eqx.is_array(x) == eqx.is_array(y) and (x.shape == y.shape and x.dtype == y.dtype if eqx.is_array(x) else x == y)  # noqa: E731
+    return jax.tree.all(jax.tree.map(same, one, other))

@@ -5,11 +5,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gorl.executors.base import Watch
-from gorl.runs import RunFolder
+from gorl.runs.folder import RunFolder
+from gorl.studies.executors.base import Watch
 from gorl.studies.folder import ENDED, Job, StudyFolder
 from gorl.studies.halving import SuccessiveHalving
-from gorl.studies.jobs import Settings
+from gorl.studies.jobs import JobSettings
 from gorl.studies.plan import Plan
 
 
@@ -24,7 +24,7 @@ class SweepResult:
 class Driver:
     """Runs what is left of a study's jobs. `say(line)`: what a person should read."""
 
-    def __init__(self, plan: Plan, study: StudyFolder, settings: Settings, watch: Watch, say: Callable[[str], None]):
+    def __init__(self, plan: Plan, study: StudyFolder, settings: JobSettings, watch: Watch, say: Callable[[str], None]):
         self._plan, self._study, self._settings = plan, study, settings
         self._watch, self._say = watch, say
         self._failures: dict[str, str] = {}

@@ -10,8 +10,8 @@ import pathlib
 import signal
 import sys
 
-from gorl.cli import quiet
 from gorl.errors import GorlError
+from gorl.runtime import quiet
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -41,11 +41,11 @@ def main() -> None:
     if args.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, args.cores)  # before JAX counts them
     from gorl.studies.folder import StudyFolder
-    from gorl.studies.jobs import Settings, run_job
+    from gorl.studies.jobs import JobSettings, run_job
 
     try:
         study = StudyFolder.open(args.study)
-        sys.exit(run_job(study, study.job(args.job), Settings(not args.no_aim, not args.no_reuse, args.stages, tuple(args.plugin))))
+        sys.exit(run_job(study, study.job(args.job), JobSettings(not args.no_aim, not args.no_reuse, args.stages, tuple(args.plugin))))
     except GorlError as err:
         print(f"gorl: {err}", file=sys.stderr)
         sys.exit(2)

@@ -1,3 +1,4 @@
 """Tracking: the run's own record, and browsers of it."""
 
-from gorl.tracking.base import AbstractTracked as AbstractTracked, AbstractTracker as AbstractTracker, Entry as Entry
+from gorl.runs.record import RecordEntry as RecordEntry
+from gorl.tracking.base import AbstractTracked as AbstractTracked, AbstractTracker as AbstractTracker

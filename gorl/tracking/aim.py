@@ -10,9 +10,10 @@ from typing import Any
 import gin
 
 from gorl.fields import require
+from gorl.runs.record import RecordEntry
 from gorl.tracking import aim_repository as repositories
-from gorl.tracking.background import AbstractWriter, Background, Picture
-from gorl.tracking.base import AbstractTracked, AbstractTracker, Entry, RunInfo
+from gorl.tracking.background import AbstractWriter, Background, PictureFile
+from gorl.tracking.base import AbstractTracked, AbstractTracker, RunInfo
 
 
 @gin.register(module="gorl")
@@ -60,14 +61,14 @@ class AimWriter(AbstractWriter):
             run.track(Text(info.config), name="operative_config.gin")
         self._run = run
 
-    def entry(self, entry: Entry) -> None:
+    def entry(self, entry: RecordEntry) -> None:
         for name, value in entry.metrics.items():
             context = {"subset": entry.subset} if name.startswith("return") else {"subset": entry.subset, "phase": entry.phase}
             self._run.track(float(value), name=name, step=entry.step, epoch=entry.unit, context=context)
         for name, value in (("stage", entry.stage), ("wall_s", max(entry.wall_s, 1e-3))):  # an x axis must have no 0
             self._run.track(float(value), name=name, step=entry.step, epoch=entry.unit, context={"subset": entry.subset})
 
-    def picture(self, picture: Picture) -> None:
+    def picture(self, picture: PictureFile) -> None:
         from aim import Image
 
         image = Image(str(picture.path), caption=picture.caption)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from gorl.disk import write_json
+from gorl.runs.files import write_json
 from gorl.tracking import local
 
 _NOTE = "aim.json"

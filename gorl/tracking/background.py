@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gorl.tracking.base import AbstractTracked, Entry
+from gorl.runs.record import RecordEntry
+from gorl.tracking.base import AbstractTracked
 
 PATIENCE = 60.0
 """Seconds without one write, after which nobody waits for the tracker any more: not the end of a run, nor what piles up."""
@@ -28,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class PictureFile:
     """A picture file, at a step of the environment and a unit of the run."""
 
     path: pathlib.Path
@@ -57,10 +58,10 @@ class AbstractWriter(abc.ABC):
     def open(self) -> None: ...
 
     @abc.abstractmethod
-    def entry(self, entry: Entry) -> None: ...
+    def entry(self, entry: RecordEntry) -> None: ...
 
     @abc.abstractmethod
-    def picture(self, picture: Picture) -> None: ...
+    def picture(self, picture: PictureFile) -> None: ...
 
     @abc.abstractmethod
     def flush(self) -> None:
@@ -87,7 +88,7 @@ class Background(AbstractTracked):
         self._thread = threading.Thread(target=self._work, name=f"gorl-{writer.name}", daemon=True)
         self._thread.start()
 
-    def log(self, entry: Entry) -> None:
+    def log(self, entry: RecordEntry) -> None:
         if not self.failed:
             self._queue.put(entry)
             if self._queue.qsize() > BACKLOG and time.monotonic() - self._wrote_at > PATIENCE + self._interval:
@@ -95,7 +96,7 @@ class Background(AbstractTracked):
 
     def picture(self, path: pathlib.Path, name: str, step: int, unit: int, caption: str) -> None:
         if not self.failed:
-            self._queue.put(Picture(path, name, step, unit, caption))
+            self._queue.put(PictureFile(path, name, step, unit, caption))
 
     def close(self, status: str, summary: dict[str, Any]) -> None:
         self._queue.put(_End(status, summary))
@@ -133,8 +134,8 @@ class Background(AbstractTracked):
                 break
         return items
 
-    def _write(self, item: Entry | Picture) -> None:
-        if isinstance(item, Entry):
+    def _write(self, item: RecordEntry | PictureFile) -> None:
+        if isinstance(item, RecordEntry):
             self._attempt(lambda: self._writer.entry(item))
         else:
             self._attempt(lambda: self._writer.picture(item), self._leave_out)

@@ -3,26 +3,9 @@
 import abc
 import dataclasses
 import pathlib
-from typing import Any, Literal
+from typing import Any
 
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """The metrics of one unit. `step` is what `axis` counts; `wall_s` are seconds of training so far, over all resumes."""
-
-    unit: int  # number in the whole run
-    stage: int
-    phase: str
-    kind: str  # the unit's name
-    subset: str
-    axis: Literal["env_steps", "units"]
-    env_steps: int
-    wall_s: float
-    metrics: dict[str, float]
-
-    @property
-    def step(self) -> int:
-        return self.env_steps if self.axis == "env_steps" else self.unit
+from gorl.runs.record import RecordEntry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +45,7 @@ class AbstractTracked(abc.ABC):
     failed: bool = False
 
     @abc.abstractmethod
-    def log(self, entry: Entry) -> None: ...
+    def log(self, entry: RecordEntry) -> None: ...
 
     def picture(self, path: pathlib.Path, name: str, step: int, unit: int, caption: str) -> None:
         """A picture file (.png or .gif) is there. `step` counts environment steps. A tracker without pictures leaves this as it is."""
@@ -88,3 +71,7 @@ def number(text: str) -> int | float | str:
         except ValueError:
             pass
     return text
+
+
+def caption(name: str, stage: int) -> str:
+    return f"{name}, after stage {stage}"

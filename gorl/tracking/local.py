@@ -1,22 +1,20 @@
 """A run as its own folder tells it: what happened, and whether its process still lives."""
 
 import dataclasses
-import fcntl
 import json
-import math
-import os
 import pathlib
 import re
 from typing import Any
 
-from gorl.analysis.summary import summary
-from gorl.config.saved import parameters
 from gorl.errors import RunError
-from gorl.paths import inside
-from gorl.runs import RunFolder
-from gorl.tracking.background import Picture
-from gorl.tracking.base import Entry, RunInfo
-from gorl.tracking.record import read
+from gorl.runs.files import inside
+from gorl.runs.folder import RunFolder
+from gorl.runs.liveness import fate
+from gorl.runs.record import RecordEntry, read
+from gorl.runs.saved_config import parameters
+from gorl.runs.summary import finite_summary
+from gorl.tracking.background import PictureFile
+from gorl.tracking.base import RunInfo, caption
 
 _PICTURE = re.compile(r"stage(\d+)-(.+)\.(?:png|gif)")
 
@@ -26,8 +24,8 @@ class LocalRun:
     """All that a tracker is told of a run."""
 
     info: RunInfo
-    entries: list[Entry]
-    pictures: list[Picture]
+    entries: list[RecordEntry]
+    pictures: list[PictureFile]
     status: str
     summary: dict[str, int | float]
 
@@ -60,11 +58,9 @@ def load(path: pathlib.Path) -> LocalRun:
     return LocalRun(info, entries, pictures(path, entries), status, finite_summary(path))
 
 
-def caption(name: str, stage: int) -> str:
-    return f"{name}, after stage {stage}"
 
 
-def pictures(path: pathlib.Path, entries: list[Entry]) -> list[Picture]:
+def pictures(path: pathlib.Path, entries: list[RecordEntry]) -> list[PictureFile]:
     """The files of pictures/, each placed at the end of its stage."""
     ends = {entry.stage: entry for entry in entries}
     found = []
@@ -72,49 +68,16 @@ def pictures(path: pathlib.Path, entries: list[Entry]) -> list[Picture]:
         match = _PICTURE.fullmatch(file.name)
         if match and int(match[1]) in ends:
             stage, name, end = int(match[1]), match[2], ends[int(match[1])]
-            found.append(Picture(file, name, end.env_steps, end.unit, caption(name, stage)))
+            found.append(PictureFile(file, name, end.env_steps, end.unit, caption(name, stage)))
     return found
 
 
-def finite_summary(path: pathlib.Path) -> dict[str, int | float]:
-    return {k: v for k, v in summary(path / "metrics.jsonl").items() if math.isfinite(v)}
 
 
-def fate(path: pathlib.Path) -> str | None:
-    """How the run in a folder ended: its status, or 'killed' where that says it runs but no process does. None: it runs, or nobody knows."""
-    try:
-        state = json.loads((path / "status.json").read_text())
-        status, pid = str(state["status"]), state.get("pid")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or damaged
-        status, pid = "unknown", None
-    if status not in ("running", "unknown"):
-        return status
-    alive = _locked(path / ".lock")
-    if alive is None:  # it was started without a lock
-        alive = _exists(pid) if isinstance(pid, int) else None
-    return "killed" if alive is False else None
 
 
-def _locked(path: pathlib.Path) -> bool | None:
-    """Whether a process holds the lock; None without a lock file."""
-    try:
-        with open(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-    except FileNotFoundError:
-        return None
-    except OSError:
-        return True
 
 
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any
 import gin
 
 from gorl.fields import require
-from gorl.paths import inside
-from gorl.tracking.background import AbstractWriter, Background, Picture
-from gorl.tracking.base import AbstractTracked, AbstractTracker, Entry, RunInfo
+from gorl.runs.files import inside
+from gorl.runs.record import RecordEntry
+from gorl.tracking.background import AbstractWriter, Background, PictureFile
+from gorl.tracking.base import AbstractTracked, AbstractTracker, RunInfo
 
 
 @gin.register(module="gorl")
@@ -65,11 +66,11 @@ class TensorBoardWriter(AbstractWriter):
             self._add(text("operative_config.gin", "".join(f"    {line}\n" for line in self._info.config.splitlines())), None)
         self.flush()
 
-    def entry(self, entry: Entry) -> None:
+    def entry(self, entry: RecordEntry) -> None:
         for name, value in {**entry.metrics, "wall_s": entry.wall_s}.items():
             self._scalar(f"{name}/{entry.subset}/{entry.phase}", value, entry.step)
 
-    def picture(self, picture: Picture) -> None:  # the file as it is: a GIF stays animated
+    def picture(self, picture: PictureFile) -> None:  # the file as it is: a GIF stays animated
         import PIL.Image
         from tensorboardX.proto.summary_pb2 import Summary
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gorl.algorithms.critic import values_along
+from gorl.algorithms.critics import values_along
 
 
 class Counting(eqx.Module):

@@ -10,20 +10,20 @@ import optax
 import pytest
 
 from gorl.algorithms import Critic, OnPolicy
-from gorl.decoders.grids import UniformGrid
-from gorl.decoders.samplers import Euler
-from gorl.environments.lanes import EpisodeRules
+from gorl.environments.task import EpisodeRules
 from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
+from gorl.generative.grids import UniformGrid
+from gorl.generative.samplers import Euler
+from gorl.generative.times import DiscreteTimes, UniformTimes
 from gorl.networks import MLP, FourierTime, RunningNormalizer, ShrinkingNormalizer
-from gorl.objectives.flow import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 from gorl.objectives.gae import GeneralizedAdvantage
 from gorl.objectives.regularizers import EntropyBonus, LatentKL, LatentL2, SquashedEntropyBonus
-from gorl.objectives.times import DiscreteTimes, UniformTimes
 from gorl.objectives.trust_region import ASPO, Clip
 from gorl.optimizers import OptaxCall
 from gorl.policies import DenoisingPolicy, FlowPolicy
+from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 from gorl.state import Spaces
 
 EPISODE_LENGTH = 4

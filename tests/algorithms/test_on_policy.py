@@ -9,7 +9,7 @@ import pytest
 
 from gorl.algorithms import Critic, OnPolicy
 from gorl.algorithms.on_policy import Batch
-from gorl.environments.lanes import EpisodeRules
+from gorl.environments.task import EpisodeRules
 from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError

@@ -8,13 +8,12 @@ import numpy as np
 import optax
 import pytest
 
-from gorl import config, seeds, trees
+from gorl import config
 from gorl.algorithms import SAC
+from gorl.algorithms.critics import TwinCritic
 from gorl.algorithms.replay import Experience
-from gorl.algorithms.twin_critic import TwinCritic
-from gorl.checkpoint import CheckpointStore
 from gorl.decoders import AbstractDecoder
-from gorl.environments.lanes import EpisodeRules
+from gorl.environments.task import EpisodeRules
 from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation, Slider
 from gorl.environments.wrappers import DecodedEnvironment, SquashedEnvironment
 from gorl.errors import ConfigError
@@ -23,6 +22,8 @@ from gorl.objectives.entropy import LatentEntropy, SquashedEntropy
 from gorl.objectives.regularizers import LatentKL, LatentL2
 from gorl.optimizers import OptaxCall
 from gorl.policies import GaussianPolicy
+from gorl.runs.checkpoint import CheckpointStore
+from gorl.runtime import seeds, trees
 from gorl.state import Spaces
 
 EPISODE_LENGTH = 4
@@ -335,17 +336,17 @@ def test_seeds_side_by_side_are_as_alone(getkey):
 def test_a_checkpoint_takes_the_state(tmp_path):
     """An iteration does not change the types that the template says, and what is stored comes back."""
     experiment = config.build(["gorl_sac.gin", "parts/debug.gin"], ["Task.environment = @Slider()"]).experiment
-    step = next(experiment.steps())
+    step = next(experiment.planned_phases())
     template = experiment.template(0, True)
     context = experiment.context(step, np.zeros(1, np.int32))
-    iterated = eqx.filter_eval_shape(lambda s: seeds.one(step.declaration.iterate(context, seeds.expand(s), 0)[0]), template)
+    iterated = eqx.filter_eval_shape(lambda s: seeds.take_seed(step.declaration.iterate(context, seeds.add_seed_axis(s), 0)[0]), template)
     leaves = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
     assert leaves(iterated) == leaves(template) and jax.tree.structure(iterated) == jax.tree.structure(template)
     count = iter(range(10**6))
     fill = lambda x: x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jnp.full(x.shape, next(count), x.dtype)
     state = jax.tree.map(fill, trees.zeros(template))
     store = CheckpointStore(tmp_path)
-    store.save(1, seeds.expand(state), {}, row=0)
+    store.save(1, seeds.add_seed_axis(state), {}, row=0)
     restored = store.restore(1, template)
     store.close()
     assert jax.tree.structure(restored) == jax.tree.structure(state)

@@ -45,8 +45,8 @@ def test_a_check_shows_stages_phases_and_budgets():
     lines = gorl("check", *DEBUG).splitlines()
     first, last = lines.index("-" * len(lines[2])), lines.index("-" * len(lines[2]), 4)
     rows = [re.split(r"\s{2,}", line) for line in lines[first + 1 : last]]
-    assert [(int(r[0]), r[1]) for r in rows] == [(s.stage, s.name) for s in experiment.steps()]
-    for row, step in zip(rows, experiment.steps()):
+    assert [(int(r[0]), r[1]) for r in rows] == [(s.stage, s.name) for s in experiment.planned_phases()]
+    for row, step in zip(rows, experiment.planned_phases()):
         units = experiment.units(step)
         assert row[3:] == [f"{sum(u.env_steps for u in units):,}", f"{sum(u.eval_steps for u in units):,}"]
         counts = {u.name: sum(v.name == u.name for v in units) for u in units}

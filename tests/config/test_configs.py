@@ -15,11 +15,11 @@ import pytest
 from gorl import config
 from gorl.config.files import shipped
 from gorl.decoders import DiffusionDecoder, FlowMatchingDecoder, GaussianDecoder, IdentityDecoder, MeanFlowDecoder
-from gorl.decoders.grids import PowerGrid
-from gorl.decoders.samplers import Midpoint
 from gorl.errors import ConfigError
+from gorl.generative.grids import PowerGrid
+from gorl.generative.samplers import Midpoint
+from gorl.generative.times import UniformTimes
 from gorl.networks import MLP, FourierTime, RunningNormalizer
-from gorl.objectives.times import UniformTimes
 from gorl.optimizers import OptaxCall
 from gorl.phases import CollectRollouts, Evaluate, FitDecoder, ImprovePolicy
 from gorl.policies import GaussianPolicy
@@ -46,7 +46,7 @@ def modules(experiment):
     """(decoders, learner): what the phases of the first two stages make of made-up sizes, with real numbers in it."""
     key = jax.random.key(experiment.seed)
     decoders, learner = [experiment.decoder(3, 2, key=key)], None
-    for step in (s for s in experiment.steps() if s.stage < 2):
+    for step in (s for s in experiment.planned_phases() if s.stage < 2):
         if isinstance(step.declaration, ImprovePolicy):
             learner = learner or step.declaration.algorithm.create(SIZES, key=key)
         else:
@@ -70,7 +70,7 @@ def test_every_file_builds_and_shrinks(name):
     full = build(name).experiment
     assert full.env_steps() > 0 and full.stages
     small = build(name, "parts/debug.gin").experiment
-    assert [s.name for s in small.steps()] == [s.name for s in full.steps()]
+    assert [s.name for s in small.planned_phases()] == [s.name for s in full.planned_phases()]
     assert 0 < small.env_steps() < 10_000, "parts/debug.gin does not reach every budget of this file"
 
 
@@ -169,7 +169,7 @@ def test_what_the_released_code_does():
     }  # fmt: skip
     for binding, value in expected.items():
         assert taken(built, binding) == value, binding
-    steps = [u.env_steps for s in built.experiment.steps() for u in built.experiment.units(s) if u.name == "collect"]
+    steps = [u.env_steps for s in built.experiment.planned_phases() for u in built.experiment.units(s) if u.name == "collect"]
     assert steps == [2048 * 9600] * 3
     assert taken(build("fpo.gin", "presets/released_code.gin"), "Evaluator.rule") == "stochastic"
     assert taken(build("ppo.gin", "presets/released_code.gin"), "Evaluator.rule") == "mode"
@@ -180,7 +180,7 @@ def test_another_algorithm_is_one_line():
     lines = [line for line in (shipped() / "gorl_sac.gin").read_text().splitlines() if line and not line.startswith("#")]
     assert lines == ["include 'gorl_fm.gin'", "ImprovePolicy.algorithm = @SAC()"]
     ppo, sac = (build(name).experiment for name in ("gorl_fm.gin", "gorl_sac.gin"))
-    assert [s.name for s in ppo.steps()] == [s.name for s in sac.steps()]
+    assert [s.name for s in ppo.planned_phases()] == [s.name for s in sac.planned_phases()]
     assert build("gorl_fm.gin", bindings=["ImprovePolicy.algorithm = @SAC()"]).operative == build("gorl_sac.gin").operative
 
 
@@ -194,7 +194,7 @@ def test_a_saved_configuration_is_the_same_experiment(name, which, tmp_path):
     assert after.operative == before.operative
     assert after.experiment.seed == before.experiment.seed == 3
     assert after.parameters()["gin"] == before.parameters()["gin"]
-    steps = [list(x.experiment.steps()) for x in (before, after)]
+    steps = [list(x.experiment.planned_phases()) for x in (before, after)]
     assert steps[0] and len(steps[0]) == len(steps[1])
     for a, b in zip(*steps):
         assert (a.stage, a.phase) == (b.stage, b.phase) and eqx.tree_equal(settings(a.declaration), settings(b.declaration))
@@ -302,7 +302,7 @@ def test_the_operative_configuration_lists_what_papers_list():
 )  # fmt: skip
 def test_each_decoder_costs_what_its_file_says(name, kind, calls):
     built = build(name)
-    fit = next(s.declaration for s in built.experiment.steps() if isinstance(s.declaration, FitDecoder))
+    fit = next(s.declaration for s in built.experiment.planned_phases() if isinstance(s.declaration, FitDecoder))
     decoder = eqx.filter_eval_shape(lambda: fit.create(SIZES, IdentityDecoder(3, 2, key=jax.random.key(0)), key=jax.random.key(0)))
     assert type(decoder) is kind and decoder.network_calls == calls
     assert values(built.parameters()["gin"], "decoder/MLP.width") == [64] and values(built.parameters()["gin"], "decoder/MLP.depth") == [4]
@@ -362,7 +362,7 @@ def test_an_experiment_does_not_change_when_another_is_read():
     two = build("ppo.gin", bindings=["policy/MLP.width = 9", "DISCOUNT = 0.5"])
     gin.clear_config()
     for built, width in ((one, 7), (two, 9), (one, 7)):
-        algorithm = next(s.declaration.algorithm for s in built.experiment.steps() if isinstance(s.declaration, ImprovePolicy))
+        algorithm = next(s.declaration.algorithm for s in built.experiment.planned_phases() if isinstance(s.declaration, ImprovePolicy))
         learner = jax.eval_shape(lambda a=algorithm: a.create(SIZES, key=jax.random.key(0)).policy.body.layers[0].weight)
         assert learner.shape == (width, 3)
     assert one.parameters() == parameters and one.macros() == macros and macros["DISCOUNT"] == 0.995

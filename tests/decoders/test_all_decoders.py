@@ -12,13 +12,13 @@ import pytest
 import gorl.registry  # noqa: F401
 from gorl.config import tables
 from gorl.decoders import AbstractDecoder, DiffusionDecoder, FlowMatchingDecoder, GaussianDecoder, IdentityDecoder, MeanFlowDecoder
-from gorl.decoders.grids import PowerGrid
 from gorl.decoders.mean_flow import PredictedTangent
-from gorl.decoders.predictions import VelocityPrediction
-from gorl.decoders.samplers import Midpoint
-from gorl.decoders.schedules import CosineSchedule, NoisyLevels
+from gorl.generative.grids import PowerGrid
+from gorl.generative.predictions import VelocityPrediction
+from gorl.generative.samplers import Midpoint
+from gorl.generative.schedules import CosineSchedule, NoisyLevels
+from gorl.generative.times import UniformTimes
 from gorl.networks import MLP, FourierTime, RunningNormalizer, trainable
-from gorl.objectives.times import UniformTimes
 
 OBS_SIZE, ACTION_SIZE, BATCH = 3, 2, 4
 BODY = functools.partial(MLP, width=8, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)

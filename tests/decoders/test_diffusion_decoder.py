@@ -8,9 +8,9 @@ import pytest
 
 from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
 from gorl.decoders import DiffusionDecoder
-from gorl.decoders.predictions import DataPrediction, NoisePrediction, VelocityPrediction
-from gorl.decoders.schedules import CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
 from gorl.errors import ConfigError
+from gorl.generative.predictions import DataPrediction, NoisePrediction, VelocityPrediction
+from gorl.generative.schedules import CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
 from gorl.networks import FourierTime, RunningNormalizer
 
 OBS_SIZE = 3

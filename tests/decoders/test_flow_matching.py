@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from gorl.decoders import FlowMatchingDecoder
-from gorl.decoders.grids import UniformGrid
-from gorl.decoders.samplers import Euler
+from gorl.generative.grids import UniformGrid
+from gorl.generative.samplers import Euler
+from gorl.generative.times import LogitNormalTimes, UniformTimes
 from gorl.networks import MLP, FourierTime, RunningNormalizer
-from gorl.objectives.times import LogitNormalTimes, UniformTimes
 
 OBS_SIZE, ACTION_SIZE = 3, 2
 

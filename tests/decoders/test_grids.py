@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from gorl.decoders.grids import CosineGrid, PowerGrid, UniformGrid
 from gorl.errors import ConfigError
+from gorl.generative.grids import CosineGrid, PowerGrid, UniformGrid
 
 GRIDS = [UniformGrid(), PowerGrid(1.5), PowerGrid(0.5), PowerGrid(3.0), CosineGrid()]
 

@@ -9,9 +9,9 @@ import pytest
 from gorl.decoders import MeanFlowDecoder
 from gorl.decoders.mean_flow import PathTangent, PredictedTangent
 from gorl.errors import ConfigError
+from gorl.generative.mean_flow import mean_flow_residual
+from gorl.generative.times import LogitNormalTimes, UniformTimes
 from gorl.networks import FourierTime, RunningNormalizer
-from gorl.objectives.mean_flow import mean_flow_residual
-from gorl.objectives.times import LogitNormalTimes, UniformTimes
 
 OBS = jnp.zeros(1)
 MEAN, STD = jnp.array([1.5, -0.5]), jnp.array([0.3, 2.0])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
-from gorl.decoders.grids import CosineGrid, PowerGrid, UniformGrid
-from gorl.decoders.samplers import Euler, Heun, Midpoint
 from gorl.errors import ConfigError
+from gorl.generative.grids import CosineGrid, PowerGrid, UniformGrid
+from gorl.generative.samplers import Euler, Heun, Midpoint
 
 START = jnp.array([1.0, -2.0])
 ORDER = {Euler: 1, Midpoint: 2, Heun: 2}

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from gorl.decoders.schedules import CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
 from gorl.errors import ConfigError
+from gorl.generative.schedules import CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
 
 COSINE = {"offset": 0.008, "floor": 1e-3}
 LINEAR = {"first_beta": 1e-4, "last_beta": 0.02, "levels": 1000}

@@ -16,14 +16,14 @@ STEPS, LANES = 12, 2
 
 def record(name: str) -> dict:
     """Of every step, by lane: the fields of the state before it, the action, and what MJX's step showed [STEPS, LANES, ...]."""
-    from gorl.environments import native_engine
+    from gorl.environments.native import engine
     from gorl.environments.playground import PlaygroundEnvironment
 
     env = PlaygroundEnvironment(name, "jax", {}, None, None)
     reset, step = jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
     state, rows = reset(jax.random.split(jax.random.key(7), LANES)), []
     for action in jax.random.uniform(jax.random.key(8), (STEPS, LANES, env.action_size), minval=-1.0):
-        before = {field: getattr(state.sim.data, field) for field in native_engine.ROW}
+        before = {field: getattr(state.sim.data, field) for field in engine.ROW}
         state = step(state, action)
         rows.append({**before, "action": action, "next_obs": state.obs, "next_reward": state.reward})
     return {field: np.stack([np.asarray(row[field], np.float64) for row in rows]).tolist() for field in rows[0]}

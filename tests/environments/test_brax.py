@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from gorl import config
+from gorl.acting.lanes import LaneEnvironment
 from gorl.environments.brax import BraxEnvironment
-from gorl.environments.lanes import EpisodeRules, LaneEnvironment
 from gorl.environments.names import brax_names
+from gorl.environments.task import EpisodeRules
 from gorl.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("third_party")

@@ -8,7 +8,7 @@ import pytest
 
 from gorl import config
 from gorl.environments.base import AbstractEnvironment, make_state
-from gorl.environments.lanes import EpisodeRules
+from gorl.environments.task import EpisodeRules
 from gorl.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")

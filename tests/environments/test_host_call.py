@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gorl.environments import host_call
+from gorl.environments.native import host_call
 
 seen = []
 

@@ -6,12 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gorl.acting.agent import Agent
+from gorl.acting.episodes import run_episodes
+from gorl.acting.lanes import LaneEnvironment
 from gorl.decoders.identity import IdentityDecoder
 from gorl.environments.base import AbstractEnvironment, make_state
-from gorl.environments.lanes import EpisodeRules, LaneEnvironment, run_episodes
+from gorl.environments.task import EpisodeRules
 from gorl.fields import as_float32
 from gorl.networks import RunningNormalizer
-from gorl.policies.agent import Agent
 from gorl.policies.base import AbstractPolicy
 
 pytestmark = pytest.mark.usefixtures("quick_compiles")

@@ -15,15 +15,18 @@ import numpy as np
 import pytest
 
 from gorl import config, runs
-from gorl.environments import native, native_engine, native_model
-from gorl.environments.lanes import EpisodeRules, LaneEnvironment
+from gorl.acting.lanes import LaneEnvironment
 from gorl.environments.names import dm_control_names
+from gorl.environments.native import engine as native_engine, model as native_model, task as native
 from gorl.environments.playground import PlaygroundEnvironment
+from gorl.environments.task import EpisodeRules
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import as_float32
-from gorl.member import Member
-from gorl.trainer import Trainer
+from gorl.training import execution, trained
+from gorl.training.ensemble import Ensemble
+from gorl.training.seed_run import SeedRun
+from gorl.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("third_party")
 
@@ -307,7 +310,7 @@ def train(folder, *, stop_after=None):
         configuration = config.build([str(opened.config_path)])
     else:
         configuration = config.build(["ppo.gin", "parts/debug.gin"], TINY)
-        opened = runs.begin(configuration, folder, study="test")
+        opened = execution.begin(configuration, folder, study="test")
     seen = []
 
     def watch(entry):
@@ -315,8 +318,8 @@ def train(folder, *, stop_after=None):
         if stop_after is not None and len(seen) == stop_after:
             raise Stop
 
-    members = [Member(s, f) for s, f in zip(configuration.experiment.seeds, opened.members)]
-    Trainer(configuration.experiment, members, lambda **_: None, [watch]).run()
+    members = [SeedRun(s, f) for s, f in zip(configuration.experiment.seeds, opened.members)]
+    Trainer(Ensemble.of(configuration.experiment), members, lambda **_: None, [watch]).run()
     return opened
 
 
@@ -326,7 +329,7 @@ def record(folder):
 
 
 def arrays(folder):
-    return [np.asarray(x) for x in jax.tree.leaves(eqx.filter(runs.restore(folder)[1], eqx.is_array))]
+    return [np.asarray(x) for x in jax.tree.leaves(eqx.filter(trained.restore(folder)[1], eqx.is_array))]
 
 
 def test_an_interrupted_run_goes_on_with_the_same_bits(tmp_path):

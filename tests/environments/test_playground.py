@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from gorl import config
-from gorl.environments.lanes import EpisodeRules, LaneEnvironment
+from gorl.acting.lanes import LaneEnvironment
 from gorl.environments.names import dm_control_names
 from gorl.environments.playground import PlaygroundEnvironment, fastest
+from gorl.environments.task import EpisodeRules
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import as_float32

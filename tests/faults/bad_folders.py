@@ -5,9 +5,9 @@ import pathlib
 import shutil
 from collections.abc import Callable
 
-from gorl import config, runs
-from gorl.tracking.base import Entry
-from gorl.tracking.record import Record
+from gorl import config
+from gorl.runs.record import Record, RecordEntry
+from gorl.training import execution
 
 FILES = ["ppo.gin", "parts/debug.gin"]
 BINDINGS = ["Task.environment = @Slider()", "EPISODE_LENGTH = 20", "Experiment.trackers = []"]
@@ -15,12 +15,12 @@ BINDINGS = ["Task.environment = @Slider()", "EPISODE_LENGTH = 20", "Experiment.t
 
 def make(folder: pathlib.Path) -> pathlib.Path:
     """A run as it is before its first checkpoint, with a record of two entries, and said to be finished."""
-    run = runs.begin(config.build(FILES, BINDINGS), folder, study="ppo")
+    run = execution.begin(config.build(FILES, BINDINGS), folder, study="ppo")
     run.set_status("finished")
     record = Record(run.record_path)
     metrics = {"return": 5.0, "return_std": 1.0, "return_min": 4.0, "return_max": 6.0}
     for unit in range(3):
-        record.log(Entry(unit, 0, "ImprovePolicy", "evaluate", "eval", "env_steps", 240 * unit, 1.0 + unit, metrics))
+        record.log(RecordEntry(unit, 0, "ImprovePolicy", "evaluate", "eval", "env_steps", 240 * unit, 1.0 + unit, metrics))
     record.close()
     (folder / "checkpoints").mkdir()
     return folder

@@ -3,8 +3,9 @@
 import logging
 import pathlib
 
-from gorl import config, execution, runs
+from gorl import config, runs
 from gorl.errors import GorlError
+from gorl.training import execution
 
 FILES = ["gorl_fm.gin", "parts/debug.gin"]
 BINDINGS = [
@@ -26,7 +27,7 @@ class Crash(Exception):
 
 
 def begin(folder: pathlib.Path) -> None:
-    runs.begin(config.build(FILES, BINDINGS), folder, study="test")
+    execution.begin(config.build(FILES, BINDINGS), folder, study="test")
 
 
 def go_on(folder: pathlib.Path, *, units: int | None = None) -> execution.Outcome:

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import pytest
 from hypothesis import strategies
 
-from gorl import config, runs
+from gorl import config
 from gorl.environments.base import AbstractEnvironment, make_state
 from gorl.errors import ConfigError, RunError
 from gorl.experiment import Experiment
-from gorl.member import Member
-from gorl.trainer import Trainer
+from gorl.training import execution
+from gorl.training.ensemble import Ensemble
+from gorl.training.seed_run import SeedRun
+from gorl.training.trainer import Trainer
 
 GORL = ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]"]
 HUGE = "1_000_000_000_000_000_000"
@@ -89,11 +91,11 @@ def test_any_sizes_are_refused_clearly_or_add_up(sizes):
     except ConfigError as err:
         assert str(err)[-1] in ".)"
         return
-    for step in experiment.steps():
+    for step in experiment.planned_phases():
         units = experiment.units(step)
         asked, takes = getattr(step.declaration, "env_steps", 0), sum(u.env_steps for u in units)
         assert asked <= takes < asked + max(1, *(u.env_steps for u in units))
-    assert experiment.env_steps() == sum(u.env_steps for step in experiment.steps() for u in experiment.units(step))
+    assert experiment.env_steps() == sum(u.env_steps for step in experiment.planned_phases() for u in experiment.units(step))
 
 
 ONE = ["EPISODE_LENGTH = 1", "Experiment.checkpoint_interval = 1e9", "policy/MLP.width = 1", "policy/MLP.depth = 0", "EVALUATION_INTERVAL = 1"]
@@ -116,9 +118,9 @@ def test_the_smallest_sizes_run(name, tmp_path):
     file, bindings = SMALLEST[name]
     configuration = config.build([file, "parts/debug.gin"], ["Task.environment = @ConstantReward()", *ONE, *bindings])
     experiment, entries = configuration.experiment, []
-    folder = runs.begin(configuration, tmp_path / "run", study="test")
-    Trainer(experiment, [Member(experiment.seed, folder)], lambda **_: None, [entries.append]).run()
-    assert [e.kind for e in entries] == [u.name for s in experiment.steps() for u in experiment.units(s)]
+    folder = execution.begin(configuration, tmp_path / "run", study="test")
+    Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, [entries.append]).run()
+    assert [e.kind for e in entries] == [u.name for s in experiment.planned_phases() for u in experiment.units(s)]
     assert {e.metrics["return"] for e in entries if "eval" in e.subset or "final" in e.subset} == {1.0}
     for entry in entries:
         assert all(math.isfinite(v) for k, v in entry.metrics.items() if k.startswith("loss/") and experiment.env_steps() > 2 or k == "diverged"), entry
@@ -127,13 +129,13 @@ def test_the_smallest_sizes_run(name, tmp_path):
 
 def assert_a_broken_record_ends_what_goes_on(experiment, folder):
     """Before it computes anything. What was written after the checkpoint is dropped first: there, a crash may leave anything."""
-    text, again = folder.record_path.read_bytes(), Trainer(experiment, [Member(experiment.seed, folder)], lambda **_: None, [])
+    text, again = folder.record_path.read_bytes(), Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, [])
     folder.record_path.write_bytes(text + b"\x00\x00\n")
     again.run()
     assert folder.record_path.read_bytes() == text
     folder.record_path.write_bytes(text.replace(b"{", b"[", 1))
     with pytest.raises(RunError, match="metrics.jsonl:1 is broken: this line is no entry of a record."):
-        Trainer(experiment, [Member(experiment.seed, folder)], lambda **_: None, []).run()
+        Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, []).run()
 
 
 class Named(AbstractEnvironment):

@@ -9,8 +9,8 @@ import pytest
 import same_bits
 from fault_runs import error_of, go_on, warnings
 
-from gorl.checkpoint import CheckpointStore
 from gorl.errors import RunError
+from gorl.runs.checkpoint import CheckpointStore
 
 
 @pytest.fixture

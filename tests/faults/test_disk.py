@@ -13,9 +13,10 @@ import pytest
 import same_bits
 from fault_runs import begin, error_of, go_on, warnings
 
-from gorl import checkpoint, disk, runs
-from gorl.checkpoint import CheckpointStore
-from gorl.tracking import record
+from gorl import runs
+from gorl.runs import checkpoint, files, record
+from gorl.runs.checkpoint import CheckpointStore
+from gorl.training import trained
 
 
 def full(*_, **__):
@@ -100,7 +101,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(fault, named, sound, tmp_pat
 def test_nothing_can_be_written_any_more_and_the_status_neither(sound, tmp_path, caplog):
     run = tmp_path / "run"
     begin(run)
-    with replaced(disk.os, "fsync", full, after=8):
+    with replaced(files.os, "fsync", full, after=8):
         assert "No space left on device" in error_of(lambda: go_on(run))
     assert any("cannot write status.json" in w and "No space left" in w for w in warnings(caplog))
     assert go_on(run).status == "finished"
@@ -136,7 +137,7 @@ def test_a_read_only_folder(small_disk, crashed):
     try:
         assert "Read-only file system" in error_of(lambda: go_on(run))
         assert "Read-only file system" in error_of(lambda: begin(small_disk / "other"))
-        assert runs.load(run).act([0.0, 0.0], key=jax.random.key(0)).shape == (1,)  # reading needs no writing
+        assert trained.load(run).act([0.0, 0.0], key=jax.random.key(0)).shape == (1,)  # reading needs no writing
     finally:
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

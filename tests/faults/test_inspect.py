@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gorl import runs, seeds
 from gorl.analysis import inspection
-from gorl.checkpoint import CheckpointStore
 from gorl.cli import main
 from gorl.errors import RunError
-from gorl.runs import FORMAT, RunFolder
+from gorl.runs.checkpoint import CheckpointStore
+from gorl.runs.folder import RunFolder
+from gorl.runs.provenance import FORMAT
+from gorl.runs.record import Record, RecordEntry
+from gorl.runtime import seeds
 from gorl.state import Dataset, Episodes, Snapshot
-from gorl.tracking.base import Entry
-from gorl.tracking.record import Record
+from gorl.training import trained
 
 DEBUG = ["ppo.gin", "parts/debug.gin"]
 
@@ -29,7 +30,7 @@ DEBUG = ["ppo.gin", "parts/debug.gin"]
 @pytest.fixture(autouse=True)
 def hundred_columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setattr("gorl.compilation.use_persistent_cache", lambda: None)  # for good, it would be
+    monkeypatch.setattr("gorl.runtime.compilation.use_persistent_cache", lambda: None)  # for good, it would be
 
 
 def gorl(*arguments, code=0, error=None):
@@ -61,11 +62,11 @@ def a_state(bad=None):
     best = Snapshot({"w": jnp.zeros((2,))}, jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0))
     four = jnp.full((2, 3), 4.0)
     data = Dataset(Episodes(jnp.ones((2, 3, 2)), jnp.zeros((2, 3, 1)), four, four, jnp.ones((2, 3), bool)))
-    return seeds.expand(State(best, training, data))
+    return seeds.add_seed_axis(State(best, training, data))
 
 
 def entry(unit, kind="iterate", phase="ImprovePolicy", **metrics):
-    return Entry(unit, 0, phase, kind, "train", "env_steps", 240 * unit, 1.5 * unit, metrics)
+    return RecordEntry(unit, 0, phase, kind, "train", "env_steps", 240 * unit, 1.5 * unit, metrics)
 
 
 RECORD = [
@@ -199,7 +200,7 @@ def test_a_run_that_diverges_ends_as_such_and_can_be_looked_into(own_registry, q
     assert [m["updates_skipped"] for m in iterations] == [6.0, 6.0] and all(m["episodes"] == 0.0 for m in iterations)
     evaluation = lines[0]["metrics"]
     assert evaluation["diverged_episodes"] == 4.0 and evaluation["return"] == "nan" and evaluation["return_best"] == "-inf"
-    _, state = runs.restore(run)  # what was saved is what it began with: the best policy is still the first one
+    _, state = trained.restore(run)  # what was saved is what it began with: the best policy is still the first one
     for ours, first in zip(jax.tree.leaves(eqx.filter(state.learner.policy, eqx.is_array)), jax.tree.leaves(eqx.filter(state.best, eqx.is_array)), strict=True):
         np.testing.assert_array_equal(ours, first)
     assert not any(np.any(x) for x in jax.tree.leaves(eqx.filter(state.learner.optimizer, eqx.is_array)))

@@ -11,20 +11,22 @@ import optax
 import pytest
 from poison import KINDS, poison
 
-from gorl import config, seeds, trees
+from gorl import config
+from gorl.acting.agent import Agent
+from gorl.acting.episodes import run_episodes
+from gorl.acting.evaluator import episode_statistics
+from gorl.acting.lanes import LaneEnvironment
+from gorl.acting.rollout import act, episode_metrics
 from gorl.algorithms.on_policy import Batch
-from gorl.algorithms.rollout import act, episode_metrics
 from gorl.decoders import IdentityDecoder
-from gorl.environments.lanes import LaneEnvironment, run_episodes
 from gorl.environments.task import Task
 from gorl.environments.toy import Slider
 from gorl.environments.wrappers import SquashedEnvironment
-from gorl.evaluator import figures
 from gorl.fields import as_float32
 from gorl.optimizers import OptaxCall
 from gorl.phases import PhaseContext
 from gorl.phases.collect_rollouts import collect
-from gorl.policies.agent import Agent
+from gorl.runtime import seeds, trees
 from gorl.state import Dataset, RunState, Spaces, Transition
 
 BOUND = as_float32(3.0)
@@ -63,7 +65,7 @@ def learner_of(method):
 @functools.cache
 def begin(method):
     """What an iteration begins with: the same in every environment, since no lane has begun."""
-    return trees.own(algorithm_of(method).start(squashed(poison()), learner_of(method), rules(method), key=jax.random.key(1)))
+    return trees.unshare_buffers(algorithm_of(method).start(squashed(poison()), learner_of(method), rules(method), key=jax.random.key(1)))
 
 
 @eqx.filter_jit
@@ -329,10 +331,10 @@ def collected(kind, rate=0.06):
     phase, run = episode_context()
     task = eqx.tree_at(lambda t: t.environment, Task(Slider(), STEPS, True, True, 1.0), poison(kind, rate))
     context = PhaseContext(task, np.zeros(1, np.int32), 1, 0)
-    buffer = seeds.expand(phase.start(PhaseContext(task, 0, 1, 0), run).buffer)
-    each = (*seeds.expand((run.policy, run.learner, run.decoder)), context.for_each(0), context.key("collect", 0))
+    buffer = seeds.add_seed_axis(phase.start(PhaseContext(task, 0, 1, 0), run).buffer)
+    each = (*seeds.add_seed_axis((run.policy, run.learner, run.decoder)), context.for_each(0), context.key("collect", 0))
     buffer, metrics = collect((phase, task), each, buffer)
-    return jax.tree.map(np.asarray, seeds.one(buffer)), {k: float(v[0]) for k, v in metrics.items()}, context.key("collect", 0)[0]
+    return jax.tree.map(np.asarray, seeds.take_seed(buffer)), {k: float(v[0]) for k, v in metrics.items()}, context.key("collect", 0)[0]
 
 
 @pytest.mark.parametrize("kind", ["observation nan", "reward inf", "privileged nan", "physics huge", "careless nan"])
@@ -369,8 +371,8 @@ def fitted(change=lambda episodes: episodes):
     phase, context, given = fitting()
     given = dataclasses.replace(given, dataset=Dataset(change(given.dataset.episodes)))
     before = phase.start(dataclasses.replace(context, seed=0), given)
-    after, metrics = phase.epoch(context, trees.own(seeds.expand(before)), 0)
-    return before, seeds.one(after), {k: float(v[0]) for k, v in metrics.items()}
+    after, metrics = phase.epoch(context, trees.unshare_buffers(seeds.add_seed_axis(before)), 0)
+    return before, seeds.take_seed(after), {k: float(v[0]) for k, v in metrics.items()}
 
 
 def test_what_a_broken_row_holds_reaches_no_decoder():
@@ -398,10 +400,10 @@ def test_a_fit_without_a_valid_row_has_diverged():
 
 def test_an_evaluation_is_of_the_episodes_that_did_not_break():
     returns, lengths = jnp.array([1.0, 1e6, 4.0, 7.0]), jnp.array([15, 3, 15, 9])
-    found = figures(returns, lengths, jnp.array([False, True, False, False]))
+    found = episode_statistics(returns, lengths, jnp.array([False, True, False, False]))
     expected = {"return": 4.0, "return_std": np.sqrt(6.0), "return_min": 1.0, "return_max": 7.0, "episode_length": 13.0, "diverged_episodes": 1.0}
     assert {k: pytest.approx(float(v)) for k, v in found.items()} == expected
-    nothing = figures(returns, lengths, jnp.ones(4, bool))
+    nothing = episode_statistics(returns, lengths, jnp.ones(4, bool))
     assert nothing.pop("diverged_episodes") == 4.0 and all(np.isnan(v) for v in nothing.values())
 
 
@@ -411,7 +413,7 @@ def test_an_evaluator_leaves_broken_episodes_out():
     evaluator = dataclasses.replace(evaluator, num_envs=EPISODES)
     task = eqx.tree_at(lambda t: t.environment, Task(Slider(), STEPS, True, True, 3.0), poison("reward nan", 0.06))
     key = jax.random.key(4)
-    metrics = evaluator.returns(task, *seeds.expand((run.policy, run.decoder)), key=key[None])
+    metrics = evaluator.returns(task, *seeds.add_seed_axis((run.policy, run.decoder)), key=key[None])
     calm = eqx.tree_at(lambda t: t.environment.rate, task, jnp.asarray(0.0))
     agent = Agent(run.policy, run.decoder, BOUND, evaluator.rule)
     returns = run_episodes(calm.squashed, agent, key, num_envs=EPISODES, length=STEPS, value=None)[0]

@@ -93,7 +93,7 @@ def test_a_clock_that_jumps_back(sound, tmp_path, monkeypatch):
 
 def test_two_runs_begun_in_the_same_second_have_two_folders(tmp_path, monkeypatch):
     first = runs.new_path(tmp_path, "run")
-    monkeypatch.setattr(runs.datetime, "datetime", type("Frozen", (), {"now": staticmethod(lambda: _Stamp(first.name[4:]))}))
+    monkeypatch.setattr(runs.folder.datetime, "datetime", type("Frozen", (), {"now": staticmethod(lambda: _Stamp(first.name[4:]))}))
     first.mkdir()
     second = runs.new_path(tmp_path, "run")
     second.mkdir()

@@ -9,10 +9,10 @@ import bad_folders
 import pytest
 import typer.testing
 
-from gorl import trainer
 from gorl.cli.main import build_app
 from gorl.errors import GorlError, RunError
 from gorl.studies.folder import StudyFolder
+from gorl.training import trainer
 
 COMMANDS = {
     "evaluate": ["evaluate", "run"],

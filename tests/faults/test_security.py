@@ -15,18 +15,21 @@ import pytest
 from runs_on_disk import entry, info, write
 
 import gorl
-from gorl import arrays, checkpoint, config, runs
+from gorl import config, runs
 from gorl.analysis.runs_table import load
 from gorl.config import files
 from gorl.errors import ConfigError, RunError
-from gorl.paths import inside
 from gorl.reuse.store import PhaseStore, _digest
+from gorl.runs import arrays, checkpoint
+from gorl.runs.files import inside
+from gorl.runs.record import Record
 from gorl.state import Dataset, Episodes
 from gorl.studies.folder import StudyFolder
-from gorl.studies.jobs import Settings
+from gorl.studies.jobs import JobSettings
 from gorl.tracking import aim_repository, local
-from gorl.tracking.record import Record
 from gorl.tracking.tensorboard import TensorBoardTracker
+from gorl.training import trained
+from gorl.training.trained import confirmed_plugins
 
 PACKAGE = pathlib.Path(gorl.__file__).parent
 SOURCES = {str(path.relative_to(PACKAGE)): path for path in PACKAGE.rglob("*.py")}
@@ -222,27 +225,27 @@ def test_a_run_folder_runs_no_plugin_of_its_own_accord(plugin, use, stranger):
     with pytest.raises(ConfigError, match=r"run was made with the plugin .*evil.* which is code, .* --plugin .*evil"):
         if use in commands:
             raise CliRunner().invoke(main.build_app(), [*commands[use], str(run)]).exception
-        gorl.load(run) if use == "load" else runs.restore(run)
+        gorl.load(run) if use == "load" else trained.restore(run)
 
 
 def test_a_plugin_that_is_named_again_is_imported_from_where_it_is_now(tmp_path, monkeypatch, own_registry):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("import pathlib\npathlib.Path('mark').write_text('asked for')\n")
     run = write(tmp_path / "run", [1.0], plugins=["/another/machine/mine.py"])
-    assert runs.RunFolder(run).plugins(["mine.py"]) == (str(tmp_path / "mine.py"),)
+    assert confirmed_plugins(runs.RunFolder(run), ["mine.py"]) == (str(tmp_path / "mine.py"),)
     monkeypatch.setenv("GORL_PLUGINS", "mine.py")
-    assert runs.RunFolder(run).plugins() == (str(tmp_path / "mine.py"),)
-    config.build(["ppo.gin"], plugins=runs.RunFolder(run).plugins())
+    assert confirmed_plugins(runs.RunFolder(run)) == (str(tmp_path / "mine.py"),)
+    config.build(["ppo.gin"], plugins=confirmed_plugins(runs.RunFolder(run)))
     assert (tmp_path / "mark").read_text() == "asked for"
     monkeypatch.delenv("GORL_PLUGINS")
     with pytest.raises(ConfigError, match="/another/machine/mine.py"):  # another file of that name is not what was imported
-        runs.RunFolder(run).plugins()
+        confirmed_plugins(runs.RunFolder(run))
     write(tmp_path / "here", [1.0], plugins=[str(tmp_path / "mine.py")])
-    assert runs.RunFolder(tmp_path / "here").plugins() == (str(tmp_path / "mine.py"),)  # it is in this process already
+    assert confirmed_plugins(runs.RunFolder(tmp_path / "here")) == (str(tmp_path / "mine.py"),)  # it is in this process already
 
 
 def test_the_workers_of_a_sweep_are_told_its_plugins():
-    assert Settings(plugins=("/a/b.py", "mine")).words == ["--plugin", "/a/b.py", "--plugin", "mine"]
+    assert JobSettings(plugins=("/a/b.py", "mine")).words == ["--plugin", "/a/b.py", "--plugin", "mine"]
 
 
 OUT = ["../x", "../../etc", "/etc", "a/../../x", "a\0b"]

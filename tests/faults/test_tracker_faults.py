@@ -20,9 +20,9 @@ import PIL.Image
 import pytest
 from runs_on_disk import entry, events, info, write
 
+from gorl.runs.record import Record, read
 from gorl.tracking import aim_repository as repositories, background, imports
 from gorl.tracking.aim import AimTracker, AimWriter
-from gorl.tracking.record import Record, read
 from gorl.tracking.tensorboard import TensorBoardTracker, TensorBoardWriter
 
 aim = pytest.importorskip("aim")

@@ -14,19 +14,19 @@ import pytest
 
 import gorl.registry  # noqa: F401
 from gorl.config import tables
-from gorl.decoders.grids import AbstractGrid, CosineGrid, PowerGrid, UniformGrid
-from gorl.decoders.predictions import AbstractPrediction, DataPrediction, NoisePrediction, VelocityPrediction
-from gorl.decoders.samplers import AbstractSampler, Euler, Heun, Midpoint
-from gorl.decoders.schedules import AbstractLevels, AbstractSchedule, CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
+from gorl.generative.distributions import DiagonalGaussian
+from gorl.generative.grids import AbstractGrid, CosineGrid, PowerGrid, UniformGrid
+from gorl.generative.predictions import AbstractPrediction, DataPrediction, NoisePrediction, VelocityPrediction
+from gorl.generative.samplers import AbstractSampler, Euler, Heun, Midpoint
+from gorl.generative.schedules import AbstractLevels, AbstractSchedule, CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
+from gorl.generative.times import AbstractTimes, ArcsineTimes, DiscreteTimes, LogitNormalTimes, UniformTimes
 from gorl.objectives.entropy import AbstractEntropy, LatentEntropy, RelativeEntropy, SquashedEntropy
-from gorl.objectives.flow import AbstractFlowRatio, AbstractLossTarget, AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 from gorl.objectives.gae import AbstractAdvantage, BraxAdvantage, GeneralizedAdvantage
 from gorl.objectives.regularizers import AbstractRegularizer, EntropyBonus, LatentKL, LatentL2, SquashedEntropyBonus
-from gorl.objectives.times import AbstractTimes, ArcsineTimes, DiscreteTimes, LogitNormalTimes, UniformTimes
 from gorl.objectives.trust_region import ASPO, SPO, AbstractTrustRegion, Clip
-from gorl.phases.fit_decoder import AbstractLatents, EncoderLatents, PriorLatents
+from gorl.phases.latents import AbstractLatents, EncoderLatents, PriorLatents
 from gorl.phases.selection import AbstractSelection, AdvantageWeighted, AllEpisodes, ReturnWeighted, TopEpisodes
-from gorl.policies.distributions import DiagonalGaussian
+from gorl.policies.flow_ratio import AbstractFlowRatio, AbstractLossTarget, AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 
 ROLES = (AbstractTrustRegion, AbstractRegularizer, AbstractAdvantage, AbstractTimes, AbstractLossTarget, AbstractFlowRatio, AbstractEntropy,
          AbstractSampler, AbstractGrid, AbstractPrediction, AbstractSchedule, AbstractLevels)  # fmt: skip

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from gorl.objectives.diffusion import clip_action, diffuse, from_data, from_noise, from_velocity, regression_loss, velocity_target
+from gorl.generative.diffusion import clip_action, diffuse, from_data, from_noise, from_velocity, regression_loss, velocity_target
 
 X0, EPS = jnp.array([2.0, -1.0]), jnp.array([4.0, 3.0])
 ALPHA, SIGMA = jnp.float32(0.6), jnp.float32(0.8)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gorl.errors import ConfigError
+from gorl.generative.distributions import DiagonalGaussian
 from gorl.objectives.entropy import LatentEntropy, RelativeEntropy, SquashedEntropy
-from gorl.policies.distributions import DiagonalGaussian
 
 
 @pytest.mark.parametrize("mean, std", [(0.0, 1.0), (0.8, 0.4), (-1.5, 0.2)])

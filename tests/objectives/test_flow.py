@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gorl.errors import ConfigError
-from gorl.objectives.flow import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget, flow_matching_loss, interpolate
+from gorl.generative.flow import flow_matching_loss, interpolate
+from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 
 ACTION, NOISE = jnp.array([2.0, -1.0]), jnp.array([4.0, 3.0])
 

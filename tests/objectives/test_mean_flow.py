@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gorl.objectives.mean_flow import adaptive_loss, mean_flow_residual
+from gorl.generative.mean_flow import adaptive_loss, mean_flow_residual
 
 Z, R, T = jnp.array([1.0, 2.0]), jnp.float32(0.5), jnp.float32(1.0)
 VELOCITY = jnp.array([3.0, -1.0])

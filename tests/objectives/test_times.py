@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from gorl.errors import ConfigError
-from gorl.objectives.times import ArcsineTimes, DiscreteTimes, LogitNormalTimes, UniformTimes
+from gorl.generative.times import ArcsineTimes, DiscreteTimes, LogitNormalTimes, UniformTimes
 
 
 def drawn(times, key, size=4000):

@@ -7,20 +7,21 @@ import numpy as np
 import optax
 import pytest
 
-from gorl import seeds, trees
 from gorl.decoders import AbstractDecoder, FlowMatchingDecoder, IdentityDecoder
-from gorl.decoders.grids import UniformGrid
-from gorl.decoders.samplers import Euler
 from gorl.environments.task import Task
 from gorl.environments.toy import RewardFromObservation
 from gorl.errors import ConfigError
+from gorl.generative.grids import UniformGrid
+from gorl.generative.samplers import Euler
+from gorl.generative.times import UniformTimes
 from gorl.networks import MLP, FourierTime, RunningNormalizer
-from gorl.objectives.times import UniformTimes
 from gorl.optimizers import OptaxCall
 from gorl.phases import FitDecoder, PhaseContext
-from gorl.phases.base import Plan
-from gorl.phases.fit_decoder import EncoderLatents, PriorLatents, _accumulated
+from gorl.phases.base import PhaseInputs
+from gorl.phases.fit_decoder import _accumulated
+from gorl.phases.latents import EncoderLatents, PriorLatents
 from gorl.phases.selection import AllEpisodes, TopEpisodes
+from gorl.runtime import seeds, trees
 from gorl.state import Dataset, Episodes, RunState
 
 EPISODES, LENGTH = 40, 25  # 4 episodes validate, 900 rows train
@@ -109,8 +110,8 @@ def fit(phase, data, epochs=None):
     """(the state after each epoch, the metrics of each epoch)."""
     state, states, metrics = start(phase, data), [], []
     for index, unit in enumerate(phase.units(TASK)[:epochs]):
-        state, values = unit.run(ALL_SEEDS, trees.own(seeds.expand(state)), index)  # `own`: the states of earlier epochs stay ours
-        state = seeds.one(state)
+        state, values = unit.run(ALL_SEEDS, trees.unshare_buffers(seeds.add_seed_axis(state)), index)  # `own`: the states of earlier epochs stay ours
+        state = seeds.take_seed(state)
         states.append(state)
         metrics.append({name: float(value[0]) for name, value in values.items()})
     return states, metrics
@@ -374,11 +375,11 @@ def test_each_epoch_is_a_unit():
 )
 def test_settings_are_checked(changes, episodes, message):
     with pytest.raises(ConfigError, match=message):
-        fit_decoder(**changes).check(TASK, Plan(True, episodes, LENGTH))
+        fit_decoder(**changes).check(TASK, PhaseInputs(True, episodes, LENGTH))
 
 
 def test_settings_that_fit_pass():
-    assert fit_decoder(batch_size=900).check(TASK, Plan(True, 40, LENGTH)) == Plan(has_policy=True)
+    assert fit_decoder(batch_size=900).check(TASK, PhaseInputs(True, 40, LENGTH)) == PhaseInputs(has_policy=True)
 
 
 @pytest.mark.parametrize("size", [1, 20, 30, 99, 100, 1000], ids="{} of 100".format)
@@ -407,4 +408,4 @@ def test_no_piece_is_larger_than_asked_for(size, expected):
 
 def test_a_negative_micro_batch_size_is_refused():
     with pytest.raises(ConfigError, match="micro_batch_size = -1: it must be >= 0"):
-        fit_decoder(micro_batch_size=-1).check(TASK, Plan(episodes=EPISODES, episode_length=LENGTH))
+        fit_decoder(micro_batch_size=-1).check(TASK, PhaseInputs(episodes=EPISODES, episode_length=LENGTH))

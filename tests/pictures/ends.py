@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gorl.environments.task import Task
-from gorl.member import StageEnd
-from gorl.phases.base import PhaseContext
+from gorl.phases.base import PhaseContext, StageEnd
 from gorl.state import RunState
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from ends import Scale, TwoPoints, end
 
-from gorl import config, execution, runs
+from gorl import config
 from gorl.environments.toy import TwoGoals
 from gorl.errors import ConfigError
 from gorl.pictures.album import Album, named
 from gorl.pictures.base import AbstractPicture, CannotDraw
 from gorl.tracking.base import AbstractTracked
+from gorl.training import execution
+from gorl.training.trained import restore
 
 
 class Dot(AbstractPicture):
@@ -67,7 +69,7 @@ def test_trackers_get_what_was_drawn_and_a_failure_is_said_once(tmp_path, caplog
 def trained(folder, *bindings):
     files, toy = ["gorl_fm.gin", "parts/debug.gin"], ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]"]
     configuration = config.build(files, [*toy, "EPISODE_LENGTH = 20", "critic/MLP.depth = 1", "policy/MLP.depth = 1", *bindings])
-    run = runs.begin(configuration, folder, study="test")
+    run = execution.begin(configuration, folder, study="test")
     assert execution.execute(configuration, run, progress=lambda **_: None, resumed=False, track=False).status == "finished"
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k != "wall_s"} for line in lines], json.loads((folder / "status.json").read_text())
@@ -80,7 +82,7 @@ def test_pictures_are_drawn_after_every_stage_and_change_nothing(tmp_path):
     drawn, status = trained(tmp_path / "b", "Experiment.pictures = [@ActionDensity(), @Rollout()]", *small)
     assert drawn == without and status["pictures_s"] > 0
     assert sorted(p.name for p in (tmp_path / "b" / "pictures").iterdir()) == ["stage0-ActionDensity.png", "stage1-ActionDensity.png"]
-    (_, before), (_, after) = runs.restore(tmp_path / "a"), runs.restore(tmp_path / "b")
+    (_, before), (_, after) = restore(tmp_path / "a"), restore(tmp_path / "b")
     assert np.array_equal(before.policy.normalizer.mean, after.policy.normalizer.mean)
 
 

@@ -5,9 +5,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from gorl import config, execution, runs
+from gorl import config
 from gorl.cli import main
 from gorl.errors import RunError
+from gorl.training import execution
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
     toy = ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage()]", "EPISODE_LENGTH = 20", "critic/MLP.depth = 1", "policy/MLP.depth = 1"]
     configuration = config.build(["gorl_fm.gin", "parts/debug.gin"], toy)
-    execution.execute(configuration, runs.begin(configuration, folder, study="test"), progress=lambda **_: None, resumed=False, track=False)
+    execution.execute(configuration, execution.begin(configuration, folder, study="test"), progress=lambda **_: None, resumed=False, track=False)
     return folder
 
 

@@ -11,13 +11,13 @@ import PIL.Image
 import pytest
 from ends import end
 
+from gorl.acting.agent import Agent
+from gorl.acting.evaluator import Evaluator
 from gorl.decoders.identity import IdentityDecoder
 from gorl.environments import mjcf
 from gorl.environments.toy import Slider
-from gorl.evaluator import Evaluator
 from gorl.pictures import CannotDraw, Rollout, rendering
 from gorl.pictures.rollout import episode, spread
-from gorl.policies.agent import Agent
 from gorl.policies.base import AbstractPolicy
 
 XML = """<mujoco><option timestep="0.05"/><worldbody><light pos="0 0 3"/><camera name="side" pos="0 -3 0"  xyaxes="1 0 0 0 0 1"/>

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gorl.acting.agent import Agent
 from gorl.decoders import IdentityDecoder
 from gorl.networks import MLP, RunningNormalizer
 from gorl.policies import GaussianPolicy
-from gorl.policies.agent import Agent
 
 OBS = jnp.zeros(1)
 

@@ -11,16 +11,16 @@ import pytest
 
 import gorl.registry  # noqa: F401
 from gorl.config import tables
-from gorl.decoders.grids import UniformGrid
-from gorl.decoders.samplers import Euler
+from gorl.generative.grids import UniformGrid
+from gorl.generative.samplers import Euler
+from gorl.generative.times import DiscreteTimes, UniformTimes
 from gorl.networks import MLP, FourierTime, RunningNormalizer, trainable
-from gorl.objectives.flow import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
-from gorl.objectives.times import DiscreteTimes, UniformTimes
 from gorl.objectives.trust_region import ASPO, SPO, AbstractTrustRegion, Clip
 from gorl.policies import GaussianPolicy
 from gorl.policies.base import AbstractPolicy
 from gorl.policies.denoising import DenoisingPolicy
 from gorl.policies.flow import FlowPolicy
+from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 
 OBS_SIZE, ACTION_SIZE, BATCH = 3, 2, 6
 BODY = functools.partial(MLP, width=8, depth=1, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)

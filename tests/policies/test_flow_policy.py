@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from linear_fields import ACTION_SIZE, OBS_SIZE, acted, common, log_ratios, network, nudged, set_linear
 
-from gorl.decoders.grids import UniformGrid
-from gorl.decoders.samplers import Euler
 from gorl.errors import ConfigError
+from gorl.generative.grids import UniformGrid
+from gorl.generative.samplers import Euler
+from gorl.generative.times import DiscreteTimes, UniformTimes
 from gorl.networks import trainable
-from gorl.objectives.flow import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
-from gorl.objectives.times import DiscreteTimes, UniformTimes
 from gorl.objectives.trust_region import ASPO, SPO, Clip
 from gorl.policies import FlowPolicy
+from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 
 DRAWS = 6
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from gorl.errors import ConfigError
+from gorl.generative.distributions import DiagonalGaussian
 from gorl.networks import MLP, RunningNormalizer
 from gorl.policies import GaussianPolicy
-from gorl.policies.distributions import DiagonalGaussian
 
 
 def gaussian_policy(key, *, action_size=2, output_scale=0.01, min_std=1e-3, max_std=10.0, initial_std=1.0):

@@ -12,15 +12,15 @@ import jax
 import pytest
 from toy_study import assert_same, status, sweep, write
 
-from gorl import compilation
 from gorl.errors import ConfigError, RunError
-from gorl.executors import NAMES
-from gorl.executors.base import Watch
-from gorl.executors.local_processes import LocalProcesses
-from gorl.executors.ray import Ray
+from gorl.runtime import compilation
+from gorl.studies.executors import NAMES
+from gorl.studies.executors.base import Watch
+from gorl.studies.executors.local_processes import LocalProcesses
+from gorl.studies.executors.ray import Ray
 from gorl.studies.folder import StudyFolder
 from gorl.studies.halving import SuccessiveHalving
-from gorl.studies.jobs import Settings
+from gorl.studies.jobs import JobSettings
 from gorl.studies.plan import make_plan
 
 STUDY = """
@@ -220,4 +220,4 @@ def test_ray_without_a_cluster_says_so():
     pytest.importorskip("ray")
     executor = Ray(address="127.0.0.1:1", cpus=1.0, gpus=0.0, retries=0)
     with pytest.raises(RunError, match="no Ray cluster answers there"):
-        executor.run(StudyFolder(pathlib.Path()), [], Settings(), Watch(print, print, print))
+        executor.run(StudyFolder(pathlib.Path()), [], JobSettings(), Watch(print, print, print))

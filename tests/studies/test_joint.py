@@ -7,9 +7,9 @@ from toy_study import record, status, sweep, write
 
 from gorl import config, runs
 from gorl.errors import ConfigError
-from gorl.joint import joinable
-from gorl.programs import TRACES
-from gorl.studies.plan import make_plan
+from gorl.runtime.programs import TRACES
+from gorl.studies.plan import joinable, make_plan
+from gorl.training import trained
 
 STUDY = """
 Study.grid = {'stage0/OnPolicy.learning_rate': [1e-3, 0.02], 'STAGE_KL': [0.0, 0.5], 'FIT_EPOCHS': [2]}
@@ -67,14 +67,14 @@ def test_a_run_of_many_loads_alone(together):
     folder = study.path / "learning_rate=0.02,STAGE_KL=0.0,FIT_EPOCHS=2" / "seed0"
     facts = json.loads((folder / "run.json").read_text())
     assert facts["variant"] == "learning_rate=0.02,STAGE_KL=0.0,FIT_EPOCHS=2" and facts["axes"]["STAGE_KL"] == "0.0"
-    experiment, state = runs.restore(folder)
+    experiment, state = trained.restore(folder)
     assert float(experiment.stages[0].phases[0].algorithm.learning_rate) == pytest.approx(0.02)
     assert state.policy is not None and status(folder)["status"] == "finished"
 
 
 def test_a_stopped_program_goes_on_bit_for_bit(together, tmp_path, cache):
     from gorl.studies.folder import StudyFolder
-    from gorl.studies.jobs import Settings, run_job
+    from gorl.studies.jobs import JobSettings, run_job
 
     reference, _ = together
     path = write(tmp_path, STUDY)
@@ -91,8 +91,8 @@ def test_a_stopped_program_goes_on_bit_for_bit(together, tmp_path, cache):
             raise Stop
 
     with pytest.raises(Stop):
-        run_job(study, job, Settings(aim=False), progress=stop)
-    assert study.status(job) == "unfinished" and run_job(study, job, Settings(aim=False)) == 0
+        run_job(study, job, JobSettings(aim=False), progress=stop)
+    assert study.status(job) == "unfinished" and run_job(study, job, JobSettings(aim=False)) == 0
     for member in sorted(p.parent for p in study.path.glob("*/seed*/run.json")):
         assert record(member) == record(reference.path / member.relative_to(study.path))
 

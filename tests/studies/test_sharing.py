@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from toy_study import assert_same, status, sweep, write
 
-from gorl import config, reuse
+from gorl import config
 from gorl.reuse.explain import Estimator, differences, why_not
 from gorl.reuse.identity import identities
-from gorl.reuse.store import PhaseStore
-from gorl.tracking.record import read
+from gorl.reuse.store import PhaseStore, default_store
+from gorl.runs.record import read
 
 STUDY = """
 Study.variants = {'flow': [], 'gaussian': ['parts/gaussian_decoder.gin']}
@@ -79,7 +79,7 @@ def test_a_damaged_result_is_computed_again(tmp_path, cache, damage, caplog):
     again, _, _ = sweep(path, tmp_path / "again")
     assert_same(again.path / "base" / "seed0", tmp_path / "first" / "base" / "seed0")
     assert "cannot be reused and is computed again" in caplog.text
-    assert reuse.store().result(keys[1]) is not None  # it is whole again
+    assert default_store().result(keys[1]) is not None  # it is whole again
 
 
 def keys(tmp_path, *bindings, files=()):
@@ -113,7 +113,7 @@ def test_why_a_phase_is_not_reused(tmp_path, cache):
     configuration = config.build([str(path)])
     assert why_not(identities(configuration)[3], []) == "no FitDecoder of this place is stored"
     sweep(path, tmp_path / "study")
-    stored = reuse.store().entries()
+    stored = default_store().entries()
     changed = identities(config.build([str(path)], ["FIT_EPOCHS = 7"]))
     assert why_not(changed[3], stored) == "the nearest stored one differs in settings.epochs: 7, stored 2"
     assert "before[3].epochs: 7, stored 2" in why_not(changed[4], stored)
@@ -123,7 +123,7 @@ def test_why_a_phase_is_not_reused(tmp_path, cache):
 def test_estimates_come_from_what_was_measured(tmp_path, cache):
     path = write(tmp_path, "")
     sweep(path, tmp_path / "study")
-    stored = reuse.store().entries()
+    stored = default_store().entries()
     estimator = Estimator(stored)
     by_phase = {(s.parts["stage"], s.parts["phase"]): s for s in stored}
     other_seed = identities(config.build([str(path)], ["SEED = 3"]))

@@ -7,12 +7,12 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from gorl import runs
-from gorl.executors.base import Watch
+from gorl.studies.executors.base import Watch
 from gorl.studies.folder import StudyFolder
-from gorl.studies.jobs import Settings
+from gorl.studies.jobs import JobSettings
 from gorl.studies.plan import make_plan
 from gorl.studies.sweep import Driver
+from gorl.training import trained
 
 BASE = """
 include 'gorl_fm.gin'
@@ -42,7 +42,7 @@ def sweep(path: pathlib.Path, folder: pathlib.Path, *bindings: str, aim: bool = 
     said: list[str] = []
     quiet = Watch(lambda job: None, lambda job, code, reason: None, lambda jobs: None)
     try:
-        return study, Driver(plan, study, Settings(aim, reuse), watch or quiet, said.append).run(), said
+        return study, Driver(plan, study, JobSettings(aim, reuse), watch or quiet, said.append).run(), said
     finally:
         study.close()
 
@@ -56,7 +56,7 @@ def record(run: pathlib.Path) -> list[dict]:
 def assert_same(ours: pathlib.Path, theirs: pathlib.Path) -> None:
     """The same record, and the same parameters bit for bit."""
     assert record(ours) == record(theirs)
-    a, b = ([np.asarray(x) for x in jax.tree.leaves(eqx.filter(runs.restore(run)[1], eqx.is_array))] for run in (ours, theirs))
+    a, b = ([np.asarray(x) for x in jax.tree.leaves(eqx.filter(trained.restore(run)[1], eqx.is_array))] for run in (ours, theirs))
     assert len(a) > 20
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x, y)

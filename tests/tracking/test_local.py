@@ -8,9 +8,9 @@ import pytest
 from runs_on_disk import CONFIG, write
 
 from gorl import config
-from gorl.config.saved import parameters
 from gorl.errors import RunError
-from gorl.runs import FORMAT
+from gorl.runs.provenance import FORMAT
+from gorl.runs.saved_config import parameters
 from gorl.tracking import local
 
 

@@ -3,10 +3,9 @@
 import dataclasses
 import math
 
-from gorl.tracking.base import Entry
-from gorl.tracking.record import Record, read
+from gorl.runs.record import Record, RecordEntry, read
 
-ENTRY = Entry(1, 0, "ImprovePolicy", "iterate", "train", "env_steps", 480, 1.5, {"return": math.nan, "loss/value": 0.25, "x": math.inf})
+ENTRY = RecordEntry(1, 0, "ImprovePolicy", "iterate", "train", "env_steps", 480, 1.5, {"return": math.nan, "loss/value": 0.25, "x": math.inf})
 
 
 def test_round_trip_with_numbers_that_json_lacks(tmp_path):

@@ -1,0 +1,1 @@
+"""Everything that acts in environments: agents, lanes, episodes, rollouts, evaluation."""

@@ -1,0 +1,45 @@
+"""A policy and its decoder, together: what acts in an environment."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gorl.decoders.base import AbstractDecoder
+from gorl.environments.wrappers import bounded
+from gorl.errors import did_you_mean
+from gorl.fields import Scalar, require
+from gorl.policies.base import AbstractPolicy
+
+RULES: dict[str, Callable] = {
+    "mode": lambda policy, obs, key: policy.mode(obs, key=key),
+    "zero_noise": lambda policy, obs, key: policy.zero_noise(obs, key=key),
+    "stochastic": lambda policy, obs, key: policy.sample(obs, key=key)[0],
+}
+"""How a policy acts: the same names mean the same for every method."""
+
+
+def check_rule(rule: str, where: str) -> None:
+    """Raises ConfigError for a rule that does not exist."""
+    require(rule in RULES, f"{where} = {rule!r}: it is one of {', '.join(map(repr, RULES))}.{did_you_mean(rule, RULES)}")
+
+
+class Agent(eqx.Module):
+    """observation -> latent (policy, by a rule of `RULES`) -> pre-squash action u (decoder) -> tanh. Unbatched."""
+
+    policy: AbstractPolicy
+    decoder: AbstractDecoder
+    action_bound: Scalar
+    rule: str = eqx.field(static=True)
+
+    def control(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_a"]:
+        """The pre-squash action u, clipped to [-action_bound, action_bound]."""
+        latent = RULES[self.rule](self.policy, obs, key)
+        return bounded(self.decoder(obs, latent), self.action_bound)
+
+    def act(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_a"]:
+        """The action in (-1, 1)."""
+        return jnp.tanh(self.control(obs, key=key))
+
+

@@ -1,0 +1,40 @@
+"""Whole episodes from fresh resets."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from gorl.acting.agent import Agent
+from gorl.environments.base import AbstractEnvironment
+from gorl.runtime import devices, trees
+from gorl.state import Episodes
+
+
+def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, num_envs: int, length: int, value: Callable | None) -> tuple:
+    """One whole episode in each of `num_envs` environments, from fresh resets.
+
+    `env` takes pre-squash actions (a SquashedEnvironment). What comes after an episode's end counts for nothing; an
+    episode whose physics diverges ends there. `value`: (critic's observation, observation) -> V, recorded with the steps.
+    Returns (returns [E], lengths [E], diverged [E], Episodes, or None without `value`).
+    """
+    reset_key, act_key = jax.random.split(key)
+    state = devices.shard(trees.strip_weak_types(jax.vmap(lambda k: env.reset(k))(jax.random.split(reset_key, num_envs))))
+    alive = ~state.invalid
+    zero = jnp.zeros((num_envs,), jnp.float32)
+
+    def step(carry: tuple, key: PRNGKeyArray) -> tuple[tuple, tuple | None]:
+        state, alive, total, steps, diverged = carry
+        u = jax.vmap(lambda o, k: agent.control(o, key=k))(state.obs, jax.random.split(key, num_envs))
+        after = devices.shard(trees.strip_weak_types(jax.vmap(lambda s, a: env.step(s, a))(state, u)))
+        counts = alive & ~after.invalid
+        reward = jnp.where(counts, after.reward, 0.0)
+        row = None if value is None else (state.obs, u, reward, jax.vmap(value)(state.for_critic, state.obs), counts)
+        carry = (after, counts & ~after.terminated, total + reward, steps + counts, diverged | (alive & after.invalid))
+        return carry, row
+
+    first = (state, alive, zero, zero.astype(jnp.int32), ~alive)
+    (_, _, total, steps, diverged), rows = jax.lax.scan(step, first, jax.random.split(act_key, length))
+    episodes = Episodes(*(jnp.swapaxes(x, 0, 1) for x in rows)) if value is not None else None
+    return total, steps, diverged, episodes

@@ -1,0 +1,58 @@
+"""Evaluation: whole episodes from fresh resets, one rule for every method."""
+
+from typing import Any
+
+import equinox as eqx
+import gin
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from gorl.acting.agent import Agent, check_rule
+from gorl.acting.episodes import run_episodes
+from gorl.environments.task import Task
+from gorl.fields import require, structural
+from gorl.runtime.programs import program
+
+
+@gin.register(module="gorl")
+class Evaluator(eqx.Module):
+    """`num_envs` episodes at once, of a policy that acts by `rule`: 'mode', 'zero_noise' or 'stochastic'. Those whose numbers
+    cease to be finite are counted, and enter no other figure."""
+
+    num_envs: int = structural()
+    rule: str = structural()
+
+    def __check_init__(self):
+        require(self.num_envs >= 1, f"Evaluator.num_envs = {self.num_envs}: it must be >= 1.")
+        check_rule(self.rule, "Evaluator.rule")
+
+    def env_steps(self, task: Task) -> int:
+        return self.num_envs * task.episode_length
+
+    def returns(self, task: Task, policy: Any, decoder: Any, *, key: Key[Array, " S"]) -> dict[str, Any]:
+        """Metrics of one evaluation, by seed: mean, spread and extremes of the episodes' returns. Compiled once for all phases."""
+        return evaluate((self, task), (policy, decoder, key), ())
+
+
+@program
+def evaluate(shared: tuple, each: tuple, state: tuple) -> dict[str, Any]:
+    del state
+    (evaluator, task), (policy, decoder, key) = shared, each
+    agent = Agent(policy, decoder, task.action_bound, evaluator.rule)
+    returns, lengths, diverged, _ = run_episodes(
+        task.squashed, agent, key, num_envs=evaluator.num_envs, length=task.episode_length, value=None
+    )
+    return episode_statistics(returns, lengths, diverged)
+
+
+def episode_statistics(returns: Float[Array, " E"], lengths: Int[Array, " E"], diverged: Bool[Array, " E"]) -> dict[str, Float[Array, ""]]:
+    """Of the episodes that did not diverge (NaN if all did): what a broken one returned is nobody's. How many did is counted."""
+    whole = lambda x: jnp.where(diverged, jnp.nan, x)
+    return {
+        "return": jnp.nanmean(whole(returns)),
+        "return_std": jnp.nanstd(whole(returns)),
+        "return_min": jnp.nanmin(whole(returns)),
+        "return_max": jnp.nanmax(whole(returns)),
+        "episode_length": jnp.nanmean(whole(lengths.astype(jnp.float32))),
+        "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
+    }

@@ -1,0 +1,134 @@
+"""What a person sees while a run goes on: a live display, or plain lines where the output is no terminal."""
+
+import math
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from gorl.cli.clock import clock
+from gorl.experiment import Experiment, PlannedPhase
+from gorl.phases.base import Unit
+from gorl.runs.record import RecordEntry
+from gorl.runs.summary import evaluations, last_and_evaluations
+
+SILENCE = 10.0  # seconds after which a plain display says where it is
+
+
+class ConsoleDisplay:
+    """Stage, phase, progress, environment steps, steps/s, last and best return, time left."""
+
+    def __init__(self, experiment: Experiment, console: Console):
+        self._console = console
+        self._live_wanted = console.is_terminal
+        self._total = max(1, experiment.env_steps())
+        self._stages = len(experiment.stages)
+        self._done_before, self._all_work = _work(experiment)
+        self._bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), auto_refresh=False)
+        self._task = self._bar.add_task("", total=1.0)
+        self._live: Live | None = None
+        self._began = time.monotonic()
+        self._first: tuple[float, float, int] | None = None  # (time, work, env steps) when the first unit was done
+        self._where = ""
+        self._env_steps = 0
+        self._last = self._best = math.nan
+        self._spoke = 0.0
+        self._rate = self._left = math.nan
+
+    def __enter__(self) -> "ConsoleDisplay":
+        if self._live_wanted:
+            self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def progress(self, *, planned: PlannedPhase, unit: Unit, index: int, units: int, env_steps: int) -> None:
+        """A unit begins."""
+        where = f"stage {planned.stage + 1}/{self._stages} · {planned.name} · {unit.name} {index + 1}/{units}"
+        self._where, self._env_steps = where, env_steps
+        done = self._done_before[planned.stage, planned.phase, index]
+        now = time.monotonic()
+        if index > 0 and self._first is None:
+            self._first = (now, done, env_steps)
+        self._bar.update(self._task, completed=done / self._all_work)
+        self._left = self._estimate(now, done)
+        self._show(now)
+
+    def entry(self, entry: RecordEntry) -> None:
+        """A unit's metrics have arrived."""
+        value = entry.metrics.get("return")
+        if entry.subset == "eval" and value is not None:
+            self._last = value
+            self._best = value if math.isnan(self._best) else max(self._best, value)
+            if self._live is None:
+                where = f"stage {entry.stage + 1}/{self._stages} · {entry.phase} · {entry.env_steps:,} steps"
+                self._say(f"{where} · return {value:.1f} (best {self._best:.1f}){self._tail()}")
+
+    def _estimate(self, now: float, done: float) -> float:
+        if self._first is None or done <= self._first[1]:
+            return math.nan
+        began, work, steps = self._first
+        if now > began:
+            self._rate = (self._env_steps - steps) / (now - began)
+        return (now - began) / (done - work) * (self._all_work - done)
+
+    def _tail(self) -> str:
+        rate = "" if math.isnan(self._rate) or self._rate <= 0 else f" · {self._rate:,.0f} steps/s"
+        return rate + ("" if math.isnan(self._left) else f" · {clock(self._left)} left")
+
+    def _render(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        self._bar.update(self._task, description=self._where)
+        table.add_row(self._bar)
+        returns = "" if math.isnan(self._last) else f" · return {self._last:.1f} (best {self._best:.1f})"
+        table.add_row(f"{self._env_steps:,} of {self._total:,} env steps{self._tail()}{returns} · {clock(time.monotonic() - self._began)}")
+        return table
+
+    def _show(self, now: float) -> None:
+        if self._live is None and now - self._spoke > SILENCE:
+            self._say(f"{self._where} · {self._env_steps:,} steps{self._tail()}")
+
+    def _say(self, line: str) -> None:
+        self._spoke = time.monotonic()
+        self._console.print(f"[{clock(time.monotonic() - self._began)}] {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], float]:
+    """(the work before each unit, all of it): environment steps, an evaluation planned at a third, any other unit as 30,000."""
+    before, total = {}, 0.0
+    for planned in experiment.planned_phases():
+        for i, unit in enumerate(experiment.units(planned)):
+            before[planned.stage, planned.phase, i] = total
+            total += unit.env_steps + unit.eval_steps / 3 or 30_000.0
+    return before, max(1.0, total)
+
+
+def final_table(records: Sequence[pathlib.Path]) -> Any:
+    """A table for the console: the rows of `summary` with the spread over episodes, or over seeds where there are several;
+    None before the first evaluation."""
+    from rich.table import Table
+
+    seeds = [dict(evaluations(last_and_evaluations(r)[1])) for r in records]
+    if not seeds[0]:
+        return None
+    alone = len(seeds) == 1
+    title = "results" if alone else f"results: mean ± standard deviation over {len(seeds)} seeds"
+    table = Table("policy", "env steps", "return on fresh episodes", "min", "max", title=title)
+    for name, entry in seeds[0].items():
+        entries = [s[name] for s in seeds if name in s]  # a seed that was given up has no more
+        means = [e.metrics["return"] for e in entries]
+        spread = entry.metrics["return_std"] if alone else float(np.std(means))
+        low = min(e.metrics["return_min"] for e in entries) if alone else min(means)
+        high = max(e.metrics["return_max"] for e in entries) if alone else max(means)
+        steps = 0 if name == "untrained" else entry.env_steps
+        table.add_row(name, f"{steps:,}", f"{np.mean(means):.1f} ± {spread:.1f}", f"{low:.1f}", f"{high:.1f}")
+    return table

@@ -1,0 +1,1 @@
+"""Native MuJoCo physics on the CPU, called from compiled programs."""

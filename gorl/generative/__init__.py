@@ -1,0 +1,1 @@
+"""The mathematics of generative models: interpolation, diffusion, samplers, schedules, distributions."""

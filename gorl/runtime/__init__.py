@@ -1,0 +1,1 @@
+"""What runs programs: compilation, devices, processes, precision, seeds, signals. It knows no word of reinforcement learning."""

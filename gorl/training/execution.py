@@ -1,0 +1,212 @@
+"""Trains what is declared in a run folder, to the end of it or of a stage, and leaves the outcome in the folder and at the trackers."""
+
+import contextlib
+import dataclasses
+import math
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from gorl.config import Configuration
+from gorl.errors import RunError
+from gorl.experiment import Experiment
+from gorl.pictures.album import Album
+from gorl.reuse.results import Reuse
+from gorl.runs.files import reason, write_json
+from gorl.runs.folder import RunFolder
+from gorl.runs.provenance import facts
+from gorl.runs.record import RecordEntry
+from gorl.runs.summary import summary
+from gorl.runtime import hosts
+from gorl.runtime.compilation import totals
+from gorl.tracking.base import AbstractTracked, RunInfo
+from gorl.training.delivery import Observer
+from gorl.training.ensemble import Ensemble
+from gorl.training.seed_run import SeedRun, SilentSeedRun
+from gorl.training.trainer import Diverged, Interrupted, Trainer
+
+EXIT_CODES = {"finished": 0, "paused": 0, "diverged": 3}
+"""Of the command, by a run's status. (After a signal: 128 + its number. Else 1.)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How it ended: 'finished', 'paused' (at the end of the stage it was to run to), 'interrupted' or 'diverged'."""
+
+    status: str
+    code: int
+
+
+@dataclasses.dataclass(frozen=True)
+class DeclaredRun:
+    """One seed of one configuration, and its folder."""
+
+    configuration: Configuration
+    folder: RunFolder
+    seed: int
+
+
+def execute(configuration: Configuration, folder: RunFolder, **settings: Any) -> Outcome:
+    """Trains in a locked folder of one or several seeds. `settings` are those of `execute_together`."""
+    seeds = configuration.experiment.seeds
+    runs = [DeclaredRun(configuration, member, seed) for member, seed in zip(folder.members, seeds, strict=True)]
+    return execute_together(runs, [folder] if len(runs) > 1 else [], **settings)
+
+
+def execute_together(
+    runs: Sequence[DeclaredRun],
+    around: Sequence[RunFolder] = (),
+    *,
+    progress: Callable[..., None],
+    observers: Sequence[Observer] = (),
+    resumed: bool,
+    track: bool = True,
+    reuse: Reuse | None = None,
+    stages: int | None = None,
+) -> Outcome:
+    """Trains runs in one program.
+
+    `around`: folders that hold the runs' folders, and share their status. `track`: whether the configurations' trackers
+    are told too. `reuse`: results of phases to take or store. `stages`: how many to run (None: all).
+    """
+    ensemble = Ensemble([(run.configuration.experiment, run.seed) for run in runs])
+    start_up = StartUp()
+    tracked = [_track(run, resumed) if track else [] for run in runs]
+    failed: set[str] = set()
+    albums = [
+        Album(run.configuration.experiment.pictures, run.folder.path, trackers, failed)
+        for run, trackers in zip(runs, tracked, strict=True)
+    ]
+    seed_runs = [
+        SeedRun(run.seed, run.folder, [t.log for t in trackers], [album] if album.pictures else [])
+        for run, trackers, album in zip(runs, tracked, albums, strict=True)
+    ]
+    for folder in (*around, *(run.folder for run in runs)):
+        folder.set_status("running", pid=os.getpid())
+    outcome = Outcome("failed", 1)
+    try:
+        trainer = Trainer(ensemble, seed_runs, progress, [start_up, *observers], reuse=reuse, stages=stages)
+        outcome = _run(trainer, ensemble, stages)
+    finally:
+        more: dict[str, Any] = {"start_up": start_up.result, "compilation": totals()}
+        if outcome.code == 0:
+            more["stages_done"] = min(stages or ensemble.stages, ensemble.stages)
+        if any(album.pictures for album in albums):
+            more["pictures_s"] = round(sum(album.seconds for album in albums), 3)
+        if reuse is not None:
+            more["reused"] = reuse.taken
+        _close(seed_runs, tracked, outcome.status, more)
+        for folder in around:
+            folder.set_status(outcome.status, **more)
+    return outcome
+
+
+def follow(experiment: Experiment, *, stages: int | None = None) -> Outcome:
+    """Trains in a process that writes nothing, as one of several (`gorl.runtime.hosts`)."""
+    ensemble = Ensemble.of(experiment)
+    silent = [SilentSeedRun(seed) for seed in experiment.seeds]
+    return _run(Trainer(ensemble, silent, lambda **_: None, stages=stages), ensemble, stages)
+
+
+def _run(trainer: Trainer, ensemble: Ensemble, stages: int | None) -> Outcome:
+    try:
+        trainer.run()
+    except Interrupted as stop:
+        return Outcome("interrupted", 128 + stop.signal)
+    except Diverged:
+        return Outcome("diverged", EXIT_CODES["diverged"])
+    return Outcome("finished" if stages is None or stages >= ensemble.stages else "paused", 0)
+
+
+@contextlib.contextmanager
+def locked(*folders: RunFolder, wait: float = 0.0) -> Iterator[None]:
+    """Holds the locks of run folders and of their seeds'. Raises RunError if another process trains there, still after `wait` seconds."""
+    held = [each for folder in folders for each in all_folders(folder)]
+    for each in held:
+        each.lock(wait=wait)
+    try:
+        yield
+    finally:
+        for each in held:
+            each.unlock()
+
+
+def all_folders(folder: RunFolder) -> list[RunFolder]:
+    """The folder itself, and those of its seeds."""
+    return list({f.path: f for f in (folder, *folder.members)}.values())
+
+
+def _track(run: DeclaredRun, resumed: bool) -> list[AbstractTracked]:
+    """One seed's run at every tracker."""
+    folder, facts = run.folder, run.folder.facts()
+    own = run.configuration.alone(run.seed)
+    info = RunInfo(
+        folder=str(folder.path.absolute()),
+        name=facts["name"],
+        study=facts["study"],
+        variant=facts.get("variant"),
+        axes=facts.get("axes", {}),
+        seed=facts["seed"],
+        parameters=own.parameters(),
+        config=own.operative,
+        facts=facts,
+        resumed=resumed,
+    )
+    return [tracker.start(info) for tracker in run.configuration.experiment.trackers]
+
+
+def _close(seed_runs: Sequence[SeedRun], tracked: Sequence[Sequence[AbstractTracked]], status: str, more: dict[str, Any]) -> None:
+    """Every seed's outcome, in its folder and at its trackers."""
+    for run, trackers in zip(seed_runs, tracked, strict=True):
+        own = "diverged" if run.frozen else status
+        result = summary(run.folder.record_path)
+        run.folder.set_status(own, **result, **more)
+        for tracker in trackers:
+            tracker.close(own, {k: v for k, v in result.items() if math.isfinite(v)})
+
+
+def begin(configuration: Configuration, path: pathlib.Path, *, study: str, name: str | None = None, **more: Any) -> RunFolder:
+    """A run folder for a configuration, with all that is known before the first step; one in it for each of several seeds.
+
+    `name`: what to call the run (None: as the folder).
+    """
+    experiment = configuration.experiment
+    plugins, environment = list(configuration.source.plugins), experiment.task.environment.describe()
+    about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": environment}
+    about["devices"] = {"used": len(experiment.choose_devices()), "processes": hosts.count()}
+    known = facts(**about, **more)
+    folder, name = RunFolder.create(path), name or path.name
+    if experiment.num_seeds == 1:
+        _describe(folder, configuration, {**known, "name": name, "seed": experiment.seed})
+        return folder
+    members = {f"seed{seed}": seed for seed in experiment.seeds}
+    for member, seed in members.items():
+        _describe(RunFolder.create(path / member), configuration.alone(seed), {**known, "name": f"{name}/{member}", "seed": seed})
+    _describe(folder, configuration, {**known, "name": name, "seed": experiment.seed, "members": list(members)})
+    return folder
+
+
+def _describe(folder: RunFolder, configuration: Configuration, known: dict[str, Any]) -> None:
+    try:
+        configuration.save(folder.path)
+        write_json(folder.path / "run.json", known)
+    except OSError as err:
+        raise RunError(f"cannot begin a run in {folder.path}: {reason(err)}. Name another folder with --run-dir.") from err
+
+
+class StartUp:
+    """Called with every entry of the record; keeps how long this process took to its first training step.
+
+    `first_training_step_s` counts from this object's creation (imports are done by then, the simulator's too), and of it `trace_s`, `lower_s` and
+    `compile_or_load_s` went into the programs needed so far; `load_s` is the part of the latter that read the cache.
+    """
+
+    def __init__(self):
+        self._began = time.monotonic()
+        self.result: dict[str, float] = {}
+
+    def __call__(self, entry: RecordEntry) -> None:
+        if not self.result and entry.kind == "iterate":
+            self.result = {"first_training_step_s": round(time.monotonic() - self._began, 3), **totals()}

@@ -1,0 +1,141 @@
+"""How a run is restored from its checkpoints."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from gorl.errors import RunError
+from gorl.experiment import Experiment
+from gorl.runs import arrays
+from gorl.runs.checkpoint import CheckpointStore
+from gorl.runs.record import check_record
+from gorl.runtime import hosts, seeds, trees
+from gorl.state import PyTree
+from gorl.training.ensemble import Ensemble
+from gorl.training.seed_run import AbstractSeedRun, Position, SeedRun
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """Where a run goes on: its position, its state [S, ...] and the seconds it has trained.
+
+    The state is None where every seed was given up.
+    """
+
+    position: Position
+    state: PyTree
+    elapsed: float = 0.0
+
+
+def restore_ensemble(ensemble: Ensemble, seed_runs: Sequence[AbstractSeedRun]) -> Restored:
+    """Restores the newest checkpoint of an ensemble, or its initial state, and rewinds its records to it.
+
+    Of several processes the first one reads, and all others receive its copy.
+    """
+    restored = _read_newest(ensemble, seed_runs) if hosts.is_primary() else Restored(Position(), None)
+    return _broadcast(ensemble, seed_runs, restored) if hosts.many() else restored
+
+
+def restore_newest(experiment: Experiment, store: CheckpointStore) -> tuple[Position, PyTree, dict[str, Any]] | None:
+    """Restores (position, state of one seed, meta) of the newest checkpoint that can be read, or None without any."""
+    return _first_readable(store.newest(), lambda number: _restore(experiment, store, number))
+
+
+def _read_newest(ensemble: Ensemble, seed_runs: Sequence[SeedRun]) -> Restored:
+    if not all(run.store.newest() for run in seed_runs):  # of the first checkpoint, not all were written
+        for run in seed_runs:
+            run.record.rewind(0)
+        return Restored(Position(), ensemble.initial_state())
+    for run in seed_runs:
+        run.frozen = _is_frozen(run.store)
+    live = [run for run in seed_runs if not run.frozen]
+    if not live:
+        return Restored(Position(), None)
+    common = set.intersection(*(set(run.store.newest()) for run in live))
+    if not common:
+        raise RunError("the seeds of this run stand at different checkpoints: resume each in its own folder.")
+    read = lambda number: _read_live(ensemble.experiment(0), live, number)
+    position, states, metas = _first_readable(sorted(common, reverse=True), read)
+    for run, meta in zip(live, metas, strict=True):
+        run.record.rewind(meta["record_bytes"])
+        check_record(run.folder.record_path)  # a broken record is said now, not when the run is finished
+        run.failures = meta["failures"]
+    state_of = dict(zip(live, states, strict=True))
+    # What a frozen seed computes from here on is thrown away: any sound state will do.
+    state = trees.unshare_buffers(seeds.stack([state_of.get(run, states[0]) for run in seed_runs]))
+    return Restored(position, state, metas[0]["elapsed"])
+
+
+def _read_live(
+    experiment: Experiment, live: Sequence[SeedRun], number: int
+) -> tuple[Position, list[PyTree], list[dict[str, Any]]]:
+    positions, states, metas = zip(*(_restore(experiment, run.store, number) for run in live), strict=True)
+    for run, meta in zip(live, metas, strict=True):
+        run.record.require(meta["record_bytes"])
+    if len(set(positions)) > 1:
+        raise RunError("the seeds stand at different positions.")
+    return positions[0], list(states), list(metas)
+
+
+def _restore(experiment: Experiment, store: CheckpointStore, number: int) -> tuple[Position, PyTree, dict[str, Any]]:
+    meta = store.meta(number)
+    position = Position(**meta["position"])
+    return position, store.restore(number, experiment.template(position.index, position.started)), meta
+
+
+def _first_readable(numbers: Sequence[int], read: Callable[[int], _T]) -> _T | None:
+    """Returns `read(number)` of the first checkpoint that can be read, and warns of those before it.
+
+    Returns None without numbers. Raises RunError where none can be read.
+    """
+    failures = []
+    for number in numbers:
+        try:
+            return read(number)
+        except RunError as err:
+            failures.append(f"checkpoint {number}: {err}")
+            _log.warning("checkpoint %s cannot be read and is skipped: %s", number, err)
+    if failures:
+        raise RunError("no checkpoint of this run can be read:\n  " + "\n  ".join(failures))
+    return None
+
+
+def _is_frozen(store: CheckpointStore) -> bool:
+    """Whether the newest readable checkpoint marks this seed as given up."""
+    for number in store.newest():
+        try:
+            return store.meta(number)["frozen"]
+        except RunError:
+            continue
+    return False
+
+
+def _broadcast(ensemble: Ensemble, seed_runs: Sequence[AbstractSeedRun], restored: Restored) -> Restored:
+    """Returns what the first process restored, in every process, and gives its counts to the seeds' runs."""
+    mine = [dataclasses.asdict(restored.position), restored.elapsed, [[run.failures, run.frozen] for run in seed_runs]]
+    values, elapsed, counts = hosts.broadcast(mine)
+    for run, (failures, frozen) in zip(seed_runs, counts, strict=True):
+        run.failures, run.frozen = failures, frozen
+    position = Position(**values)
+    if all(run.frozen for run in seed_runs):
+        return Restored(position, None, elapsed)
+    return Restored(position, _broadcast_state(ensemble, position, restored.state), elapsed)
+
+
+def _broadcast_state(ensemble: Ensemble, position: Position, state: PyTree) -> PyTree:
+    """Returns the first process's state [S, ...] in every process; the others have none."""
+    template = ensemble.template(position.index, position.started)
+    leaves, _ = arrays.leaves(template)
+    if state is None:
+        shapes = [jax.eval_shape(arrays.plain, x) for x in leaves]
+        mine = [np.zeros((ensemble.size, *x.shape), x.dtype) for x in shapes]
+    else:
+        mine = [arrays.plain(x) for x in arrays.leaves(state)[0]]
+    return trees.unshare_buffers(arrays.refill(template, hosts.broadcast_arrays(mine), seeds=ensemble.size))
