@@ -1,8 +1,8 @@
 """Every method on every task, at debug sizes: does each pair run from its first phase to its last?
 
-    python experiments/matrix.py --out experiments/results/matrix.json
-    python experiments/matrix.py --methods ppo.gin --tasks CheetahRun --dry-run
-    python experiments/matrix.py --set "PlaygroundEnvironment.impl = 'native'" --out ...       # MuJoCo's own engine: no MJX to compile
+    python -m experiments.matrix --out experiments/results/matrix.json
+    python -m experiments.matrix --methods ppo.gin --tasks CheetahRun --dry-run
+    python -m experiments.matrix --set "PlaygroundEnvironment.impl = 'native'" --out ...       # MuJoCo's own engine: no MJX to compile
 
 A pair is `gorl train METHOD parts/debug.gin parts/tasks/TASK.gin` in a process of its own (compiled without optimisation, since nothing is
 learned). What `--out` has already is not run again, and it is written after every run, so the command can be stopped and started again (each
@@ -55,7 +55,7 @@ def write(path: pathlib.Path, results: list[dict]) -> None:
     known = runs.facts()
     provenance = {k: known[k] for k in ("gorl", "versions", "device", "python")}
     results = sorted(results, key=lambda r: (r["task"], r["method"]))
-    path.write_text(json.dumps({"command": "python experiments/matrix.py", "facts": provenance, "results": results}, indent=1) + "\n")
+    path.write_text(json.dumps({"command": "python -m experiments.matrix", "facts": provenance, "results": results}, indent=1) + "\n")
 
 
 def main() -> None:

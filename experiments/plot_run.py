@@ -1,6 +1,6 @@
 """Evaluation return against environment steps, from the records of runs.
 
-    python experiments/plot_run.py RUN [RUN ...] --out curve.png [--names NAME ...]
+    python -m experiments.plot_run RUN [RUN ...] --out curve.png [--names NAME ...]
 
 Runs of one name (by default their configuration's) are drawn in one colour; a run of several seeds stands for each of them. Stages of the
 first run are shaded. For means over seeds and comparisons: `gorl report`.

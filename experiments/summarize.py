@@ -1,6 +1,6 @@
 """The results of finished runs as one small JSON file with their provenance, and as a table.
 
-    python experiments/summarize.py RUN [RUN ...] --out experiments/results/NAME.json [--names NAME ...] [--add]
+    python -m experiments.summarize RUN [RUN ...] --out experiments/results/NAME.json [--names NAME ...] [--add]
 
 `--add` keeps what the file has already. A run of several seeds stands for each of them. Each contributes its command, seed, environment steps,
 seconds, final returns and evaluation curve; what the runs share (versions, device, commit) is stated once, and named where they differ. Prints

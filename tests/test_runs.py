@@ -9,8 +9,8 @@ import sys
 import jax
 import numpy as np
 import pytest
-from same_bits import record
 
+from experiments.faults.same_bits import record
 from gorl import config, runs
 from gorl.errors import RunError
 from gorl.training import trained

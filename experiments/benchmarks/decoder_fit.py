@@ -1,7 +1,7 @@
 """How well each decoder learns a law of actions: the shipped fit (parts/small.gin, one latent per sample) on data of a known law.
 
-    python experiments/benchmarks/decoder_fit.py --out experiments/results/decoder_fit.json
-    python experiments/benchmarks/decoder_fit.py --mean-flow --out experiments/results/mean_flow_fit.json
+    python -m experiments.benchmarks.decoder_fit --out experiments/results/decoder_fit.json
+    python -m experiments.benchmarks.decoder_fit --mean-flow --out experiments/results/mean_flow_fit.json
 
 Every decoder has the same network, data, updates and latents, and is measured on a deterministic grid of quantiles of N(0, 1): errors of
 the mean, the std (relative), the mass of u > 0, and the Wasserstein-1 distance. Writes JSON, prints a Markdown table.
@@ -16,10 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from provenance import provenance
 
+from experiments.benchmarks.known_laws import STANDARD, Mixture, errors, levels
+from experiments.benchmarks.provenance import provenance
 from gorl import config
-from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
 from gorl.decoders import IdentityDecoder
 from gorl.environments.task import Task
 from gorl.environments.toy import RewardFromAction

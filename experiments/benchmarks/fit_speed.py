@@ -1,6 +1,6 @@
 """How fast a decoder is fitted: samples/s of an epoch, against its matrix products alone, and against the same steps op by op.
 
-    python experiments/benchmarks/fit_speed.py --out experiments/results/fit_speed.json
+    python -m experiments.benchmarks.fit_speed --out experiments/results/fit_speed.json
 
 The published sizes: batches of 8192, 8 draws of latent and time a sample, a network of 4 hidden layers of 64, CheetahRun's observations
 and actions. An epoch is one compiled program with the data on the device. All candidates in turn in one process, medians over rounds.
@@ -17,9 +17,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from provenance import provenance
-from timing import MatrixProducts, in_turn, rounded
 
+from experiments.benchmarks.provenance import provenance
+from experiments.benchmarks.timing import MatrixProducts, in_turn, rounded
 from gorl import config
 from gorl.networks import trainable
 from gorl.phases import FitDecoder, PhaseContext

@@ -1,6 +1,6 @@
 """How the cost of an environment step grows with the number of environments, the size of observations and the decoder's network calls.
 
-    python experiments/benchmarks/growth.py --out experiments/results/growth.json
+    python -m experiments.benchmarks.growth --out experiments/results/growth.json
 
 CartpoleBalance at the sizes of training.py, one of them changed at a time; microseconds an env step of a rollout and of a whole iteration,
 medians over the rounds. Where the hardware is busy, they are constant in the number of environments and linear in the rest.
@@ -14,10 +14,10 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
-from provenance import provenance
-from timing import in_turn, rounded
-from training import METHODS, SIZES, Iteration
 
+from experiments.benchmarks.provenance import provenance
+from experiments.benchmarks.timing import in_turn, rounded
+from experiments.benchmarks.training import METHODS, SIZES, Iteration
 from gorl.environments.base import AbstractEnvironment
 from gorl.fields import structural
 from gorl.runtime.precision import matrix_products

@@ -1,6 +1,6 @@
 """What checkpoints, tracking and pictures cost at default settings: the quickstart with all of them, and without any.
 
-    python experiments/benchmarks/overhead.py --out experiments/results/overhead.json
+    python -m experiments.benchmarks.overhead --out experiments/results/overhead.json
 
 Whole processes in turn (with, without, without, with ...), after one that fills the compilation cache. Seconds of wall-clock.
 """
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-from provenance import provenance
+from experiments.benchmarks.provenance import provenance
 
 OFF = ("Experiment.trackers = []", "Experiment.pictures = []")
 NO_CHECKPOINTS = "from gorl import checkpoint; checkpoint.CheckpointStore.save = lambda *a, **k: None"

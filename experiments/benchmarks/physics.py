@@ -1,6 +1,6 @@
 """Environment steps per second of MuJoCo's own engine and of MJX, with random actions: `gorl bench physics` over some tasks.
 
-    python experiments/benchmarks/physics.py --out experiments/results/physics.json
+    python -m experiments.benchmarks.physics --out experiments/results/physics.json
 
 The implementations take turns in one process; numbers are medians over rounds, compilation apart. `load_per_core`: processes that wanted to
 run, for each core; above 1 the machine was shared, and only ratios mean something.
@@ -10,8 +10,7 @@ import argparse
 import json
 import pathlib
 
-from provenance import provenance
-
+from experiments.benchmarks.provenance import provenance
 from gorl.environments import speed
 
 

@@ -11,7 +11,8 @@ KEPT = ("gorl", "created", "python", "versions", "git", "device", "xla_flags")
 
 
 def provenance() -> dict[str, Any]:
-    script = f"experiments/benchmarks/{pathlib.Path(sys.argv[0]).name}"
+    path = pathlib.Path(sys.argv[0])
+    module = f"experiments.{path.parent.name}.{path.stem}"
     words = [f"{RESULTS}/{pathlib.Path(w).name}" if pathlib.Path(w).is_absolute() else w for w in sys.argv[1:]]  # what is kept lies there
     known = facts()
-    return {"command": ["python", script, *words], **{k: known[k] for k in KEPT}}
+    return {"command": ["python", "-m", module, *words], **{k: known[k] for k in KEPT}}

@@ -1,6 +1,6 @@
 """What samplers do to a law when the network is perfect: their error at few network calls.
 
-    python experiments/benchmarks/sampler_bias.py --out experiments/results/sampler_bias.json
+    python -m experiments.benchmarks.sampler_bias --out experiments/results/sampler_bias.json
 
 Each law's exact velocity (flow matching) or noise (diffusion) is integrated from a deterministic grid of quantiles of N(0, 1). Errors of
 the mean, the std (relative), the mass of u > 0, and the Wasserstein-1 distance to the law. Writes JSON, prints a Markdown table for 10 calls.
@@ -16,9 +16,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from provenance import provenance
 
-from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
+from experiments.benchmarks.known_laws import STANDARD, Mixture, errors, levels
+from experiments.benchmarks.provenance import provenance
 from gorl.decoders import DiffusionDecoder
 from gorl.generative.grids import CosineGrid, PowerGrid, UniformGrid
 from gorl.generative.predictions import NoisePrediction

@@ -1,6 +1,6 @@
 """What several seeds in one program cost: the seconds of a training iteration for 1, 2, 4, 8 and 16 vmapped seeds.
 
-    python experiments/benchmarks/seeds.py --out experiments/results/seeds.json
+    python -m experiments.benchmarks.seeds --out experiments/results/seeds.json
 
 Each size is measured in one process, the numbers of seeds in turn, the median over rounds; compilation is not counted. `factor` is the time
 of S seeds over that of one; S times one seed would be a factor of S (all of the time is arithmetic), 1 would be free. Sizes:
@@ -15,8 +15,8 @@ import time
 
 import jax
 import numpy as np
-from provenance import provenance
 
+from experiments.benchmarks.provenance import provenance
 from gorl import config
 from gorl.runtime import seeds, trees
 

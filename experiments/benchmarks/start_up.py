@@ -1,6 +1,6 @@
 """Time from the end of imports to the first training step: the first start of a run, and the next ones.
 
-    python experiments/benchmarks/start_up.py quickstart.gin --repeats 3
+    python -m experiments.benchmarks.start_up quickstart.gin --repeats 3
 
 The first start has an empty compilation cache; the others find it filled. `imports_s`, the simulator's included, and the parts of the
 time that went into tracing, lowering and compiling or loading are reported apart. Prints JSON.

@@ -1,6 +1,6 @@
 """A training iteration's cost by method: rollout and update, against Brax's PPO, raw physics and the matrix products alone.
 
-    python experiments/benchmarks/training.py --env CartpoleBalance --env CheetahRun --out experiments/results/training.json
+    python -m experiments.benchmarks.training --env CartpoleBalance --env CheetahRun --out experiments/results/training.json
 
 The sizes are those at which published code was measured: 256 environments, unrolls of 30, 8 minibatches of 128, 4 epochs, the published
 networks: 30,720 env steps an iteration. All candidates are compiled first and then timed in turn, in one process; medians over the rounds.
@@ -18,9 +18,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from provenance import provenance
-from timing import ForwardProducts, MatrixProducts, in_turn, rounded
 
+from experiments.benchmarks.provenance import provenance
+from experiments.benchmarks.timing import ForwardProducts, MatrixProducts, in_turn, rounded
 from gorl import config
 from gorl.acting.lanes import LaneEnvironment
 from gorl.environments.base import AbstractEnvironment

@@ -1,6 +1,6 @@
 """Where a run's time goes, and what a method costs beside Gaussian PPO: seconds of every kind of unit, times how many a whole run has.
 
-    python experiments/benchmarks/wall_clock.py --out experiments/results/wall_clock.json
+    python -m experiments.benchmarks.wall_clock --out experiments/results/wall_clock.json
 
 CheetahRun with the paper's hyperparameters and numbers of environment steps. Iterations are those at which published code was measured
 (256 environments, 30,720 env steps): a smaller machine's size. Every unit is run on the state that the ones before left, two calls first,
@@ -19,9 +19,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from provenance import provenance
-from timing import rounded, seconds
 
+from experiments.benchmarks.provenance import provenance
+from experiments.benchmarks.timing import rounded, seconds
 from gorl import config
 from gorl.experiment import Experiment
 from gorl.runtime import seeds, trees

@@ -7,10 +7,9 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-import outcomes
-from forecasts import Forecast
-from scales import AbstractBlock, Entry, Physics, Scale, Training, folder_name
-
+from experiments.reproduce import outcomes
+from experiments.reproduce.forecasts import Forecast
+from experiments.reproduce.scales import AbstractBlock, Entry, Physics, Scale, Training, folder_name
 from gorl import runs
 from gorl.environments import speed
 from gorl.runs.files import write_json

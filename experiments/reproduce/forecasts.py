@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 import numpy as np
-from outcomes import Outcome
-from scales import Entry, Guess
+
+from experiments.reproduce.outcomes import Outcome
+from experiments.reproduce.scales import Entry, Guess
 
 STIFFNESS = 0.01
 """Of the squares of a method's and a task's own factor against the misfit of one cell: one cell moves them nearly all the way."""

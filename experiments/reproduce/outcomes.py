@@ -10,8 +10,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from scales import Entry, Scale, folder_name
-
+from experiments.reproduce.scales import Entry, Scale, folder_name
 from gorl.analysis import runs_table
 from gorl.analysis.runs_table import Evaluation, RunResult
 from gorl.analysis.statistics import ENDED

@@ -1,13 +1,13 @@
 """Measures the cells of a scale in order of priority, for as long as it may.
 
-    python experiments/reproduce/run.py --scale cpu --budget 60m
-    python experiments/reproduce/run.py --scale full --budget 8h --dry-run
-    python experiments/reproduce/run.py --scale full --only "GoRL-FM/HopperStand"
+    python -m experiments.reproduce.run --scale cpu --budget 60m
+    python -m experiments.reproduce.run --scale full --budget 8h --dry-run
+    python -m experiments.reproduce.run --scale full --only "GoRL-FM/HopperStand"
 
 The same command goes on: a cell that has ended is not repeated, one that was cut off is resumed from where it was saved. A cell is begun only if
 it can be expected to end in the time that is left, by the speeds measured so far; one that takes longer all the same is saved at the end
 of the budget, as on SIGTERM. --partial begins the first one that cannot end, too. Each cell is a job of `gorl sweep` (studies in --work), and leaves
-a small file in --out; to measure it again remove that file and its folder. Then: python experiments/reproduce/table.py
+a small file in --out; to measure it again remove that file and its folder. Then: python -m experiments.reproduce.table
 """
 
 import argparse
@@ -20,11 +20,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-import cells
-import outcomes
-import scales
-from forecasts import Forecast
-
+from experiments.reproduce import cells, outcomes, scales
+from experiments.reproduce.forecasts import Forecast
 from gorl.cli.clock import clock
 from gorl.errors import ConfigError, GorlError
 from gorl.runtime import quiet

@@ -129,7 +129,7 @@ class Scale:
 
     def command(self, entry: Entry) -> str:
         """What measures one cell alone."""
-        return f'python experiments/reproduce/run.py --scale {self.name} --only "{entry.method or entry.kind}/{entry.task}"'
+        return f'python -m experiments.reproduce.run --scale {self.name} --only "{entry.method or entry.kind}/{entry.task}"'
 
 
 def load(name: str) -> Scale:

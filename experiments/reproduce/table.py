@@ -1,6 +1,6 @@
 """Regenerates docs/results.md, its pictures, and the measured parts of docs/comparison.md, from experiments/results/reproduce alone.
 
-    python experiments/reproduce/table.py
+    python -m experiments.reproduce.table
 """
 
 import argparse
@@ -12,13 +12,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import outcomes
-import scales
-from forecasts import Forecast
-from outcomes import Outcome
-from run import RESULTS
-from scales import Entry, Scale
 
+from experiments.reproduce import outcomes, scales
+from experiments.reproduce.forecasts import Forecast
+from experiments.reproduce.outcomes import Outcome
+from experiments.reproduce.run import RESULTS
+from experiments.reproduce.scales import Entry, Scale
 from gorl.analysis import curves as gorl_curves, figures, page, statistics
 from gorl.analysis.page import Block, Heading, Listing, Picture, Table, Text
 from gorl.analysis.results import Results, Settings
@@ -30,7 +29,7 @@ SCORE = "final_best"
 UNMEASURED = "unmeasured"
 PRESETS = """Probability that a run of the first scores above one of the second, ties half. \"Our best\" is chosen by the runs that it is compared with, \
 which favours it where few seeds were run."""
-COMMAND = "python experiments/reproduce/table.py"
+COMMAND = "python -m experiments.reproduce.table"
 _PART = re.compile(r"(<!-- measured: (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -1,7 +1,7 @@
 """A phase that records the law of actions, and the picture of it.
 
     gorl train experiments/two_goals/two_goals.gin --plugin experiments/two_goals/action_density.py
-    python experiments/two_goals/action_density.py RUN [RUN ...] --out PICTURE.png
+    python -m experiments.two_goals.action_density RUN [RUN ...] --out PICTURE.png
 """
 
 import argparse

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
+from experiments.benchmarks.known_laws import STANDARD, Mixture, errors, levels
 
 LAW = Mixture((0.3, 0.7), (-0.6, 0.8), 0.25)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
+from experiments.benchmarks.known_laws import STANDARD, Mixture, errors, levels
 from gorl.decoders import DiffusionDecoder
 from gorl.errors import ConfigError
 from gorl.generative.predictions import DataPrediction, NoisePrediction, VelocityPrediction

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gorl.analysis.known_laws import STANDARD, Mixture, errors, levels
+from experiments.benchmarks.known_laws import STANDARD, Mixture, errors, levels
 from gorl.errors import ConfigError
 from gorl.generative.grids import CosineGrid, PowerGrid, UniformGrid
 from gorl.generative.samplers import Euler, Heun, Midpoint

@@ -6,9 +6,9 @@ import random
 import shutil
 
 import pytest
-import same_bits
 from fault_runs import error_of, go_on, warnings
 
+from experiments.faults import same_bits
 from gorl.errors import RunError
 from gorl.runs.checkpoint import CheckpointStore
 

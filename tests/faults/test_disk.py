@@ -10,9 +10,9 @@ import subprocess
 
 import jax
 import pytest
-import same_bits
 from fault_runs import begin, error_of, go_on, warnings
 
+from experiments.faults import same_bits
 from gorl import runs
 from gorl.runs import checkpoint, files, record
 from gorl.runs.checkpoint import CheckpointStore

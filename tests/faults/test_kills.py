@@ -1,7 +1,8 @@
-"""A run that is killed again and again ends as one that was not: a short form of experiments/benchmarks/kills.py."""
+"""A run that is killed again and again ends as one that was not: a short form of experiments/faults/kills.py."""
 
 import pytest
-from kills import ANY, FAMILIES, Harness, Trial, moments, summary
+
+from experiments.faults.kills import ANY, FAMILIES, Harness, Trial, moments, summary
 
 SHORT = {
     "flow matching": ["dataset write", ANY, "best-so-far update"],

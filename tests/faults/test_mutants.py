@@ -1,15 +1,14 @@
-"""Broken configurations end in one clear message, or are accepted and have an effect. (By the thousand: experiments/benchmarks/mutants.py.)"""
+"""Broken configurations end in one clear message, or are accepted and have an effect. (By the thousand: experiments/faults/mutants.py.)"""
 
 import dataclasses
 import shutil
 import time
 
-import mutations
 import pytest
-import verdicts
-from mutations import Case, Mutant
-from verdicts import judge
 
+from experiments.faults import mutations, verdicts
+from experiments.faults.mutations import Case, Mutant
+from experiments.faults.verdicts import judge
 from gorl import config
 from gorl.config import checks
 from gorl.errors import ConfigError

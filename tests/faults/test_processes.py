@@ -11,8 +11,8 @@ import time
 
 import fault_runs
 import pytest
-import same_bits
 
+from experiments.faults import same_bits
 from gorl import runs
 
 

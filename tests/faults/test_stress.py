@@ -1,13 +1,8 @@
-"""Short versions of experiments/benchmarks/stress.py: what is asked of them, except speed."""
-
-import pathlib
-import sys
+"""Short versions of experiments/faults/stress.py: what is asked of them, except speed."""
 
 import pytest
 
-sys.path.append(str(pathlib.Path(__file__).parents[2] / "experiments" / "benchmarks"))
-
-import stress  # noqa: E402
+from experiments.faults import stress  # noqa: E402
 
 aim = pytest.importorskip("aim")
 

@@ -1,10 +1,10 @@
 """Every cell of the published table, and of the CPU's, is declared, builds, and has the budget that its scale says."""
 
 import pytest
-import scales
-from cells import make
-from run import chosen
 
+from experiments.reproduce import scales
+from experiments.reproduce.cells import make
+from experiments.reproduce.run import chosen
 from gorl import config
 from gorl.errors import ConfigError
 from gorl.studies.plan import make_plan

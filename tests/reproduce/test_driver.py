@@ -3,15 +3,12 @@
 import json
 import pathlib
 
-import cells
-import outcomes
 import pytest
-import run
-import scales
-from forecasts import Forecast
-from outcomes import Outcome
-from scales import Entry, Guess
 
+from experiments.reproduce import cells, outcomes, run, scales
+from experiments.reproduce.forecasts import Forecast
+from experiments.reproduce.outcomes import Outcome
+from experiments.reproduce.scales import Entry, Guess
 from gorl.analysis.runs_table import RunResult
 
 ORDER = """

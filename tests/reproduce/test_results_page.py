@@ -3,15 +3,13 @@
 import math
 import pathlib
 
-import outcomes
 import pytest
-import scales
-import table
-from outcomes import Outcome
-from run import RESULTS
-from scales import Entry
-from table import Measured
 
+from experiments.reproduce import outcomes, scales, table
+from experiments.reproduce.outcomes import Outcome
+from experiments.reproduce.run import RESULTS
+from experiments.reproduce.scales import Entry
+from experiments.reproduce.table import Measured
 from gorl.analysis import page
 from gorl.analysis.runs_table import Evaluation, RunResult
 from gorl.analysis.statistics import Estimate
@@ -99,7 +97,7 @@ def test_missing_cells_have_a_command_and_a_time(cpu):
     assert ("PPO", "CheetahRun") not in rows
     assert rows["FPO", "CheetahRun"][0] == "25%" and rows["FPO", "CheetahRun"][1] == "3:00"  # 60 s for a quarter
     done, time, command = rows["SAC", "CheetahRun"]
-    assert done == "0%" and time != "?" and command == '`python experiments/reproduce/run.py --scale cpu --only "SAC/CheetahRun"`'
+    assert done == "0%" and time != "?" and command == '`python -m experiments.reproduce.run --scale cpu --only "SAC/CheetahRun"`'
 
 
 def test_results_survive_their_files_and_the_pages_are_the_same_again(cpu, tmp_path):

@@ -1,6 +1,6 @@
 """Kills training with SIGKILL at many moments, lets it go on, and compares the end with runs that nobody disturbed.
 
-    python experiments/benchmarks/kills.py --kills 200 --processes 2 --out experiments/results/kills.json
+    python -m experiments.faults.kills --kills 200 --processes 2 --out experiments/results/kills.json
 
 A run is killed until it has finished; then parameters, optimiser and normaliser state, datasets, the record and the count
 of environment steps must be those of the reference, bit for bit. Moments: any, or aimed at one of POINTS (a checkpoint
@@ -24,8 +24,8 @@ import threading
 import time
 from collections.abc import Sequence
 
-import same_bits
-from provenance import provenance
+from experiments.benchmarks.provenance import provenance
+from experiments.faults import same_bits
 
 HERE = pathlib.Path(__file__).parent
 TOY = (

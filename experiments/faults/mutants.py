@@ -1,6 +1,6 @@
 """Configurations as users break them, by the thousand: each ends in one clear message, or is accepted and has an effect.
 
-    python experiments/benchmarks/mutants.py --count 2000 --seed 0 --out experiments/results/mutants.json
+    python -m experiments.faults.mutants --count 2000 --seed 0 --out experiments/results/mutants.json
 
 Shipped files and command lines are edited at random (`mutations.py`) and checked as `gorl check`, and the start of `gorl train` or
 `gorl sweep`, would, up to the first compilation (`verdicts.py`). Every fourth one that is accepted is also saved and read back.
@@ -17,11 +17,10 @@ import sys
 import tempfile
 import time
 
-import mutations
-import verdicts
-from mutations import Mutant
-from provenance import provenance
-from verdicts import Verdict
+from experiments.benchmarks.provenance import provenance
+from experiments.faults import mutations, verdicts
+from experiments.faults.mutations import Mutant
+from experiments.faults.verdicts import Verdict
 
 
 def difference(mutant: Mutant) -> list[str]:

@@ -16,8 +16,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from mutations import Case, Mutant
-
+from experiments.faults.mutations import Case, Mutant
 from gorl import config
 from gorl.config import resolve, tables
 from gorl.config.checks import STUDY

@@ -1,7 +1,7 @@
 """Trackers, records and runs under more load than usual: how fast, how much memory, and is everything there afterwards?
 
-    python experiments/benchmarks/stress.py --out experiments/results/stress.json
-    python experiments/benchmarks/stress.py --only record --only memory
+    python -m experiments.faults.stress --out experiments/results/stress.json
+    python -m experiments.faults.stress --only record --only memory
 
 Each part is bounded in count and, by --seconds, in time, and listens on this machine only. Times depend on what else the machine does.
 """
@@ -150,7 +150,8 @@ def browse(repo: pathlib.Path, patience: float = 300.0) -> float:
 WRITERS = """
 import multiprocessing, pathlib, sys
 sys.path.insert(0, sys.argv[3])
-import stress, gorl.tracking.aim, gorl.tracking.background
+import gorl.tracking.aim, gorl.tracking.background
+from experiments.faults import stress
 gorl.tracking.background.PATIENCE = 600.0  # so many open at once that the last waits longer than a run would; what is asked is whether all are there
 def work(i):
     stress.track(root / f"run{i}", root / "repo", [stress.entry(u, {"return": float(i), "x": 1 / 3}) for u in range(int(sys.argv[4]))])
@@ -164,7 +165,7 @@ sys.exit(any(child.exitcode for child in children))
 
 def writers(folder: pathlib.Path, count: int = 64, entries: int = 20) -> dict[str, Any]:
     """Processes that all write at once, into a repository that none of them finds. (They are forks, and start no device.)"""
-    here = str(pathlib.Path(__file__).parent)
+    here = str(pathlib.Path(__file__).parents[2])
     command = [sys.executable, "-c", WRITERS, str(folder), str(count), here, str(entries)]
     took = timed(lambda: subprocess.run(command, check=True, timeout=900))
     records = [len(list(read(folder / f"run{i}" / "metrics.jsonl"))) for i in range(count)]
@@ -240,7 +241,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0, help="of the long run, and at most of adding runs to Aim")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
-    from provenance import provenance
+    from experiments.benchmarks.provenance import provenance
 
     results = json.loads(args.out.read_text())["results"] if args.out and args.out.exists() else {}
     bounds = {"memory": {"seconds": args.seconds}, "runs": {"seconds": args.seconds}}
@@ -252,7 +253,7 @@ def main() -> None:
         print(name, json.dumps(results[name]), flush=True)
         if args.out:
             note = "the machine was shared with other work: times are upper bounds"
-            known = {**provenance(), "command": ["python", "experiments/benchmarks/stress.py"], "note": note}
+            known = {**provenance(), "command": ["python", "-m", "experiments.faults.stress"], "note": note}
             args.out.write_text(json.dumps({**known, "results": results}, indent=1) + "\n")
 
 

@@ -1,0 +1,1 @@
+"""What looks for faults: kills, broken configurations, load."""
