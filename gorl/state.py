@@ -23,7 +23,19 @@ class Spaces(eqx.Module):
     action: int = eqx.field(static=True)
 
 
-class EnvState(eqx.Module):
+class AbstractObserved(eqx.Module):
+    """A mix-in for states that the policy and the critic observe, each in its own way or both in the same."""
+
+    obs: eqx.AbstractVar[Float[Array, "*batch D_o"]]
+    critic_obs: eqx.AbstractVar[Float[Array, "*batch D_c"] | None]  # None: the critic sees `obs`
+
+    @property
+    def for_critic(self) -> Float[Array, "*batch D"]:
+        """What the critic sees."""
+        return self.obs if self.critic_obs is None else self.critic_obs
+
+
+class EnvState(AbstractObserved):
     """One environment after a reset or a step.
 
     `sim` is the library's own state. `terminated` means that the task ended (no value beyond it). `invalid` means that
@@ -36,10 +48,6 @@ class EnvState(eqx.Module):
     reward: Float[Array, "*batch"]
     terminated: Bool[Array, "*batch"]
     invalid: Bool[Array, "*batch"]
-
-    @property
-    def for_critic(self) -> Float[Array, "*batch D"]:
-        return self.obs if self.critic_obs is None else self.critic_obs
 
 
 class Lanes(Sharded):
@@ -56,7 +64,7 @@ class Lanes(Sharded):
     key: JaxArray
 
 
-class Transition(eqx.Module):
+class Transition(AbstractObserved):
     """What one step of a batch of environments leaves for learning. Leading axes [T, B] after a rollout."""
 
     obs: Float[Array, "*batch D_o"]
@@ -70,10 +78,6 @@ class Transition(eqx.Module):
     valid: Bool[Array, "*batch"]
     finished: Bool[Array, "*batch"]  # a whole episode ended here
     episode_return: Float[Array, "*batch"]  # its return where finished
-
-    @property
-    def for_critic(self) -> Float[Array, "*batch D"]:
-        return self.obs if self.critic_obs is None else self.critic_obs
 
 
 class Episodes(eqx.Module):

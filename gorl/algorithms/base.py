@@ -4,18 +4,30 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl.algorithms.critics import AbstractActionCritic, AbstractCritic
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
 from gorl.policies.base import AbstractPolicy
-from gorl.state import Spaces
+from gorl.state import Spaces, Transition
 
 
 class AbstractLearner(eqx.Module):
     """Everything an algorithm trains: its policy, its other networks, its optimiser's state."""
 
     policy: eqx.AbstractVar[AbstractPolicy]
+
+    critic: eqx.AbstractVar[AbstractCritic | AbstractActionCritic]
+
+    def observe(self, rollout: Transition) -> "AbstractLearner":
+        """Returns the same learner whose normalizers have seen a rollout of transitions [T, B]."""
+        weight = rollout.valid.astype(jnp.float32).reshape(-1)
+        rows = lambda x: x.reshape(-1, x.shape[-1])
+        policy = self.policy.observe(rows(rollout.obs), weight)
+        critic = self.critic.observe(rows(rollout.for_critic), weight)
+        return eqx.tree_at(lambda learner: (learner.policy, learner.critic), self, (policy, critic))
 
     @abc.abstractmethod
     def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:

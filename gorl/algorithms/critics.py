@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import structural
-from gorl.networks import AbstractNormalizer
+from gorl.networks import AbstractNormalizer, observed
 
 ROWS = {True: 4096, False: 2**17}
 """Of a rollout, those whose values are computed at a time, on a CPU (activations then stay in its cache) or another device (they need not all be in memory)."""
@@ -23,9 +23,9 @@ class AbstractCritic(eqx.Module):
     @abc.abstractmethod
     def __call__(self, obs: Float[Array, " D"]) -> Float[Array, ""]: ...
 
-    @abc.abstractmethod
     def observe(self, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> "AbstractCritic":
-        """The same critic with its normaliser's statistics updated."""
+        """Returns the same critic with its normalizers' statistics updated."""
+        return observed(self, obs, weight)
 
 
 @gin.register(module="gorl", denylist=["obs_size", "key"])
@@ -40,9 +40,6 @@ class Critic(AbstractCritic):
 
     def __call__(self, obs: Float[Array, " D"]) -> Float[Array, ""]:
         return self.body(self.normalizer(obs))[0]
-
-    def observe(self, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> "Critic":
-        return eqx.tree_at(lambda c: c.normalizer, self, self.normalizer.update(obs, weight))
 
 
 def values_along(
@@ -76,9 +73,9 @@ class AbstractActionCritic(eqx.Module):
     def __call__(self, obs: Float[Array, " D"], action: Float[Array, " D_z"]) -> Float[Array, " C"]:
         """One number for each estimate."""
 
-    @abc.abstractmethod
     def observe(self, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> "AbstractActionCritic":
-        """The same critic with its normaliser's statistics updated."""
+        """Returns the same critic with its normalizers' statistics updated."""
+        return observed(self, obs, weight)
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
@@ -100,6 +97,3 @@ class TwinCritic(AbstractActionCritic):
     def __call__(self, obs: Float[Array, " D"], action: Float[Array, " D_z"]) -> Float[Array, " C"]:
         seen = jnp.concatenate([self.normalizer(obs), jnp.tanh(action) if self.squash else action])
         return eqx.filter_vmap(lambda body: body(seen)[0])(self.bodies)
-
-    def observe(self, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> "TwinCritic":
-        return eqx.tree_at(lambda c: c.normalizer, self, self.normalizer.update(obs, weight))

@@ -112,7 +112,6 @@ class OnPolicy(AbstractAlgorithm):
         for name in ("discount", "gae_lambda"):
             require(bool(0 <= getattr(self, name) <= 1), f"OnPolicy.{name} = {getattr(self, name)}: it must be in [0, 1].")
         require_finite(self, "value_cost", "reward_scale")
-        require(bool(self.max_grad_norm > 0), f"OnPolicy.max_grad_norm = {self.max_grad_norm}: it must be > 0 (1e999: off).")
         require(self.advantage_epsilon >= 0, f"OnPolicy.advantage_epsilon = {self.advantage_epsilon}: it must be >= 0.")
         sequences = self.num_minibatches * self.batch_size
         require(
@@ -252,11 +251,7 @@ def _keep(learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
 
 
 def _observe(learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
-    weight = rollout.valid.astype(jnp.float32).reshape(-1)
-    flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
-    policy = learner.policy.observe(flat(rollout.obs), weight)
-    critic = learner.critic.observe(flat(rollout.for_critic), weight)
-    return OnPolicyLearner(policy, critic, learner.optimizer)
+    return learner.observe(rollout)
 
 
 # What to do with the statistics (before the first epoch, after the last one).

@@ -16,13 +16,13 @@ from gorl.environments.base import AbstractEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import require
 from gorl.runtime import trees
-from gorl.state import EnvState, Transition
+from gorl.state import AbstractObserved, EnvState, Transition
 
 MENTIONED = 2**30  # bytes: a buffer from here on is worth a word
 _log = logging.getLogger(__name__)
 
 
-class Experience(eqx.Module):
+class Experience(AbstractObserved):
     """What an off-policy update needs of one step. Leading axes [N]."""
 
     obs: Float[Array, "*batch D_o"]
@@ -33,10 +33,6 @@ class Experience(eqx.Module):
     next_critic_obs: Float[Array, "*batch D_c"] | None
     terminated: Bool[Array, "*batch"]
     valid: Bool[Array, "*batch"]
-
-    @property
-    def for_critic(self) -> Float[Array, "*batch D"]:
-        return self.obs if self.critic_obs is None else self.critic_obs
 
     @property
     def next_for_critic(self) -> Float[Array, "*batch D"]:

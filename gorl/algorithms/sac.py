@@ -22,7 +22,7 @@ from gorl.objectives.regularizers import AbstractRegularizer
 from gorl.optimizers import Optimizer, as_rate, build
 from gorl.policies.base import AbstractGaussianPolicy
 from gorl.runtime import devices, trees
-from gorl.state import Lanes, Spaces, Transition
+from gorl.state import Lanes, Spaces
 
 SIZES = ("num_envs", "unroll_length", "updates_per_step", "batch_size", "min_replay", "replay_capacity")
 
@@ -103,7 +103,6 @@ class SAC(AbstractAlgorithm):
         require(bool(0 <= self.discount <= 1), f"SAC.discount = {self.discount}: it must be in [0, 1].")
         require(bool(0 < self.target_rate <= 1), f"SAC.target_rate = {self.target_rate}: it must be in (0, 1].")
         require(bool(self.initial_temperature > 0), f"SAC.initial_temperature = {self.initial_temperature}: it must be > 0.")
-        require(bool(self.max_grad_norm > 0), f"SAC.max_grad_norm = {self.max_grad_norm}: it must be > 0 (1e999: off).")
         require_finite(self, "reward_scale", "initial_temperature")
         self._replay.check("SAC", self.num_envs)
 
@@ -148,7 +147,7 @@ class SAC(AbstractAlgorithm):
         means = {name: total / (updates - skipped) for name, total in totals.items()}  # NaN if there was none
         counts = {"updates": updates, "updates_skipped": skipped, "replay_size": self._replay.size(state.replay).astype(jnp.float32)}
         counts["diverged"] = ((updates > 0) & (skipped == updates)).astype(jnp.float32)
-        return SACState(self._observe(state.learner, rollout), state.lanes, state.replay), {**episode_metrics(rollout), **means, **counts}
+        return SACState(state.learner.observe(rollout), state.lanes, state.replay), {**episode_metrics(rollout), **means, **counts}
 
     def _learn(self, learner: SACLearner, replay: Any, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Any]]:
         """The updates after one step, and the sums of their metrics; none until enough is stored."""
@@ -213,10 +212,3 @@ class SAC(AbstractAlgorithm):
             loss = loss + regularizer.coefficient * cost
             metrics[f"cost/{type(regularizer).__name__}"] = cost
         return loss, metrics
-
-    def _observe(self, learner: SACLearner, rollout: Transition) -> SACLearner:
-        weight = rollout.valid.astype(jnp.float32).reshape(-1)
-        flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
-        policy = learner.policy.observe(flat(rollout.obs), weight)
-        critic = learner.critic.observe(flat(rollout.for_critic), weight)
-        return SACLearner(policy, critic, learner.target, learner.log_temperature, learner.optimizer)

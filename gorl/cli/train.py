@@ -30,6 +30,7 @@ def command(
     debug: options.Debug = False,
 ) -> None:
     from gorl.runtime import hosts
+    from gorl.training import execution
 
     del debug
     hosts.initialize()
@@ -38,28 +39,12 @@ def command(
         if names or bindings or run_dir:
             raise ConfigError("--resume goes on with what the run's own config.gin says: it takes no files, --set or --run-dir.")
         sys.exit(_resume(resume, plugins or [], aim, reuse, stages))
-    configuration = _built(names, bindings or [], plugins or [])
+    configuration = execution.declared(names, bindings or [], plugins or [])
     if not hosts.is_primary():
         sys.exit(_follow(configuration, reuse, stages))
-    folder = _begin(configuration, names, run_dir)
-    sys.exit(_execute(configuration, folder, aim, reuse, stages, resumed=False))
-
-
-def _built(names: list[str], bindings: list[str], plugins: list[str]) -> Any:
-    from gorl import config
-
-    configuration = config.build_here(names, bindings, plugins)
-    _ = configuration.experiment.task.environment.action_size  # imports the simulator and builds its model, before a folder is made
-    return configuration
-
-
-def _begin(configuration: Any, names: list[str], run_dir: pathlib.Path | None) -> Any:
-    from gorl import runs
-    from gorl.training import execution
-
-    stem = pathlib.Path(names[0]).stem
     imports = round(time.monotonic() - _STARTED, 3)
-    return execution.begin(configuration, run_dir or runs.new_path(pathlib.Path("runs"), stem), study=stem, imports_s=imports)
+    folder = execution.begin_run(configuration, names, run_dir, imports_s=imports)
+    sys.exit(_execute(configuration, folder, aim, reuse, stages, resumed=False))
 
 
 def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stages: int | None) -> int:

@@ -5,6 +5,8 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl.networks import observed
+
 
 class AbstractDecoder(eqx.Module):
     """A conditional generative model of actions, deterministic once the latent is given. Unbatched.
@@ -38,6 +40,6 @@ class AbstractDecoder(eqx.Module):
         """What weights are chosen by: the loss, unless the class says otherwise because the loss rises while the network learns."""
         return self.loss(obs, action, latent, key=key)
 
-    @abc.abstractmethod
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractDecoder":
-        """The same decoder with its input statistics taken from these observations."""
+        """Returns the same decoder with its normalizers' statistics taken from these observations."""
+        return observed(self, obs, weight)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.fields import require, structural
+from gorl.generative.conditioned import AbstractConditioned
 from gorl.generative.diffusion import clip_action, diffuse, regression_loss
 from gorl.generative.predictions import AbstractPrediction
 from gorl.generative.schedules import AbstractLevels, AbstractSchedule
@@ -18,7 +19,7 @@ from gorl.networks import AbstractNormalizer, FourierTime
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
-class DiffusionDecoder(AbstractDecoder):
+class DiffusionDecoder(AbstractConditioned, AbstractDecoder):
     """Denoises from level T to the action at level 0 by DDIM with eta = 0: deterministic, one network call per level.
 
     Source: Ho et al., arXiv 2006.11239; Song et al., arXiv 2010.02502; as a GoRL decoder, arXiv 2512.02581. The network sees
@@ -71,7 +72,7 @@ class DiffusionDecoder(AbstractDecoder):
 
     def output(self, obs: Float[Array, " D_o"], x: Float[Array, " D_a"], t: Float[Array, ""]) -> Float[Array, " D_a"]:
         """What the network predicts at t = level / T."""
-        return self.body(jnp.concatenate([self.normalizer(obs), x, self.time_embedding(t)]))
+        return self.network(obs, x, t)
 
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
         alphas, sigmas = self._coefficients()
@@ -96,6 +97,3 @@ class DiffusionDecoder(AbstractDecoder):
         x = diffuse(action, latent, alpha, sigma)
         target = self.prediction.target(action, latent, alpha, sigma)
         return regression_loss(self.output(obs, x, level / self.schedule.steps), target)
-
-    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "DiffusionDecoder":
-        return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))

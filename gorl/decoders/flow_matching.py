@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import equinox as eqx
 import gin
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.fields import structural
+from gorl.generative.conditioned import AbstractConditioned
 from gorl.generative.flow import flow_matching_loss, interpolate
 from gorl.generative.samplers import AbstractSampler
 from gorl.generative.times import AbstractTimes
@@ -16,7 +16,7 @@ from gorl.networks import AbstractNormalizer, FourierTime
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
-class FlowMatchingDecoder(AbstractDecoder):
+class FlowMatchingDecoder(AbstractConditioned, AbstractDecoder):
     """A velocity field v(s, x, t) along straight paths between noise (t = 1) and action (t = 0).
 
     Source: Lipman et al., arXiv 2210.02747; as a GoRL decoder, arXiv 2512.02581. The network sees
@@ -56,7 +56,7 @@ class FlowMatchingDecoder(AbstractDecoder):
         return self.sampler.network_calls
 
     def velocity(self, obs: Float[Array, " D_o"], x: Float[Array, " D_a"], t: Float[Array, ""]) -> Float[Array, " D_a"]:
-        return self.body(jnp.concatenate([self.normalizer(obs), x, self.time_embedding(t)]))
+        return self.network(obs, x, t)
 
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
         return self.sampler(lambda x, t: self.velocity(obs, x, t), latent)
@@ -66,6 +66,3 @@ class FlowMatchingDecoder(AbstractDecoder):
     ) -> Float[Array, ""]:
         t = self.times.sample(key=key)
         return flow_matching_loss(self.velocity(obs, interpolate(action, latent, t), t), action, latent)
-
-    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "FlowMatchingDecoder":
-        return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))

@@ -63,6 +63,3 @@ class GaussianDecoder(AbstractDecoder):
         """-log p(action), in nats."""
         del latent, key
         return -self.distribution(obs).log_prob(action)
-
-    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "GaussianDecoder":
-        return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))

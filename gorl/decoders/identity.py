@@ -36,7 +36,3 @@ class IdentityDecoder(AbstractDecoder):
         """0: there is nothing to fit."""
         del obs, action, latent, key
         return jnp.zeros(())
-
-    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "IdentityDecoder":
-        del obs, weight
-        return self

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
 from gorl.fields import require, structural
+from gorl.generative.conditioned import AbstractConditioned
 from gorl.generative.flow import interpolate
 from gorl.generative.mean_flow import adaptive_loss, mean_flow_residual
 from gorl.generative.times import AbstractTimes
@@ -45,7 +46,7 @@ class PredictedTangent(AbstractTangent):
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
-class MeanFlowDecoder(AbstractDecoder):
+class MeanFlowDecoder(AbstractConditioned, AbstractDecoder):
     """u(s, z, r, t), the average velocity of the flow from t down to r: the action is z - u(s, z, 0, 1), in one network call.
 
     Source: Geng et al., arXiv 2505.13447. The network sees [normalised observation, z, embedding of t, embedding of t - r].
@@ -103,8 +104,7 @@ class MeanFlowDecoder(AbstractDecoder):
     def average_velocity(
         self, obs: Float[Array, " D_o"], z: Float[Array, " D_a"], r: Float[Array, ""], t: Float[Array, ""]
     ) -> Float[Array, " D_a"]:
-        times = (self.time_embedding(t), self.time_embedding(t - r))
-        return self.body(jnp.concatenate([self.normalizer(obs), z, *times]))
+        return self.network(obs, z, t, t - r)
 
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
         return latent - self.average_velocity(obs, latent, jnp.zeros(()), jnp.ones(()))
@@ -137,6 +137,3 @@ class MeanFlowDecoder(AbstractDecoder):
         average = lambda z, r, t: self.average_velocity(obs, z, r, t)
         residual = mean_flow_residual(average, z, r, t, path, tangent(path, lambda: average(z, t, t)))
         return adaptive_loss(residual, power=self.loss_power, constant=self.loss_constant)
-
-    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "MeanFlowDecoder":
-        return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))

@@ -6,5 +6,6 @@ from gorl.networks.normalizer import (
     AbstractNormalizer as AbstractNormalizer,
     RunningNormalizer as RunningNormalizer,
     ShrinkingNormalizer as ShrinkingNormalizer,
+    observed as observed,
     trainable as trainable,
 )

@@ -1,7 +1,7 @@
 """Running mean and standard deviation of observations."""
 
 import abc
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import gin
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gorl.fields import require, structural
+
+_Module = TypeVar("_Module", bound=eqx.Module)
 
 
 class AbstractNormalizer(eqx.Module):
@@ -136,3 +138,10 @@ def trainable(module: Any) -> Any:
         return eqx.is_inexact_array(leaf)
 
     return jax.tree.map(mark, module, is_leaf=lambda x: isinstance(x, AbstractNormalizer))
+
+
+def observed(module: _Module, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> _Module:
+    """Returns the module with every normalizer in it updated by observations; rows of weight 0 do not count."""
+    is_normalizer = lambda x: isinstance(x, AbstractNormalizer)
+    update = lambda x: x.update(obs, weight) if is_normalizer(x) else x
+    return jax.tree.map(update, module, is_leaf=is_normalizer)

@@ -103,7 +103,6 @@ class FitDecoder(AbstractPhase):
         require(inputs.episodes > 0, "FitDecoder has no data: put a CollectRollouts phase before it.")
         for name in ("epochs", "batch_size", "draws"):
             require(getattr(self, name) >= 1, f"FitDecoder.{name} = {getattr(self, name)}: it must be >= 1.")
-        require(bool(self.max_grad_norm > 0), f"FitDecoder.max_grad_norm = {self.max_grad_norm}: it must be > 0 (1e999: off).")
         require_units(self.epochs, f"FitDecoder.epochs = {self.epochs}", "Lower it.")
         size = self.micro_batch_size
         require(size is None or size >= 0, f"FitDecoder.micro_batch_size = {size}: it must be >= 0 (0: a whole batch), or None.")

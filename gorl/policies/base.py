@@ -7,7 +7,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.generative.distributions import DiagonalGaussian
-from gorl.networks import AbstractNormalizer
+from gorl.networks import AbstractNormalizer, observed
 
 
 class AbstractPolicy(eqx.Module):
@@ -42,8 +42,8 @@ class AbstractPolicy(eqx.Module):
         return self.log_ratio(obs, action, extras, key=key), None
 
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractPolicy":
-        """The same policy with its normaliser's statistics updated. Never between sampling and `log_ratio`."""
-        return eqx.tree_at(lambda p: p.normalizer, self, self.normalizer.update(obs, weight))
+        """Returns the same policy with its normalizer's statistics updated. Never call it between sampling and `log_ratio`."""
+        return observed(self, obs, weight)
 
 
 class AbstractGaussianPolicy(AbstractPolicy):

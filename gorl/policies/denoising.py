@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import require, require_steps, structural
+from gorl.generative.conditioned import AbstractConditioned
 from gorl.generative.distributions import DiagonalGaussian
 from gorl.networks import AbstractNormalizer, FourierTime
 from gorl.policies.base import AbstractPolicy
@@ -22,7 +23,7 @@ class DenoisingExtras(eqx.Module):
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
-class DenoisingPolicy(AbstractPolicy):
+class DenoisingPolicy(AbstractConditioned, AbstractPolicy):
     """x' = x + (t_next - t) v(s, x, t) + sigma n, n ~ N(0, I), on `steps` uniform steps from t = 1 (noise) to t = 0 (action).
 
     Each step has the likelihood N(x + (t_next - t) v, sigma² I), and its own log-ratio (summed over action dimensions); all
@@ -69,7 +70,7 @@ class DenoisingPolicy(AbstractPolicy):
         self.steps, self.final_steps, self.action_size = steps, final_steps, action_size
 
     def velocity(self, obs: Float[Array, " D_o"], x: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, " D_z"]:
-        return self.velocity_scale * self.body(jnp.concatenate([self.normalizer(obs), x, self.time_embedding(t)]))
+        return self.velocity_scale * self.network(obs, x, t)
 
     def _times(self) -> Float[Array, " N"]:
         """Where each step begins: 1, ..., 1 / steps."""

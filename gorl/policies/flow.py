@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import require, structural
+from gorl.generative.conditioned import AbstractConditioned
 from gorl.generative.flow import interpolate
 from gorl.generative.samplers import AbstractSampler
 from gorl.generative.times import AbstractTimes
@@ -26,7 +27,7 @@ class FlowExtras(eqx.Module):
 
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
-class FlowPolicy(AbstractPolicy):
+class FlowPolicy(AbstractConditioned, AbstractPolicy):
     """a = the sampler's image of noise under a velocity field v(s, x, t), from t = 1 (noise) to t = 0 (action).
 
     Its likelihood is not known, so the ratio is a surrogate: `draws` pairs (noise_i, t_i) are drawn for each action, and the
@@ -71,7 +72,7 @@ class FlowPolicy(AbstractPolicy):
         self.velocity_scale, self.draws, self.action_size = float(velocity_scale), draws, action_size
 
     def velocity(self, obs: Float[Array, " D_o"], x: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, " D_z"]:
-        return self.velocity_scale * self.body(jnp.concatenate([self.normalizer(obs), x, self.time_embedding(t)]))
+        return self.velocity_scale * self.network(obs, x, t)
 
     def transport(self, obs: Float[Array, " D_o"], noise: Float[Array, " D_z"]) -> Float[Array, " D_z"]:
         """The action that the flow makes of this noise."""

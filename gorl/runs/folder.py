@@ -51,6 +51,9 @@ class RunFolder:
         self.config_path = path / "config.gin"
         self._lock: Any = None
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     @classmethod
     def create(cls, path: pathlib.Path) -> "RunFolder":
         if path.exists() and any(path.iterdir()):

@@ -9,23 +9,28 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from gorl import config
 from gorl.config import Configuration
-from gorl.errors import RunError
+from gorl.errors import ConfigError, RunError
 from gorl.experiment import Experiment
 from gorl.pictures.album import Album
+from gorl.reuse.identity import reuse_of
 from gorl.reuse.results import Reuse
 from gorl.runs.files import reason, write_json
-from gorl.runs.folder import RunFolder
+from gorl.runs.folder import RunFolder, new_path
 from gorl.runs.provenance import facts
 from gorl.runs.record import RecordEntry
 from gorl.runs.summary import summary
-from gorl.runtime import hosts
+from gorl.runtime import compilation, hosts
 from gorl.runtime.compilation import totals
 from gorl.tracking.base import AbstractTracked, RunInfo
 from gorl.training.delivery import Observer
 from gorl.training.ensemble import Ensemble
 from gorl.training.seed_run import SeedRun, SilentSeedRun
+from gorl.training.trained import reopened
 from gorl.training.trainer import Diverged, Interrupted, Trainer
+
+Path = str | os.PathLike[str]
 
 EXIT_CODES = {"finished": 0, "paused": 0, "diverged": 3}
 """Of the command, by a run's status. (After a signal: 128 + its number. Else 1.)"""
@@ -46,6 +51,49 @@ class DeclaredRun:
     configuration: Configuration
     folder: RunFolder
     seed: int
+
+
+def declared(files: Sequence[str], bindings: Sequence[str] = (), plugins: Sequence[str] = ()) -> Configuration:
+    """Builds the configuration of a run that is about to begin on this machine. Raises ConfigError."""
+    configuration = config.build_here(files, bindings, plugins)
+    _ = configuration.experiment.task.environment.action_size  # builds the simulator's model before a folder is made
+    return configuration
+
+
+def begin_run(configuration: Configuration, files: Sequence[str], path: Path | None, **facts: Any) -> RunFolder:
+    """Makes the folder of a new run, at `path` or, where it is None, below runs/ by the name of the first file."""
+    stem = pathlib.Path(files[0]).stem
+    return begin(configuration, pathlib.Path(path) if path else new_path(pathlib.Path("runs"), stem), study=stem, **facts)
+
+
+def train(
+    files: Sequence[str],
+    bindings: Sequence[str] = (),
+    plugins: Sequence[str] = (),
+    *,
+    run_dir: Path | None = None,
+    resume: bool = False,
+    track: bool = True,
+    reuse: bool = False,
+) -> RunFolder:
+    """Trains without a word; see `gorl.train`."""
+    compilation.use_persistent_cache()
+    if resume:
+        if run_dir is None or files or bindings:
+            raise ConfigError("resume=True goes on with the run in run_dir, and takes no files and no bindings.")
+        folder = RunFolder.open(pathlib.Path(run_dir))
+        configuration = reopened(folder, plugins)
+    else:
+        configuration = declared(files, bindings, plugins)
+        folder = begin_run(configuration, files, run_dir)
+    phases = reuse_of(configuration) if reuse else None
+    with locked(folder):
+        outcome = execute(
+            configuration, folder, progress=lambda **_: None, resumed=resume, track=track, reuse=phases
+        )
+    if outcome.status == "interrupted":
+        raise KeyboardInterrupt
+    return folder
 
 
 def execute(configuration: Configuration, folder: RunFolder, **settings: Any) -> Outcome:

@@ -1,33 +1,47 @@
 """Trained policies of runs on disk."""
 
+import dataclasses
+import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import equinox as eqx
 import jax
 import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl import config
 from gorl.acting.agent import RULES, Agent
+from gorl.acting.evaluator import Evaluator
 from gorl.config import Configuration, files
 from gorl.errors import RunError
+from gorl.experiment import Experiment
 from gorl.runs.checkpoint import CheckpointStore
 from gorl.runs.folder import RunFolder
 from gorl.runtime import seeds
+from gorl.runtime.precision import matrix_products
+from gorl.state import RunState
 from gorl.training.restoring import restore_newest
+
+Path = str | os.PathLike[str]
 
 
 class TrainedPolicy:
     """A policy with its decoder. `act` takes one observation [D_o] or any batch [..., D_o]."""
 
-    def __init__(self, agent_of: Any, obs_size: int):
+    def __init__(self, agent_of: Callable[[str], Agent], obs_size: int):
         self._obs_size = obs_size
         self._agents = {rule: agent_of(rule) for rule in RULES}
         self._act = eqx.filter_jit(lambda agent, obs, keys: jax.vmap(lambda o, k: agent.act(o, key=k))(obs, keys))
 
-    def act(self, obs: Any, *, key: Any, rule: str = "mode") -> np.ndarray:
-        """Actions in (-1, 1), [..., D_a]: of the policy's mode, or by another rule: 'zero_noise', 'stochastic'."""
+    def act(
+        self, obs: Float[Array | np.ndarray, "*batch D_o"] | Sequence, *, key: PRNGKeyArray, rule: str = "mode"
+    ) -> Float[np.ndarray, "*batch D_a"]:
+        """Returns actions in (-1, 1), [..., D_a].
+
+        They are of the policy's mode, or follow another rule: 'zero_noise' or 'stochastic'. Raises ValueError for
+        observations of another size.
+        """
         obs = np.asarray(obs, np.float32)
         if obs.shape[-1:] != (self._obs_size,):
             raise ValueError(f"the policy observes {self._obs_size} numbers, got an observation of shape {obs.shape}.")
@@ -36,8 +50,17 @@ class TrainedPolicy:
         return np.asarray(actions).reshape(*obs.shape[:-1], -1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a policy of one seed returned on fresh episodes. `policy`: 'best' or 'last'; `metrics`: see `Evaluator`."""
+
+    seed: int
+    policy: str
+    metrics: dict[str, float]
+
+
 def confirmed_plugins(folder: RunFolder, named: Sequence[str] = ()) -> tuple[str, ...]:
-    """Returns the plugins to build a run's configuration with: the `named` ones, if those that the run was made with are among them.
+    """Returns the plugins to build a run's configuration with: the `named` ones, if the run's own are among them.
 
     Raises ConfigError where one is missing: a plugin is code, and a folder may come from anybody.
     """
@@ -49,14 +72,17 @@ def reopened(folder: RunFolder, plugins: Sequence[str] = ()) -> Configuration:
     return config.build([str(folder.config_path)], plugins=confirmed_plugins(folder, plugins))
 
 
-def restore(path: Any, plugins: Sequence[str] = ()) -> tuple[Any, Any]:
-    """(experiment, RunState) of a seed's folder, from its newest sound checkpoint; a phase under way is finished as it stands.
+def restore(path: Path, plugins: Sequence[str] = ()) -> tuple[Experiment, RunState]:
+    """Restores a seed's experiment and state from the newest sound checkpoint in its folder.
 
-    `plugins`: those that it was made with, named again, since they are code.
+    A phase under way is finished as it stands. `plugins`: those that the run was made with, named again, since they are
+    code.
     """
     folder = RunFolder.open(pathlib.Path(path))
     if (members := folder.facts().get("members")) is not None:
-        raise RunError(f"{path} holds {len(members)} seeds: name one of them, such as {pathlib.Path(path) / members[0]}.")
+        raise RunError(
+            f"{folder.path} holds {len(members)} seeds: name one of them, such as {folder.path / members[0]}."
+        )
     experiment = reopened(folder, plugins).experiment
     store = CheckpointStore(folder.path)
     try:
@@ -64,22 +90,22 @@ def restore(path: Any, plugins: Sequence[str] = ()) -> tuple[Any, Any]:
     finally:
         store.close()
     if found is None:
-        raise RunError(f"{path} has no checkpoint yet.")
+        raise RunError(f"{folder.path} has no checkpoint yet.")
     position, state, _ = found
-    planned_phases = list(experiment.planned_phases())
     if position.started:
-        planned = planned_phases[position.index]
-        finish = planned.declaration.finish
-        state = seeds.take_seed(seeds.vmap_seeds(lambda one: finish(experiment.context(planned), one), seeds.add_seed_axis(state)))
+        planned = list(experiment.planned_phases())[position.index]
+        finish = lambda one: planned.declaration.finish(experiment.context(planned), one)
+        state = seeds.take_seed(seeds.vmap_seeds(finish, seeds.add_seed_axis(state)))
     return experiment, state
 
 
-def load(path: Any, *, which: str = "selected", plugins: Sequence[str] = ()) -> TrainedPolicy:
-    """The trained policy of a run folder (of one seed).
+def load(path: Path, *, which: str = "selected", plugins: Sequence[str] = ()) -> TrainedPolicy:
+    """Loads the trained policy of a run's folder (of one seed).
 
     `which`: 'selected' (what the last phase handed on), 'best' (by evaluation in the last stage) or 'last' (after the
-    last update). `plugins`: modules or .py files; a run that was made with some is loaded with those only if they are named
-    again, since a folder may come from anybody and they are code. Reads the run's configuration, which replaces gin's global one.
+    last update). `plugins`: modules or .py files. A run that was made with some is loaded with those only if they are
+    named again, since a folder may come from anybody and they are code. Reading the run's configuration replaces gin's
+    global one.
     """
     experiment, state = restore(path, plugins)
     policies = {"selected": state.policy, "best": state.best, "last": state.learner and state.learner.policy}
@@ -87,6 +113,35 @@ def load(path: Any, *, which: str = "selected", plugins: Sequence[str] = ()) -> 
         raise ValueError(f"which = {which!r}: it is 'selected', 'best' or 'last'.")
     policy = policies[which]
     if policy is None:
-        raise RunError(f"{path} has no policy yet: its first phase has not finished.")
+        raise RunError(f"{os.fspath(path)} has no policy yet: its first phase has not finished.")
     bound = experiment.task.action_bound
-    return TrainedPolicy(lambda rule: Agent(policy, state.decoder, bound, rule), experiment.task.environment.spaces().observation)
+    obs_size = experiment.task.environment.spaces().observation
+    return TrainedPolicy(lambda rule: Agent(policy, state.decoder, bound, rule), obs_size)
+
+
+def evaluate(
+    path: Path, *, episodes: int, seed: int, rule: str, plugins: Sequence[str] = ()
+) -> list[Evaluation]:
+    """Evaluates the best and the last policy of every seed of a run.
+
+    `episodes`: how many fresh episodes, the same for every policy, from resets drawn with `seed`. `rule`: how the policy
+    acts: 'mode', 'zero_noise' or 'stochastic'. Raises RunError where a seed has no policy yet.
+    """
+    evaluator = Evaluator(num_envs=episodes, rule=rule)
+    folder = RunFolder.open(pathlib.Path(path))
+    return [found for member in folder.members for found in evaluate_seed(member, evaluator, seed, plugins)]
+
+
+def evaluate_seed(
+    member: RunFolder, evaluator: Evaluator, seed: int, plugins: Sequence[str] = ()
+) -> Iterator[Evaluation]:
+    """Yields the evaluations of one seed's best and last policy. Raises RunError where it has none."""
+    experiment, state = restore(member.path, plugins)
+    if state.policy is None:
+        raise RunError(f"{member.path} has no policy yet: its first phase has not finished.")
+    key, own = jax.random.key(seed)[None], member.facts("seed")["seed"]
+    with matrix_products(experiment.precision):
+        for name, policy in (("best", state.best), ("last", state.learner.policy)):
+            modules = seeds.add_seed_axis((policy, state.decoder))
+            metrics = evaluator.returns(experiment.task, *modules, key=key)
+            yield Evaluation(own, name, {k: float(v[0]) for k, v in metrics.items()})
