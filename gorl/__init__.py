@@ -41,9 +41,7 @@ def train(
     from gorl.training import execution
 
     names = [os.fspath(file) for file in files]
-    return execution.train(
-        names, bindings, plugins, run_dir=run_dir, resume=resume, track=track, reuse=reuse
-    )
+    return execution.train(names, bindings, plugins, run_dir=run_dir, resume=resume, track=track, reuse=reuse)
 
 
 def load(run: Path, *, which: str = "selected", plugins: Sequence[str] = ()) -> "TrainedPolicy":

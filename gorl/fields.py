@@ -66,7 +66,9 @@ def factory() -> Any:
 
 def as_factory(function: Callable) -> Factory:
     if not callable(function) or isinstance(function, eqx.Module):
-        raise ConfigError(f"expected a class or function to call later (written without parentheses, like @policy/MLP), got {function!r}.")
+        raise ConfigError(
+            f"expected a class or function to call later (written without parentheses, like @policy/MLP), got {function!r}."
+        )
     return Factory(function)
 
 

@@ -60,8 +60,13 @@ def as_rate(value: Any) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, np.ndarray)):
         shown = getattr(value, "__name__", repr(value))
-        raise ConfigError(f"learning_rate is {shown}, but it is a number or a schedule such as @optax.linear_schedule().")
-    require(bool(np.all((np.asarray(value) >= 0) & np.isfinite(value))), f"learning_rate = {value}: it must be >= 0 and finite.")
+        raise ConfigError(
+            f"learning_rate is {shown}, but it is a number or a schedule such as @optax.linear_schedule()."
+        )
+    require(
+        bool(np.all((np.asarray(value) >= 0) & np.isfinite(value))),
+        f"learning_rate = {value}: it must be >= 0 and finite.",
+    )
     return as_float32(value)
 
 
@@ -77,7 +82,11 @@ def _deferred(function: Callable, *, without: tuple[str, ...] = ()) -> Callable:
     """`function` for gin: called, it returns an `OptaxCall`. The parameters `without` are the caller's."""
     signature = inspect.signature(function)
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = [p.replace(kind=p.KEYWORD_ONLY, annotation=p.empty) for p in signature.parameters.values() if p.name not in without and p.kind not in kinds]
+    parameters = [
+        p.replace(kind=p.KEYWORD_ONLY, annotation=p.empty)
+        for p in signature.parameters.values()
+        if p.name not in without and p.kind not in kinds
+    ]
 
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
 

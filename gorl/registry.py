@@ -33,5 +33,13 @@ import gorl.tracking.tensorboard  # noqa: F401
 # the structure of every module that holds it.
 for _name in ("elu", "gelu", "leaky_relu", "mish", "relu", "sigmoid", "silu", "softplus", "tanh"):
     gin.constant(f"jax.nn.{_name}", getattr(jax.nn, _name))
-for _name in ("he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform", "orthogonal"):
+for _name in (
+    "he_normal",
+    "he_uniform",
+    "glorot_normal",
+    "glorot_uniform",
+    "lecun_normal",
+    "lecun_uniform",
+    "orthogonal",
+):
     gin.constant(f"jax.nn.initializers.{_name}", getattr(jax.nn.initializers, _name))

@@ -22,7 +22,9 @@ RULES: dict[str, Callable] = {
 
 def check_rule(rule: str, where: str) -> None:
     """Raises ConfigError for a rule that does not exist."""
-    require(rule in RULES, f"{where} = {rule!r}: it is one of {', '.join(map(repr, RULES))}.{did_you_mean(rule, RULES)}")
+    require(
+        rule in RULES, f"{where} = {rule!r}: it is one of {', '.join(map(repr, RULES))}.{did_you_mean(rule, RULES)}"
+    )
 
 
 class Agent(eqx.Module):
@@ -41,5 +43,3 @@ class Agent(eqx.Module):
     def act(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_a"]:
         """The action in (-1, 1)."""
         return jnp.tanh(self.control(obs, key=key))
-
-

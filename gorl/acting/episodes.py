@@ -12,7 +12,9 @@ from gorl.runtime import devices, trees
 from gorl.state import Episodes
 
 
-def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, num_envs: int, length: int, value: Callable | None) -> tuple:
+def run_episodes(
+    env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, num_envs: int, length: int, value: Callable | None
+) -> tuple:
     """One whole episode in each of `num_envs` environments, from fresh resets.
 
     `env` takes pre-squash actions (a SquashedEnvironment). What comes after an episode's end counts for nothing; an
@@ -20,7 +22,9 @@ def run_episodes(env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, n
     Returns (returns [E], lengths [E], diverged [E], Episodes, or None without `value`).
     """
     reset_key, act_key = jax.random.split(key)
-    state = devices.shard(trees.strip_weak_types(jax.vmap(lambda k: env.reset(k))(jax.random.split(reset_key, num_envs))))
+    state = devices.shard(
+        trees.strip_weak_types(jax.vmap(lambda k: env.reset(k))(jax.random.split(reset_key, num_envs)))
+    )
     alive = ~state.invalid
     zero = jnp.zeros((num_envs,), jnp.float32)
 

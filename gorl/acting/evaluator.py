@@ -45,7 +45,9 @@ def evaluate(shared: tuple, each: tuple, state: tuple) -> dict[str, Any]:
     return episode_statistics(returns, lengths, diverged)
 
 
-def episode_statistics(returns: Float[Array, " E"], lengths: Int[Array, " E"], diverged: Bool[Array, " E"]) -> dict[str, Float[Array, ""]]:
+def episode_statistics(
+    returns: Float[Array, " E"], lengths: Int[Array, " E"], diverged: Bool[Array, " E"]
+) -> dict[str, Float[Array, ""]]:
     """Of the episodes that did not diverge (NaN if all did): what a broken one returned is nobody's. How many did is counted."""
     whole = lambda x: jnp.where(diverged, jnp.nan, x)
     return {

@@ -5,7 +5,6 @@ states are made a pool at a time and each is used once; the simulator's state is
 one. `while_loop` rather than `cond`: under a second vmap (seeds) a cond runs both branches at every step.
 """
 
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -28,8 +27,6 @@ class StepResult(eqx.Module):
     episode_return: Float[Array, " B"]
 
 
-
-
 class LaneEnvironment(eqx.Module):
     """`num_envs` copies of an environment with a time limit, resetting themselves.
 
@@ -44,7 +41,9 @@ class LaneEnvironment(eqx.Module):
     def start(self, key: PRNGKeyArray) -> Lanes:
         """Lanes that all wait for their first reset: no environment code runs here."""
         size = self.num_envs
-        shapes = jax.eval_shape(lambda k: jax.vmap(lambda k: self.env.reset(k))(jax.random.split(k, size)), jax.random.key(0))
+        shapes = jax.eval_shape(
+            lambda k: jax.vmap(lambda k: self.env.reset(k))(jax.random.split(k, size)), jax.random.key(0)
+        )
         return Lanes(
             env=trees.zeros(shapes),
             needs_reset=np.ones((size,), bool),
@@ -100,5 +99,3 @@ class LaneEnvironment(eqx.Module):
         result = StepResult(after, truncated, valid, ended & ~lanes.partial, total)
         fields = lambda s: (s.env, s.needs_reset, s.clock, s.episode_return)  # noqa: E731
         return eqx.tree_at(fields, lanes, (after, ended | ~valid, clock, total)), result
-
-

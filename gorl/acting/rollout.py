@@ -10,7 +10,9 @@ from gorl.runtime import devices
 from gorl.state import EnvState, Lanes, Transition
 
 
-def act(env: LaneEnvironment, policy: AbstractPolicy, lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition, EnvState]:
+def act(
+    env: LaneEnvironment, policy: AbstractPolicy, lanes: Lanes, key: PRNGKeyArray
+) -> tuple[Lanes, Transition, EnvState]:
     """One sampled action in each of B lanes: (lanes, [B] transitions, the [B] states they led to, before any reset)."""
     lanes = devices.shard(env.refresh(lanes))
     before = lanes.env

@@ -52,9 +52,13 @@ class AbstractAlgorithm(eqx.Module):
         """A new learner. Not compiled: the networks' factories are called here."""
 
     @abc.abstractmethod
-    def start(self, env: AbstractEnvironment, learner: AbstractLearner, episodes: EpisodeRules, *, key: PRNGKeyArray) -> Any:
+    def start(
+        self, env: AbstractEnvironment, learner: AbstractLearner, episodes: EpisodeRules, *, key: PRNGKeyArray
+    ) -> Any:
         """The state to iterate: the learner, and environments about to begin. It has a field `learner`."""
 
     @abc.abstractmethod
-    def iterate(self, env: AbstractEnvironment, state: Any, episodes: EpisodeRules, *, key: PRNGKeyArray) -> tuple[Any, dict[str, Any]]:
+    def iterate(
+        self, env: AbstractEnvironment, state: Any, episodes: EpisodeRules, *, key: PRNGKeyArray
+    ) -> tuple[Any, dict[str, Any]]:
         """One iteration: (state, metrics as scalars). Compiled by the caller."""

@@ -52,7 +52,9 @@ def values_along(
     """
     fixed = jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_array(x) else x, critic)
     lanes, last = obs.shape[1], next_obs[-1:]
-    value = jax.lax.map(jax.vmap(critic), jnp.concatenate([obs, last]), batch_size=max(1, ROWS[jax.default_backend() == "cpu"] // lanes))
+    value = jax.lax.map(
+        jax.vmap(critic), jnp.concatenate([obs, last]), batch_size=max(1, ROWS[jax.default_backend() == "cpu"] // lanes)
+    )
     apart = jnp.any(next_obs != jnp.concatenate([obs[1:], last]), axis=-1).reshape(-1)
     rows = jnp.nonzero(apart, size=apart.size, fill_value=apart.size)[0]
     ends, count = next_obs.reshape(-1, next_obs.shape[-1]), jnp.sum(apart)
@@ -62,7 +64,9 @@ def values_along(
         some = jax.lax.dynamic_slice_in_dim(rows, done, lanes)
         return done + lanes, then.at[some].set(jax.vmap(fixed)(ends.at[some].get(mode="clip")), mode="drop")
 
-    _, then = jax.lax.while_loop(lambda carry: carry[0] < count, more, (jnp.zeros((), count.dtype), jax.lax.stop_gradient(value[1:]).reshape(-1)))
+    _, then = jax.lax.while_loop(
+        lambda carry: carry[0] < count, more, (jnp.zeros((), count.dtype), jax.lax.stop_gradient(value[1:]).reshape(-1))
+    )
     return value[:-1], then.reshape(obs.shape[:2])
 
 

@@ -72,7 +72,9 @@ class OnPolicy(AbstractAlgorithm):
     policy: Factory = factory()
     critic: Factory = factory()
     trust_region: AbstractTrustRegion
-    regularizers: tuple[AbstractRegularizer, ...] = eqx.field(converter=instances(AbstractRegularizer, "OnPolicy.regularizers"))
+    regularizers: tuple[AbstractRegularizer, ...] = eqx.field(
+        converter=instances(AbstractRegularizer, "OnPolicy.regularizers")
+    )
     optimizer: Optimizer
     learning_rate: Any = eqx.field(converter=as_rate)
     max_grad_norm: Scalar = hyperparameter()
@@ -95,7 +97,9 @@ class OnPolicy(AbstractAlgorithm):
         for name, choices in (("advantage_unit", ADVANTAGE_UNITS), ("statistics", STATISTICS)):
             value = getattr(self, name)
             if value not in choices:
-                raise ConfigError(f"OnPolicy.{name} = {value!r}: it is {' or '.join(map(repr, choices))}.{did_you_mean(str(value), choices)}")
+                raise ConfigError(
+                    f"OnPolicy.{name} = {value!r}: it is {' or '.join(map(repr, choices))}.{did_you_mean(str(value), choices)}"
+                )
 
     @property
     def env_steps_per_iteration(self) -> int:
@@ -110,7 +114,9 @@ class OnPolicy(AbstractAlgorithm):
         for name in ("num_envs", "unroll_length", "batch_size", "num_minibatches", "num_epochs"):
             require(getattr(self, name) >= 1, f"OnPolicy.{name} = {getattr(self, name)}: it must be >= 1.")
         for name in ("discount", "gae_lambda"):
-            require(bool(0 <= getattr(self, name) <= 1), f"OnPolicy.{name} = {getattr(self, name)}: it must be in [0, 1].")
+            require(
+                bool(0 <= getattr(self, name) <= 1), f"OnPolicy.{name} = {getattr(self, name)}: it must be in [0, 1]."
+            )
         require_finite(self, "value_cost", "reward_scale")
         require(self.advantage_epsilon >= 0, f"OnPolicy.advantage_epsilon = {self.advantage_epsilon}: it must be >= 0.")
         sequences = self.num_minibatches * self.batch_size
@@ -138,7 +144,9 @@ class OnPolicy(AbstractAlgorithm):
     def _lanes(self, env: AbstractEnvironment, episodes: EpisodeRules) -> LaneEnvironment:
         return LaneEnvironment(env, self.num_envs, episodes)
 
-    def start(self, env: AbstractEnvironment, learner: OnPolicyLearner, episodes: EpisodeRules, *, key: PRNGKeyArray) -> OnPolicyState:
+    def start(
+        self, env: AbstractEnvironment, learner: OnPolicyLearner, episodes: EpisodeRules, *, key: PRNGKeyArray
+    ) -> OnPolicyState:
         return OnPolicyState(learner, self._lanes(env, episodes).start(key))
 
     def iterate(
@@ -169,10 +177,14 @@ class OnPolicy(AbstractAlgorithm):
         """Values, and the transitions with their advantages, through which no gradient goes. Of the two leading axes, `lanes` tells
         sequences apart; the other is time."""
         in_time = lambda x: jnp.moveaxis(x, lanes, 1)
-        value, next_value = map(in_time, values_along(critic, in_time(moves.for_critic), in_time(moves.next_critic_obs)))
+        value, next_value = map(
+            in_time, values_along(critic, in_time(moves.for_critic), in_time(moves.next_critic_obs))
+        )
         estimator = lambda *x: self.advantage(*x, discount=self.discount, gae_lambda=self.gae_lambda)
         known = jax.lax.stop_gradient((moves.reward * self.reward_scale, value, next_value))
-        return value, Batch(moves, *jax.vmap(estimator, lanes, lanes)(*known, moves.terminated, moves.truncated, moves.valid))
+        return value, Batch(
+            moves, *jax.vmap(estimator, lanes, lanes)(*known, moves.terminated, moves.truncated, moves.valid)
+        )
 
     def _sequences(self, rollout: Transition, critic: Any) -> Batch:
         """Advantages over each lane's rollout, then the same data as [sequences, unroll]."""
@@ -182,9 +194,13 @@ class OnPolicy(AbstractAlgorithm):
 
         return jax.tree.map(fold, self.estimate(critic, rollout, 1)[1])
 
-    def _update(self, learner: OnPolicyLearner, batch: Batch, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
+    def _update(
+        self, learner: OnPolicyLearner, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[OnPolicyLearner, dict[str, Any]]:
         sequences = self.num_minibatches * self.batch_size
-        batch = devices.replicate(batch)  # sent once an iteration, where minibatches of sharded rows would be at every update
+        batch = devices.replicate(
+            batch
+        )  # sent once an iteration, where minibatches of sharded rows would be at every update
 
         def epoch(learner: OnPolicyLearner, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
             shuffle_key, loss_key = jax.random.split(key)
@@ -199,7 +215,9 @@ class OnPolicy(AbstractAlgorithm):
 
         learner, metrics = jax.lax.scan(epoch, learner, jax.random.split(key, self.num_epochs))
         skipped = metrics["updates_skipped"]
-        summary = {name: jnp.sum(value) / jnp.sum(1.0 - skipped) for name, value in metrics.items()}  # NaN if all were skipped
+        summary = {
+            name: jnp.sum(value) / jnp.sum(1.0 - skipped) for name, value in metrics.items()
+        }  # NaN if all were skipped
         summary["updates_skipped"] = jnp.sum(skipped)
         summary["diverged"] = jnp.all(skipped > 0).astype(jnp.float32)
         summary["log_ratio_first"] = metrics["log_ratio_max"].reshape(-1)[0]
@@ -211,7 +229,9 @@ class OnPolicy(AbstractAlgorithm):
         params, rest = eqx.partition(modules, trainable(modules))
         valid = rows.transition.valid
         mended = trees.fill_invalid_rows(valid.reshape(-1), _flat(rows))
-        rows = eqx.tree_at(lambda r: r.transition.valid, jax.tree.map(lambda m, x: m.reshape(x.shape), mended, rows), valid)
+        rows = eqx.tree_at(
+            lambda r: r.transition.valid, jax.tree.map(lambda m, x: m.reshape(x.shape), mended, rows), valid
+        )
         (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, rows, key)
         updates, optimizer = self._optimizer().update(grads, learner.optimizer, params)
         new = OnPolicyLearner(*eqx.combine(eqx.apply_updates(params, updates), rest), optimizer)
@@ -225,7 +245,9 @@ class OnPolicy(AbstractAlgorithm):
         move = rows.transition
         weight = move.valid.astype(jnp.float32) / jnp.maximum(jnp.sum(move.valid), 1)
         mean = lambda x: jnp.sum(weight * jnp.where(move.valid, x, 0.0))  # noqa: E731
-        advantage = _standardize(rows.advantage, mean, self.advantage_epsilon) if self.normalize_advantage else rows.advantage
+        advantage = (
+            _standardize(rows.advantage, mean, self.advantage_epsilon) if self.normalize_advantage else rows.advantage
+        )
         keys = jax.random.split(key, advantage.shape[0])
         at = lambda o, a, e, k: policy.log_ratio_and_distribution(o, a, e, key=k)  # noqa: E731
         log_ratio, distribution = jax.vmap(at)(move.obs, move.action, move.extras, keys)
@@ -256,6 +278,7 @@ def _observe(learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
 
 # What to do with the statistics (before the first epoch, after the last one).
 STATISTICS: dict[str, tuple[Callable, Callable]] = {"after": (_keep, _observe), "before": (_observe, _keep)}
+
 
 def _flat(tree: Any) -> Any:
     """[sequences, unroll, ...] as rows."""

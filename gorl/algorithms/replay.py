@@ -98,7 +98,9 @@ def flashbax() -> Any:
     try:
         import flashbax
     except ImportError as err:
-        raise ConfigError(f"a replay buffer needs the package flashbax, which cannot be imported here ({err}). Install it: pip install flashbax.") from err
+        raise ConfigError(
+            f"a replay buffer needs the package flashbax, which cannot be imported here ({err}). Install it: pip install flashbax."
+        ) from err
     return flashbax
 
 
@@ -116,4 +118,3 @@ def _mention(capacity: int, size: int) -> None:
             "the replay buffer of %s transitions takes %.1f GiB of memory for each seed, and as much in every checkpoint; replay_capacity sets it.",
             f"{capacity:,}", size / 2**30,
         )  # fmt: skip
-

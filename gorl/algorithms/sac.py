@@ -72,7 +72,9 @@ class SAC(AbstractAlgorithm):
     policy: Factory = factory()
     critic: Factory = factory()
     entropy: AbstractEntropy
-    regularizers: tuple[AbstractRegularizer, ...] = eqx.field(converter=instances(AbstractRegularizer, "SAC.regularizers"))
+    regularizers: tuple[AbstractRegularizer, ...] = eqx.field(
+        converter=instances(AbstractRegularizer, "SAC.regularizers")
+    )
     optimizer: Optimizer
     learning_rate: Any = eqx.field(converter=as_rate)
     temperature_learning_rate: Any = eqx.field(converter=as_rate)
@@ -102,7 +104,9 @@ class SAC(AbstractAlgorithm):
             require(getattr(self, name) >= 1, f"SAC.{name} = {getattr(self, name)}: it must be >= 1.")
         require(bool(0 <= self.discount <= 1), f"SAC.discount = {self.discount}: it must be in [0, 1].")
         require(bool(0 < self.target_rate <= 1), f"SAC.target_rate = {self.target_rate}: it must be in (0, 1].")
-        require(bool(self.initial_temperature > 0), f"SAC.initial_temperature = {self.initial_temperature}: it must be > 0.")
+        require(
+            bool(self.initial_temperature > 0), f"SAC.initial_temperature = {self.initial_temperature}: it must be > 0."
+        )
         require_finite(self, "reward_scale", "initial_temperature")
         self._replay.check("SAC", self.num_envs)
 
@@ -111,9 +115,14 @@ class SAC(AbstractAlgorithm):
         policy = self.policy(spaces.observation, spaces.action, key=policy_key)
         critic = self.critic(spaces.critic_observation, spaces.action, key=critic_key)
         what = f"SAC.policy builds {type(policy).__name__}, which is not an AbstractGaussianPolicy."
-        require(isinstance(policy, AbstractGaussianPolicy), f"{what} SAC moves along samples and needs their density: a policy with a `distribution`.")
+        require(
+            isinstance(policy, AbstractGaussianPolicy),
+            f"{what} SAC moves along samples and needs their density: a policy with a `distribution`.",
+        )
         what = f"SAC.critic builds {type(critic).__name__}, which is not an AbstractActionCritic."
-        require(isinstance(critic, AbstractActionCritic), f"{what} A network goes inside one, as its body: @TwinCritic.")
+        require(
+            isinstance(critic, AbstractActionCritic), f"{what} A network goes inside one, as its body: @TwinCritic."
+        )
         log_temperature = jnp.log(jnp.asarray(self.initial_temperature))
         modules = (policy, critic, log_temperature)
         params = eqx.filter(modules, trainable(modules))
@@ -127,11 +136,15 @@ class SAC(AbstractAlgorithm):
     def _lanes(self, env: AbstractEnvironment, episodes: EpisodeRules) -> LaneEnvironment:
         return LaneEnvironment(env, self.num_envs, episodes)
 
-    def start(self, env: AbstractEnvironment, learner: SACLearner, episodes: EpisodeRules, *, key: PRNGKeyArray) -> SACState:
+    def start(
+        self, env: AbstractEnvironment, learner: SACLearner, episodes: EpisodeRules, *, key: PRNGKeyArray
+    ) -> SACState:
         """With an empty replay buffer: what was stored under another decoder is no longer true."""
         return SACState(learner, self._lanes(env, episodes).start(key), self._replay.empty(env))
 
-    def iterate(self, env: AbstractEnvironment, state: SACState, episodes: EpisodeRules, *, key: PRNGKeyArray) -> tuple[SACState, dict[str, Any]]:
+    def iterate(
+        self, env: AbstractEnvironment, state: SACState, episodes: EpisodeRules, *, key: PRNGKeyArray
+    ) -> tuple[SACState, dict[str, Any]]:
         lane_env = self._lanes(env, episodes)
 
         def step(state: SACState, key: PRNGKeyArray) -> tuple[SACState, tuple]:
@@ -145,9 +158,17 @@ class SAC(AbstractAlgorithm):
         totals = jax.tree.map(jnp.sum, sums)
         updates, skipped = totals.pop("updates"), totals.pop("updates_skipped")
         means = {name: total / (updates - skipped) for name, total in totals.items()}  # NaN if there was none
-        counts = {"updates": updates, "updates_skipped": skipped, "replay_size": self._replay.size(state.replay).astype(jnp.float32)}
+        counts = {
+            "updates": updates,
+            "updates_skipped": skipped,
+            "replay_size": self._replay.size(state.replay).astype(jnp.float32),
+        }
         counts["diverged"] = ((updates > 0) & (skipped == updates)).astype(jnp.float32)
-        return SACState(state.learner.observe(rollout), state.lanes, state.replay), {**episode_metrics(rollout), **means, **counts}
+        return SACState(state.learner.observe(rollout), state.lanes, state.replay), {
+            **episode_metrics(rollout),
+            **means,
+            **counts,
+        }
 
     def _learn(self, learner: SACLearner, replay: Any, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Any]]:
         """The updates after one step, and the sums of their metrics; none until enough is stored."""
@@ -172,7 +193,9 @@ class SAC(AbstractAlgorithm):
         (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, learner.target, batch, key)
         steps = [t.update(g, o, p) for t, g, o, p in zip(self._optimizers(), grads, learner.optimizer, params)]
         new = tuple(eqx.apply_updates(p, u) for p, (u, _) in zip(params, steps))
-        target = jax.tree.map(lambda old, now: (1.0 - self.target_rate) * old + self.target_rate * now, learner.target, new[1])
+        target = jax.tree.map(
+            lambda old, now: (1.0 - self.target_rate) * old + self.target_rate * now, learner.target, new[1]
+        )
         policy, critic, log_temperature = eqx.combine(new, rest)
         moved = SACLearner(policy, critic, target, log_temperature, tuple(o for _, o in steps))
         sound = trees.all_finite((metrics, grads, moved)) & jnp.any(batch.valid)
@@ -180,7 +203,9 @@ class SAC(AbstractAlgorithm):
         count = {"updates": jnp.ones(()), "updates_skipped": 1.0 - sound.astype(jnp.float32)}
         return trees.choose(sound, moved, learner), {**metrics, **count}
 
-    def _loss(self, params: Any, rest: Any, target: Any, batch: Experience, key: PRNGKeyArray) -> tuple[Float[Array, ""], dict[str, Any]]:
+    def _loss(
+        self, params: Any, rest: Any, target: Any, batch: Experience, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], dict[str, Any]]:
         """The sum of the three losses. What one of them takes for given is out of the gradient there, so it is the gradient of each."""
         policy, critic, log_temperature = eqx.combine(params, rest)
         fixed_policy, fixed_critic, fixed_log_temperature = eqx.combine(jax.lax.stop_gradient(params), rest)
@@ -196,7 +221,9 @@ class SAC(AbstractAlgorithm):
             return action, self.entropy.log_prob(distribution, action), distribution
 
         next_action, next_log_prob, _ = jax.vmap(lambda o, k: sample(fixed_policy, o, k))(batch.next_obs, next_keys)
-        next_value = jnp.min(jax.vmap(average)(batch.next_for_critic, next_action), axis=-1) - temperature * next_log_prob
+        next_value = (
+            jnp.min(jax.vmap(average)(batch.next_for_critic, next_action), axis=-1) - temperature * next_log_prob
+        )
         returns = self.reward_scale * batch.reward + self.discount * jnp.where(batch.terminated, 0.0, next_value)
         q = jax.vmap(critic)(batch.for_critic, batch.action)
         critic_loss = mean(0.5 * jnp.sum((q - returns[:, None]) ** 2, axis=-1))
@@ -206,7 +233,13 @@ class SAC(AbstractAlgorithm):
         entropy = -mean(jax.lax.stop_gradient(log_prob))
         excess = jnp.where(jnp.any(batch.valid), entropy - self.entropy.target(action.shape[-1]), 0.0)
         loss = critic_loss + policy_loss + jnp.exp(log_temperature) * excess
-        metrics = {"loss/critic": critic_loss, "loss/policy": policy_loss, "entropy": entropy, "temperature": temperature, "q": mean(jnp.min(q, axis=-1))}
+        metrics = {
+            "loss/critic": critic_loss,
+            "loss/policy": policy_loss,
+            "entropy": entropy,
+            "temperature": temperature,
+            "q": mean(jnp.min(q, axis=-1)),
+        }
         for regularizer in self.regularizers:
             cost = mean(jax.vmap(lambda d, k, r=regularizer: r.cost(d, key=k))(distribution, keys))
             loss = loss + regularizer.coefficient * cost

@@ -44,9 +44,13 @@ def curves(runs: Sequence[RunResult], axis: str, *, repetitions: int = REPETITIO
 
 
 def _curve(method: str, task: str, runs: Sequence[RunResult], axis: str, repetitions: int) -> Curve:
-    series = [{getattr(e, axis): e.value for e in run.evaluations} for run in runs]  # of two at one point, the policy that goes on
+    series = [
+        {getattr(e, axis): e.value for e in run.evaluations} for run in runs
+    ]  # of two at one point, the policy that goes on
     x = np.array(sorted(set().union(*series)), np.float64)
-    values = np.stack([_on(x, points, carried=run.status in CUT_SHORT) for points, run in zip(series, runs, strict=True)])
+    values = np.stack(
+        [_on(x, points, carried=run.status in CUT_SHORT) for points, run in zip(series, runs, strict=True)]
+    )
     there = np.isfinite(values)
     count = there.sum(axis=0)
     ended = np.array([run.status in ENDED for run in runs])
@@ -61,7 +65,9 @@ def _on(x: Float[np.ndarray, " T"], points: dict, *, carried: bool) -> Float[np.
     return np.interp(x, own, returns, left=np.nan, right=returns[-1] if carried else np.nan)
 
 
-def _band(values: np.ndarray, there: np.ndarray, repetitions: int) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
+def _band(
+    values: np.ndarray, there: np.ndarray, repetitions: int
+) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, " T"]]:
     """Whole runs are drawn with replacement, the same ones for all points that have the same runs."""
     low, high = np.full((2, values.shape[1]), np.nan)
     tail = 50.0 * (1.0 - CONFIDENCE)
@@ -69,5 +75,7 @@ def _band(values: np.ndarray, there: np.ndarray, repetitions: int) -> tuple[Floa
         n, columns = int(mask.sum()), (there == mask[:, None]).all(axis=0)
         if n > 1:
             drawn = np.random.default_rng(BOOTSTRAP_SEED).multinomial(n, np.full(n, 1.0 / n), size=repetitions) / n
-            low[columns], high[columns] = np.percentile(drawn @ values[np.ix_(mask, columns)], [tail, 100.0 - tail], axis=0)
+            low[columns], high[columns] = np.percentile(
+                drawn @ values[np.ix_(mask, columns)], [tail, 100.0 - tail], axis=0
+            )
     return low, high

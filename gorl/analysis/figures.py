@@ -24,8 +24,20 @@ class Style:
     lines: tuple[str, ...]
 
 
-LIGHT = Style("#ffffff", "#1a1a1a", "#555555", "#e4e4e4", ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#882255"))
-DARK = Style("#16181d", "#ececec", "#a8adb7", "#31353d", ("#4DA3DB", "#F0803C", "#2FC79B", "#E39CC4", "#F2B632", "#8CCBF2", "#A6A6A6", "#CF6A92"))
+LIGHT = Style(
+    "#ffffff",
+    "#1a1a1a",
+    "#555555",
+    "#e4e4e4",
+    ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#882255"),
+)
+DARK = Style(
+    "#16181d",
+    "#ececec",
+    "#a8adb7",
+    "#31353d",
+    ("#4DA3DB", "#F0803C", "#2FC79B", "#E39CC4", "#F2B632", "#8CCBF2", "#A6A6A6", "#CF6A92"),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", ":", "-.")
 PANELS_A_ROW = 3
@@ -41,7 +53,9 @@ def draw(results: Results, style: Style) -> dict[str, Any]:
     try:
         import matplotlib
     except ImportError as err:
-        raise ConfigError(f"gorl report needs matplotlib, which cannot be imported ({err}): pip install matplotlib.") from err
+        raise ConfigError(
+            f"gorl report needs matplotlib, which cannot be imported ({err}): pip install matplotlib."
+        ) from err
     looks = {method: _look(i, style) for i, method in enumerate(results.methods)}
     figures = {}
     with matplotlib.rc_context(_settings(style)):
@@ -76,7 +90,11 @@ def _settings(style: Style) -> dict[str, Any]:
 def _look(index: int, style: Style) -> dict[str, Any]:
     count = len(style.lines)
     again = index // count  # the colours come again with other markers and dashes
-    return {"color": style.lines[index % count], "marker": MARKERS[(index + 3 * again) % len(MARKERS)], "linestyle": DASHES[again % len(DASHES)]}
+    return {
+        "color": style.lines[index % count],
+        "marker": MARKERS[(index + 3 * again) % len(MARKERS)],
+        "linestyle": DASHES[again % len(DASHES)],
+    }
 
 
 def _curves(shown: Sequence[Curve], axis: str, looks: dict[str, dict]) -> Any:
@@ -103,15 +121,21 @@ def _curves(shown: Sequence[Curve], axis: str, looks: dict[str, dict]) -> Any:
 
 
 def _curve(axes: Any, curve: Curve, divisor: float, look: dict[str, Any]) -> None:
-    axes.plot(curve.x / divisor, curve.mean, linewidth=1.8, markersize=4, markevery=math.ceil(len(curve.x) / MARKS), **look)
+    axes.plot(
+        curve.x / divisor, curve.mean, linewidth=1.8, markersize=4, markevery=math.ceil(len(curve.x) / MARKS), **look
+    )
     axes.fill_between(curve.x / divisor, curve.low, curve.high, color=look["color"], alpha=0.18, linewidth=0)
 
 
 def _unit(axis: str, largest: float) -> tuple[float, str]:
     if axis == "env_steps":
-        divisor, unit = next(((d, u) for d, u in ((1e6, " (millions)"), (1e3, " (thousands)")) if largest >= d), (1.0, ""))
+        divisor, unit = next(
+            ((d, u) for d, u in ((1e6, " (millions)"), (1e3, " (thousands)")) if largest >= d), (1.0, "")
+        )
         return divisor, f"environment steps{unit}, collection included"
-    divisor, unit = next(((d, u) for d, u in ((3600.0, "hours"), (60.0, "minutes")) if largest >= 3.0 * d), (1.0, "seconds"))
+    divisor, unit = next(
+        ((d, u) for d, u in ((3600.0, "hours"), (60.0, "minutes")) if largest >= 3.0 * d), (1.0, "seconds")
+    )
     return divisor, f"training time ({unit})"
 
 
@@ -119,7 +143,9 @@ def _aggregates(results: Results, looks: dict[str, dict], style: Style) -> Any:
     from matplotlib.figure import Figure
 
     methods = list(results.aggregates)
-    panels: dict[str, dict[str, Estimate]] = {TITLES[name]: {m: results.aggregates[m][name] for m in methods} for name in TITLES}
+    panels: dict[str, dict[str, Estimate]] = {
+        TITLES[name]: {m: results.aggregates[m][name] for m in methods} for name in TITLES
+    }
     if results.better:
         panels[f"P(above {textwrap.shorten(str(results.reference), 22, placeholder=' …')})"] = results.better
     figure = Figure(figsize=(2.5 * len(panels) + 1.8, 0.42 * len(methods) + 1.5), layout="constrained")
@@ -129,7 +155,16 @@ def _aggregates(results: Results, looks: dict[str, dict], style: Style) -> Any:
             if method in estimates:
                 _estimate(axes, row, estimates[method], looks[method])
             else:
-                axes.text(0.5, row, "reference", ha="center", va="center", fontsize=8, color=style.muted, backgroundcolor=style.surface)
+                axes.text(
+                    0.5,
+                    row,
+                    "reference",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color=style.muted,
+                    backgroundcolor=style.surface,
+                )
         better = "lower is better" if title == TITLES["optimality_gap"] else "higher is better"
         axes.set(title=title, xlabel=f"normalised score\n{better}")
         axes.set_xlim(*_at_least(LEAST_SPAN, *axes.get_xlim()))
@@ -162,8 +197,24 @@ def _profiles(profiles: dict[str, Profile], looks: dict[str, dict], style: Style
     axes = figure.subplots()
     for i, (method, profile) in enumerate(profiles.items()):
         every = (2 * i % MARK_EVERY, MARK_EVERY)  # in different places, since profiles often lie on each other
-        axes.plot(profile.thresholds, profile.share, linewidth=1.8, drawstyle="steps-post", markevery=every, markersize=4, **looks[method])
-        axes.fill_between(profile.thresholds, profile.low, profile.high, color=looks[method]["color"], alpha=0.15, linewidth=0, step="post")
+        axes.plot(
+            profile.thresholds,
+            profile.share,
+            linewidth=1.8,
+            drawstyle="steps-post",
+            markevery=every,
+            markersize=4,
+            **looks[method],
+        )
+        axes.fill_between(
+            profile.thresholds,
+            profile.low,
+            profile.high,
+            color=looks[method]["color"],
+            alpha=0.15,
+            linewidth=0,
+            step="post",
+        )
     axes.set(xlabel="normalised score τ", ylabel="share of runs with a score above τ", ylim=(-0.02, 1.04))
     axes.margins(x=0.0)
     _legend(figure, list(profiles), looks, 7.2)
@@ -173,7 +224,10 @@ def _profiles(profiles: dict[str, Profile], looks: dict[str, dict], style: Style
 def _legend(figure: Any, methods: Sequence[str], looks: dict[str, dict], width: float) -> None:
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], linewidth=1.8, markersize=5, label="\n".join(textwrap.wrap(m, NAME_WIDTH)), **looks[m]) for m in methods]
+    handles = [
+        Line2D([], [], linewidth=1.8, markersize=5, label="\n".join(textwrap.wrap(m, NAME_WIDTH)), **looks[m])
+        for m in methods
+    ]
     longest = max(min(len(m), NAME_WIDTH) for m in methods)
     columns = max(1, min(len(methods), int(width / (0.075 * longest + 0.6))))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)

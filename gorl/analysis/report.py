@@ -46,7 +46,10 @@ def by_task(results: Results) -> list[page.Block]:
     """The returns on each task, and which runs are not finished or not read."""
     blocks: list[page.Block] = [Heading("By task"), _by_task(results)]
     if unfinished := [r for r in results.runs if r.status != "finished" or score(r, results.settings.score) is None]:
-        blocks += [Heading("Runs that are not finished, or have no score"), _unfinished(unfinished, results.settings.score)]
+        blocks += [
+            Heading("Runs that are not finished, or have no score"),
+            _unfinished(unfinished, results.settings.score),
+        ]
     blocks += [Heading("Not read"), Listing(results.problems)] if results.problems else []
     return blocks
 
@@ -76,14 +79,21 @@ def write(results: Results, out: pathlib.Path, title: str) -> list[pathlib.Path]
     light, dark = ({n: f for n, f in figures.draw(results, style).items()} for style in (figures.LIGHT, figures.DARK))
     svgs = {name: (figures.render(light[name], "svg"), figures.render(dark[name], "svg")) for name in light}
     blocks = contents(results, title, light)
-    files: dict[str, bytes] = {"report.md": page.markdown(blocks).encode(), "report.html": page.html_page(title, blocks, svgs).encode()}
+    files: dict[str, bytes] = {
+        "report.md": page.markdown(blocks).encode(),
+        "report.html": page.html_page(title, blocks, svgs).encode(),
+    }
     for name, figure in light.items():
         files |= {f"{name}.png": figures.render(figure, "png"), f"{name}.svg": svgs[name][0]}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             (out / name).write_bytes(data)
-        for name, rows in (("scores", _score_rows(results)), ("aggregates", _aggregate_rows(results)), ("curves", _curve_rows(results))):
+        for name, rows in (
+            ("scores", _score_rows(results)),
+            ("aggregates", _aggregate_rows(results)),
+            ("curves", _curve_rows(results)),
+        ):
             with open(out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows(rows)
     except OSError as err:
@@ -101,24 +111,58 @@ def _by_task(results: Results) -> Table:
             if not declared:
                 continue
             estimates = results.by_task.get((method, task), {})
-            mean, iqm = (_interval(estimates[name], _returns(results)) if name in estimates else NONE for name in ("mean", "iqm"))
-            each = ", ".join(f"{value:{_returns(results)}}{'' if kind == results.settings.score else SUBSTITUTED}" for _, value, kind in used)
-            rows.append((method, task, f"{len(used)} / {len(declared)}", _steps([r for r, *_ in used]), mean, iqm, each or NONE))
+            mean, iqm = (
+                _interval(estimates[name], _returns(results)) if name in estimates else NONE for name in ("mean", "iqm")
+            )
+            each = ", ".join(
+                f"{value:{_returns(results)}}{'' if kind == results.settings.score else SUBSTITUTED}"
+                for _, value, kind in used
+            )
+            rows.append(
+                (method, task, f"{len(used)} / {len(declared)}", _steps([r for r, *_ in used]), mean, iqm, each or NONE)
+            )
     return Table(header, tuple(rows))
 
 
 def _over_tasks(results: Results) -> Table:
     better = f"P(above {results.reference}) [95 %]"
-    header = ("method", "runs a task", *(f"{figures.TITLES[name]} [95 %]" for name in METRICS), *([better] if results.better else []))
+    header = (
+        "method",
+        "runs a task",
+        *(f"{figures.TITLES[name]} [95 %]" for name in METRICS),
+        *([better] if results.better else []),
+    )
     rows = []
     for method, estimates in results.aggregates.items():
-        last = [_interval(results.better[method], ".2f") if method in results.better else "reference"] if results.better else []
-        rows.append((method, str(len(results.matrices.scores[method])), *(_interval(estimates[name], ".3f") for name in METRICS), *last))
+        last = (
+            [_interval(results.better[method], ".2f") if method in results.better else "reference"]
+            if results.better
+            else []
+        )
+        rows.append(
+            (
+                method,
+                str(len(results.matrices.scores[method])),
+                *(_interval(estimates[name], ".3f") for name in METRICS),
+                *last,
+            )
+        )
     return Table(header, tuple(rows))
 
 
 def _unfinished(runs: Sequence[RunResult], which: str) -> Table:
-    rows = [(str(r.folder), r.method, r.task, NONE if r.seed is None else str(r.seed), r.status, f"{r.env_steps:,}", _role(r, which)) for r in runs]
+    rows = [
+        (
+            str(r.folder),
+            r.method,
+            r.task,
+            NONE if r.seed is None else str(r.seed),
+            r.status,
+            f"{r.env_steps:,}",
+            _role(r, which),
+        )
+        for r in runs
+    ]
     return Table(("run", "method", "task", "seed", "status", "came to env step", "in this report"), tuple(rows))
 
 
@@ -160,10 +204,34 @@ def _captions(results: Results) -> dict[str, str]:
 def _score_rows(results: Results) -> Iterable[Sequence[Any]]:
     axes = list(dict.fromkeys(name for r in results.runs for name in r.axes))
     names = list(SCORE_MEANINGS)
-    yield ["folder", "method", "study", "variant", *axes, "task", "seed", "status", "env_steps", "wall_s", *names, "score", "score_is", "problem"]
+    yield [
+        "folder",
+        "method",
+        "study",
+        "variant",
+        *axes,
+        "task",
+        "seed",
+        "status",
+        "env_steps",
+        "wall_s",
+        *names,
+        "score",
+        "score_is",
+        "problem",
+    ]
     for r in results.runs:
         value, kind = score(r, results.settings.score) or ("", "")
-        known = [r.folder, r.method, r.study, r.variant or "", *(r.axes.get(a, "") for a in axes), r.task, "" if r.seed is None else r.seed, r.status]
+        known = [
+            r.folder,
+            r.method,
+            r.study,
+            r.variant or "",
+            *(r.axes.get(a, "") for a in axes),
+            r.task,
+            "" if r.seed is None else r.seed,
+            r.status,
+        ]
         yield [*known, r.env_steps, r.wall_s, *(r.scores.get(n, "") for n in names), value, kind, r.problem]
 
 
@@ -180,13 +248,23 @@ def _aggregate_rows(results: Results) -> Iterable[Sequence[Any]]:
         for name in METRICS:
             yield [method, everything, name, "score", *_numbers(estimates[name]), count, ""]
         if method in results.better:
-            yield [method, everything, PROBABILITY, "probability", *_numbers(results.better[method]), count, results.reference]
+            yield [
+                method,
+                everything,
+                PROBABILITY,
+                "probability",
+                *_numbers(results.better[method]),
+                count,
+                results.reference,
+            ]
 
 
 def _curve_rows(results: Results) -> Iterable[Sequence[Any]]:
     yield ["method", "task", results.settings.x, "mean_return", "low", "high", "runs"]
     for c in results.curves:
-        for x, mean, low, high, runs in zip(c.x.tolist(), c.mean.tolist(), c.low.tolist(), c.high.tolist(), c.runs.tolist(), strict=True):
+        for x, mean, low, high, runs in zip(
+            c.x.tolist(), c.mean.tolist(), c.low.tolist(), c.high.tolist(), c.runs.tolist(), strict=True
+        ):
             yield [c.method, c.task, x, mean, _number(low), _number(high), runs]
 
 

@@ -64,25 +64,41 @@ def compute(runs: Sequence[RunResult], problems: Sequence[str], settings: Settin
     methods = list(dict.fromkeys(r.method for r in runs))
     if settings.reference is not None and settings.reference not in methods:
         known = ", ".join(methods)
-        raise ConfigError(f"--reference {settings.reference}: the runs are of {known}.{did_you_mean(settings.reference, methods)}")
+        raise ConfigError(
+            f"--reference {settings.reference}: the runs are of {known}.{did_you_mean(settings.reference, methods)}"
+        )
     if not any(r.evaluations or r.scores for r in runs):
-        raise RunError("\n".join([f"nothing to report: none of {len(runs)} runs has an evaluation.", *(f"{r.folder}: {r.problem or r.status}" for r in runs)]))
+        raise RunError(
+            "\n".join(
+                [
+                    f"nothing to report: none of {len(runs)} runs has an evaluation.",
+                    *(f"{r.folder}: {r.problem or r.status}" for r in runs),
+                ]
+            )
+        )
     n = settings.repetitions
     found = statistics.matrices(runs, settings.score)
     scores = {method: matrix / settings.max_return for method, matrix in found.scores.items()}
     reference = settings.reference or next(iter(scores), None)
-    lowest, highest = min([0.0, *(float(s.min()) for s in scores.values())]), max([1.0, *(float(s.max()) for s in scores.values())])
+    lowest, highest = (
+        min([0.0, *(float(s.min()) for s in scores.values())]),
+        max([1.0, *(float(s.max()) for s in scores.values())]),
+    )
     better = {}
     if reference in scores:
         others = {m: s for m, s in scores.items() if m != reference}
-        better = {m: statistics.probability_of_improvement(s, scores[reference], repetitions=n) for m, s in others.items()}
+        better = {
+            m: statistics.probability_of_improvement(s, scores[reference], repetitions=n) for m, s in others.items()
+        }
     return Results(
         runs=tuple(runs),
         problems=tuple(problems),
         settings=settings,
         matrices=found,
         by_task={
-            (method, task): statistics.aggregates(np.array(values, np.float64)[:, None], names=TASK_METRICS, repetitions=n)
+            (method, task): statistics.aggregates(
+                np.array(values, np.float64)[:, None], names=TASK_METRICS, repetitions=n
+            )
             for method, by_task in statistics.returns(runs, settings.score).items()
             for task, values in by_task.items()
         },

@@ -106,22 +106,42 @@ def _study(path: pathlib.Path) -> Iterator[_Place]:
         raise RunError(f"cannot read the study {path / 'study.json'}: {type(err).__name__}: {err}") from err
     for variant, folder, axes in variants:
         for seed in seeds:
-            yield _Place(inside(path, folder, f"study.json of {path}") / f"seed{seed}", path, name, variant, seed, axes=axes)
+            yield _Place(
+                inside(path, folder, f"study.json of {path}") / f"seed{seed}", path, name, variant, seed, axes=axes
+            )
 
 
 def _result(place: _Place) -> RunResult:
     variant = place.variant
-    known = {"folder": place.folder, "root": place.root, "study": place.study, "axes": place.axes, "task": place.task, "seed": place.seed}
+    known = {
+        "folder": place.folder,
+        "root": place.root,
+        "study": place.study,
+        "axes": place.axes,
+        "task": place.task,
+        "seed": place.seed,
+    }
     if not place.folder.exists():
         return RunResult(**known, variant=variant, method=variant or place.study, status="missing")
     try:
         folder = RunFolder.open(place.folder)
         facts = folder.facts()
         variant = variant or facts.get("variant")
-        known |= {"task": str(facts["environment"]["name"]), "seed": int(facts["seed"]), "axes": _texts(facts.get("axes")) or place.axes}
+        known |= {
+            "task": str(facts["environment"]["name"]),
+            "seed": int(facts["seed"]),
+            "axes": _texts(facts.get("axes")) or place.axes,
+        }
         known["study"] = place.study if place.variant else str(facts["study"])
         status = local.fate(place.folder) or str(folder.status()["status"])
-        return RunResult(**known, variant=variant, method=variant or known["study"], status=status, source=_source(facts), **_recorded(folder.record_path))
+        return RunResult(
+            **known,
+            variant=variant,
+            method=variant or known["study"],
+            status=status,
+            source=_source(facts),
+            **_recorded(folder.record_path),
+        )
     except RunError as err:
         problem = str(err)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
@@ -141,7 +161,12 @@ def _recorded(path: pathlib.Path) -> dict[str, Any]:
     if last is None:
         return {}
     evaluations = tuple(Evaluation(e.env_steps, e.wall_s, value) for e, value in returns if e.subset == "eval")
-    return {"env_steps": last.env_steps, "wall_s": last.wall_s, "evaluations": evaluations, "scores": _scores(returns, evaluations)}
+    return {
+        "env_steps": last.env_steps,
+        "wall_s": last.wall_s,
+        "evaluations": evaluations,
+        "scores": _scores(returns, evaluations),
+    }
 
 
 def _scores(returns: Sequence[tuple[RecordEntry, float]], evaluations: Sequence[Evaluation]) -> dict[str, float]:
@@ -186,7 +211,10 @@ def _named(runs: list[RunResult]) -> list[RunResult]:
     studies: dict[str, set[str]] = {}
     for run in named:
         studies.setdefault(run.method, set()).add(run.study)
-    named = [dataclasses.replace(r, method=f"{r.study}: {r.method}") if r.variant and len(studies[r.method]) > 1 else r for r in named]
+    named = [
+        dataclasses.replace(r, method=f"{r.study}: {r.method}") if r.variant and len(studies[r.method]) > 1 else r
+        for r in named
+    ]
     counts: dict[Any, int] = {}
     for run in named:
         counts[run.method, run.task, run.seed] = counts.get((run.method, run.task, run.seed), 0) + 1
@@ -206,7 +234,11 @@ def _without(run: RunResult, axes: set[str]) -> str:
     if not run.variant or not axes & set(run.axes):
         return run.method
     rest = {name: value for name, value in run.axes.items() if name not in axes}
-    return next(iter(rest.values())) if len(rest) == 1 else ", ".join(f"{name}={value}" for name, value in rest.items()) or run.study
+    return (
+        next(iter(rest.values()))
+        if len(rest) == 1
+        else ", ".join(f"{name}={value}" for name, value in rest.items()) or run.study
+    )
 
 
 def _texts(axes: Any) -> dict[str, str]:

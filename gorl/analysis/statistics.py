@@ -61,7 +61,9 @@ def library() -> Any:
     try:
         from rliable import library, metrics
     except (ImportError, TypeError) as err:  # TypeError: arch 7, which rliable asks for, under pandas 3
-        raise ConfigError(f"gorl report needs rliable, which cannot be imported ({err}): pip install 'rliable>=1.2' 'pandas<3'.") from err
+        raise ConfigError(
+            f"gorl report needs rliable, which cannot be imported ({err}): pip install 'rliable>=1.2' 'pandas<3'."
+        ) from err
     return library, metrics
 
 
@@ -92,21 +94,31 @@ def returns(runs: Sequence[RunResult], which: str) -> dict[str, dict[str, list[f
 def matrices(runs: Sequence[RunResult], which: str) -> ScoreMatrices:
     """Rectangular score matrices, which rliable needs. Where tasks have different numbers of scores, those of the lowest seeds."""
     found = returns(runs, which)
-    notes = [f"{m} has no score yet: it is not in the aggregates." for m in dict.fromkeys(r.method for r in runs) if m not in found]
+    notes = [
+        f"{m} has no score yet: it is not in the aggregates."
+        for m in dict.fromkeys(r.method for r in runs)
+        if m not in found
+    ]
     known = sorted({task for by_task in found.values() for task in by_task})
     tasks = [task for task in known if all(task in by_task for by_task in found.values())]
     for task in known:
         lacking = [method for method, by_task in found.items() if task not in by_task]
         if lacking:
             notes.append(f"{task} is not in the aggregates: {', '.join(lacking)} has no score there.")
-    notes += [note for method in found if (note := _substituted([r for r in runs if r.method == method and r.task in tasks], which))]
+    notes += [
+        note
+        for method in found
+        if (note := _substituted([r for r in runs if r.method == method and r.task in tasks], which))
+    ]
     scores = {}
     for method, by_task in found.items() if tasks else ():
         counts = {task: len(by_task[task]) for task in tasks}
         least = min(counts.values())
         if max(counts.values()) > least:
             uneven = ", ".join(f"{count} on {task}" for task, count in counts.items())
-            notes.append(f"{method} has scores of {uneven}: the aggregates use {least} on each task, of the lowest seeds.")
+            notes.append(
+                f"{method} has scores of {uneven}: the aggregates use {least} on each task, of the lowest seeds."
+            )
         scores[method] = np.array([by_task[task][:least] for task in tasks], np.float64).T
     return ScoreMatrices(tuple(tasks), scores, tuple(notes))
 
@@ -120,18 +132,25 @@ def _substituted(runs: Sequence[RunResult], which: str) -> str:
     return f"{runs[0].method}: {len(ends)} of {len(scored)} scores are last evaluations, of runs that {' or '.join(sorted(set(ends)))}."
 
 
-def aggregates(scores: Float[np.ndarray, "runs tasks"], *, names: Sequence[str] = METRICS, repetitions: int = REPETITIONS) -> dict[str, Estimate]:
+def aggregates(
+    scores: Float[np.ndarray, "runs tasks"], *, names: Sequence[str] = METRICS, repetitions: int = REPETITIONS
+) -> dict[str, Estimate]:
     """rliable's interquartile mean, mean, median (over tasks, of means over runs) and optimality gap, by their names in METRICS."""
     _, metrics = library()
     functions = [getattr(metrics, f"aggregate_{name}") for name in names]
     points, intervals = _interval(scores, lambda s: np.array([f(s) for f in functions]), repetitions)
     if len(scores) < 2:
         intervals = np.full_like(intervals, math.nan)
-    return {name: Estimate(float(points[i]), float(intervals[0, i]), float(intervals[1, i])) for i, name in enumerate(names)}
+    return {
+        name: Estimate(float(points[i]), float(intervals[0, i]), float(intervals[1, i])) for i, name in enumerate(names)
+    }
 
 
 def probability_of_improvement(
-    scores: Float[np.ndarray, "runs tasks"], reference: Float[np.ndarray, "others tasks"], *, repetitions: int = REPETITIONS
+    scores: Float[np.ndarray, "runs tasks"],
+    reference: Float[np.ndarray, "others tasks"],
+    *,
+    repetitions: int = REPETITIONS,
 ) -> Estimate:
     """The mean over tasks of P(a run scores above a run of the reference), ties counted half."""
     _, metrics = library()
@@ -140,12 +159,16 @@ def probability_of_improvement(
     return Estimate(float(point), low, high)
 
 
-def profile(scores: Float[np.ndarray, "runs tasks"], lowest: float, highest: float, *, repetitions: int = REPETITIONS) -> Profile:
+def profile(
+    scores: Float[np.ndarray, "runs tasks"], lowest: float, highest: float, *, repetitions: int = REPETITIONS
+) -> Profile:
     """The run-score distribution on PROFILE_POINTS thresholds from `lowest` to `highest`."""
     rliable, _ = library()
     thresholds = np.linspace(lowest, highest, PROFILE_POINTS)
     with _seeded():
-        share, band = rliable.create_performance_profile({"": scores}, thresholds, reps=repetitions, confidence_interval_size=CONFIDENCE)
+        share, band = rliable.create_performance_profile(
+            {"": scores}, thresholds, reps=repetitions, confidence_interval_size=CONFIDENCE
+        )
     low, high = band[""] if len(scores) > 1 else np.full((2, PROFILE_POINTS), math.nan)
     return Profile(thresholds, share[""], low, high)
 
@@ -154,7 +177,9 @@ def _interval(scores: Any, function: Callable, repetitions: int) -> tuple[Any, A
     """One method at a time: its numbers do not depend on which others are in the report."""
     rliable, _ = library()
     with _seeded():
-        points, intervals = rliable.get_interval_estimates({"": scores}, function, reps=repetitions, confidence_interval_size=CONFIDENCE)
+        points, intervals = rliable.get_interval_estimates(
+            {"": scores}, function, reps=repetitions, confidence_interval_size=CONFIDENCE
+        )
     return points[""], intervals[""]
 
 

@@ -10,7 +10,15 @@ import typer
 from gorl.cli import options
 from gorl.errors import ConfigError, did_you_mean
 
-KEPT = ("gorl", "created", "python", "versions", "git", "device", "xla_flags")  # of a result's origin: no paths of this machine
+KEPT = (
+    "gorl",
+    "created",
+    "python",
+    "versions",
+    "git",
+    "device",
+    "xla_flags",
+)  # of a result's origin: no paths of this machine
 
 
 def command(
@@ -20,7 +28,9 @@ def command(
     num_envs: Annotated[int, typer.Option("--envs", help="Environments at once.")] = 256,
     steps: Annotated[int, typer.Option("--steps", help="Steps of each in a round.")] = 50,
     rounds: Annotated[int, typer.Option("--rounds", help="The median of so many counts.")] = 5,
-    out: Annotated[pathlib.Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers, and where they come from.")] = None,
+    out: Annotated[
+        pathlib.Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers, and where they come from.")
+    ] = None,
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -38,8 +48,22 @@ def _physics(name: str, impls: list[str], num_envs: int, steps: int, rounds: int
         typer.echo(line)
     if out is not None:
         known = runs.facts()
-        command = ["gorl", "bench", "physics", name, "--envs", str(num_envs), "--steps", str(steps), "--rounds", str(rounds), *(f"--impl={i}" for i in impls)]
-        out.write_text(json.dumps({"command": command, **{k: known[k] for k in KEPT}, **found.as_json()}, indent=1) + "\n")
+        command = [
+            "gorl",
+            "bench",
+            "physics",
+            name,
+            "--envs",
+            str(num_envs),
+            "--steps",
+            str(steps),
+            "--rounds",
+            str(rounds),
+            *(f"--impl={i}" for i in impls),
+        ]
+        out.write_text(
+            json.dumps({"command": command, **{k: known[k] for k in KEPT}, **found.as_json()}, indent=1) + "\n"
+        )
 
 
 def _lines(found: Any) -> Iterator[str]:

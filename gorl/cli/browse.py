@@ -17,19 +17,32 @@ _EVERYWHERE = ("0.0.0.0", "::")  # not addresses that a browser goes to
 
 
 def command(
-    repo: Annotated[pathlib.Path | None, typer.Option("--repo", help="The folder that holds .aim (default: $GORL_AIM_REPO, else here).")] = None,
+    repo: Annotated[
+        pathlib.Path | None,
+        typer.Option("--repo", help="The folder that holds .aim (default: $GORL_AIM_REPO, else here)."),
+    ] = None,
     study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Links of this study only.")] = None,
-    host: Annotated[str, typer.Option("--host", help="The address to listen at. Aim has no password: any but this machine's own is open to others.")] = _HOST,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            help="The address to listen at. Aim has no password: any but this machine's own is open to others.",
+        ),
+    ] = _HOST,
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 43800,
     debug: options.Debug = False,
 ) -> None:
     from gorl.tracking import aim_repository
 
     if not aim_repository.available():
-        raise ConfigError("Aim is not installed (it has wheels for Python 3.11 and 3.12): pip install aim. A run's own record is its metrics.jsonl.")
+        raise ConfigError(
+            "Aim is not installed (it has wheels for Python 3.11 and 3.12): pip install aim. A run's own record is its metrics.jsonl."
+        )
     path = aim_repository.repository(str(repo) if repo else None)
     if not (path / ".aim").is_dir():
-        raise ConfigError(f"{path} has no Aim repository yet: `gorl train quickstart.gin` makes one. Elsewhere? Name it with --repo.")
+        raise ConfigError(
+            f"{path} has no Aim repository yet: `gorl train quickstart.gin` makes one. Elsewhere? Name it with --repo."
+        )
     for folder, status in aim_repository.close_gone(path).items():
         typer.echo(f"{folder} no longer runs: closed in Aim as {status}.")
     aim_repository.index(path)
@@ -62,7 +75,9 @@ def _links(path: pathlib.Path, base: str, study: str | None) -> list[str]:
 
     found = aim_repository.studies(path)
     if study is not None and study not in found:
-        raise ConfigError(f"--study {study}: {path} has the studies {', '.join(found) or 'none'}.{did_you_mean(study, found)}")
+        raise ConfigError(
+            f"--study {study}: {path} has the studies {', '.join(found) or 'none'}.{did_you_mean(study, found)}"
+        )
     lines = [f"all runs:  {links.runs(base)}"]
     for name, pictures in found.items():
         if study in (None, name):
@@ -74,14 +89,26 @@ def _links(path: pathlib.Path, base: str, study: str | None) -> list[str]:
 
 def _serve(path: pathlib.Path, host: str, port: int, debug: bool) -> None:
     """Runs `aim up` until Ctrl-C."""
-    aim_command = [str(pathlib.Path(sys.executable).parent / "aim"), "up", "--repo", str(path), "-h", host, "-p", str(port), "-y"]
+    aim_command = [
+        str(pathlib.Path(sys.executable).parent / "aim"),
+        "up",
+        "--repo",
+        str(path),
+        "-h",
+        host,
+        "-p",
+        str(port),
+        "-y",
+    ]
     output = None if debug else subprocess.DEVNULL
     child = subprocess.Popen(aim_command, stdout=output, stderr=output, start_new_session=True)
     old = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = child.wait()
         if code:
-            raise ConfigError(f"`aim up` ended with code {code}. Is port {port} taken? Choose another with --port, or see why with --debug.")
+            raise ConfigError(
+                f"`aim up` ended with code {code}. Is port {port} taken? Choose another with --port, or see why with --debug."
+            )
     except KeyboardInterrupt:
         pass
     finally:

@@ -9,7 +9,12 @@ from gorl.cli import options
 
 
 def command(
-    prune: Annotated[float | None, typer.Option("--prune", metavar="GB", min=0.0, help="Remove what was not used for longest, to so many gibibytes.")] = None,
+    prune: Annotated[
+        float | None,
+        typer.Option(
+            "--prune", metavar="GB", min=0.0, help="Remove what was not used for longest, to so many gibibytes."
+        ),
+    ] = None,
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -22,7 +27,9 @@ def command(
     entries = store.entries()
     if entries:
         _table(entries)
-    typer.echo(f"{store.folder}: {len(entries)} results of phases, {_size(sum(e.bytes for e in entries))} of {_size(store.limit)} ($GORL_CACHE_GB)")
+    typer.echo(
+        f"{store.folder}: {len(entries)} results of phases, {_size(sum(e.bytes for e in entries))} of {_size(store.limit)} ($GORL_CACHE_GB)"
+    )
 
 
 def _table(entries: list[Any]) -> None:
@@ -32,9 +39,21 @@ def _table(entries: list[Any]) -> None:
     table = Table("result", "environment", "stage", "phase", "seeds", "env steps", "took", "size", "last used")
     for e in reversed(entries):
         parts = e.parts
-        where = (e.key[:12], _entry(parts, "environment", "name"), _entry(parts, "stage"), _entry(parts, "settings", "@"))
+        where = (
+            e.key[:12],
+            _entry(parts, "environment", "name"),
+            _entry(parts, "stage"),
+            _entry(parts, "settings", "@"),
+        )
         seeds = ",".join(map(str, parts.get("seeds", ())))
-        table.add_row(*where, seeds, f"{e.env_steps:,}", f"{e.seconds:.1f} s", _size(e.bytes), f"{(time.time() - e.used) / 3600:.1f} h ago")
+        table.add_row(
+            *where,
+            seeds,
+            f"{e.env_steps:,}",
+            f"{e.seconds:.1f} s",
+            _size(e.bytes),
+            f"{(time.time() - e.used) / 3600:.1f} h ago",
+        )
     Console().print(table)
 
 

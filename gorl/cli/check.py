@@ -15,8 +15,12 @@ def command(
     bindings: options.Bindings = None,
     gin_files: options.GinFiles = None,
     plugins: options.Plugins = None,
-    reuse: Annotated[bool, typer.Option("--reuse", help="Show which phases are stored, and why the others are not.")] = False,
-    memory: Annotated[bool, typer.Option("--memory", help="Compile every program, and show what it needs of memory.")] = False,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Show which phases are stored, and why the others are not.")
+    ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Compile every program, and show what it needs of memory.")
+    ] = False,
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -25,7 +29,14 @@ def command(
     names = [*(files or []), *(gin_files or [])]
     configuration = config.build(names, bindings or [], plugins or [])
     experiment = configuration.experiment
-    for line in (_heading(names, configuration), "", *_table(experiment), "", *_rounded(experiment), *_changes(configuration.source)):
+    for line in (
+        _heading(names, configuration),
+        "",
+        *_table(experiment),
+        "",
+        *_rounded(experiment),
+        *_changes(configuration.source),
+    ):
         typer.echo(line)
     for note in configuration.notes:
         typer.echo(f"note: {note}")
@@ -71,7 +82,11 @@ def _heading(names: list[str], configuration: Any) -> str:
     env = experiment.task.environment.describe()
     where = ", ".join(str(env[k]) for k in ("library", "impl") if k in env)
     stages = len(experiment.stages)
-    seeds = f"seed {experiment.seed}" if experiment.num_seeds == 1 else f"{experiment.num_seeds} seeds from {experiment.seed} at once (steps are each seed's)"
+    seeds = (
+        f"seed {experiment.seed}"
+        if experiment.num_seeds == 1
+        else f"{experiment.num_seeds} seeds from {experiment.seed} at once (steps are each seed's)"
+    )
     return (
         f"{' '.join(names)}: {env['name']} ({where}), episodes of {experiment.task.episode_length:,} steps, {stages} stage{'s' * (stages != 1)},"
         f" {seeds}, precision {experiment.precision}"
@@ -100,7 +115,10 @@ def _rounded(experiment: Any) -> Iterator[str]:
     """Budgets that whole units exceed."""
     seen = set()
     for planned in experiment.planned_phases():
-        asked, takes = getattr(planned.declaration, "env_steps", None), sum(u.env_steps for u in experiment.units(planned))
+        asked, takes = (
+            getattr(planned.declaration, "env_steps", None),
+            sum(u.env_steps for u in experiment.units(planned)),
+        )
         if asked is not None and takes != asked and (planned.name, asked) not in seen:
             seen.add((planned.name, asked))
             yield f"{planned.name}.env_steps = {asked:_} becomes {takes:_}: whole units only."

@@ -30,7 +30,9 @@ class ConsoleDisplay:
         self._total = max(1, experiment.env_steps())
         self._stages = len(experiment.stages)
         self._done_before, self._all_work = _work(experiment)
-        self._bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), auto_refresh=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), auto_refresh=False
+        )
         self._task = self._bar.add_task("", total=1.0)
         self._live: Live | None = None
         self._began = time.monotonic()
@@ -90,7 +92,9 @@ class ConsoleDisplay:
         self._bar.update(self._task, description=self._where)
         table.add_row(self._bar)
         returns = "" if math.isnan(self._last) else f" · return {self._last:.1f} (best {self._best:.1f})"
-        table.add_row(f"{self._env_steps:,} of {self._total:,} env steps{self._tail()}{returns} · {clock(time.monotonic() - self._began)}")
+        table.add_row(
+            f"{self._env_steps:,} of {self._total:,} env steps{self._tail()}{returns} · {clock(time.monotonic() - self._began)}"
+        )
         return table
 
     def _show(self, now: float) -> None:
@@ -99,7 +103,9 @@ class ConsoleDisplay:
 
     def _say(self, line: str) -> None:
         self._spoke = time.monotonic()
-        self._console.print(f"[{clock(time.monotonic() - self._began)}] {line}", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(
+            f"[{clock(time.monotonic() - self._began)}] {line}", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], float]:

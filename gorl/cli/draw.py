@@ -9,8 +9,12 @@ import typer
 from gorl.cli import options
 from gorl.errors import RunError, did_you_mean
 
-_PICTURE = typer.Option("--picture", metavar="NAME", help="Which: ActionDensity, DecoderMap, Rollout (default: the run's own). Repeatable.")
-_SET = typer.Option("--set", metavar="'NAME = VALUE'", help="A binding, such as 'Rollout.camera = \"side\"'. Repeatable.")
+_PICTURE = typer.Option(
+    "--picture", metavar="NAME", help="Which: ActionDensity, DecoderMap, Rollout (default: the run's own). Repeatable."
+)
+_SET = typer.Option(
+    "--set", metavar="'NAME = VALUE'", help="A binding, such as 'Rollout.camera = \"side\"'. Repeatable."
+)
 
 
 def command(
@@ -69,7 +73,9 @@ def _pictures(path: pathlib.Path, names: list[str], bindings: list[str], plugins
         known = [k.removeprefix("@").removesuffix("()") for k in catalog.implementations(AbstractPicture)]
         for name in names:
             if name not in known:
-                raise RunError(f"there is no picture {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}")
+                raise RunError(
+                    f"there is no picture {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}"
+                )
         bindings = [*bindings, f"Experiment.pictures = [{', '.join(f'@{name}()' for name in names)}]"]
     return config.build(["parts/pictures.gin", str(folder.config_path)], bindings, plugins).experiment.pictures
 

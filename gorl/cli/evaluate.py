@@ -14,9 +14,7 @@ def command(
     run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Fresh episodes for each policy.")] = 128,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the episodes; not the run's.")] = 1_000_003,
-    rule: Annotated[
-        str, typer.Option("--rule", help="How the policy acts: mode, zero_noise or stochastic.")
-    ] = "mode",
+    rule: Annotated[str, typer.Option("--rule", help="How the policy acts: mode, zero_noise or stochastic.")] = "mode",
     plugins: options.Plugins = None,
     debug: options.Debug = False,
 ) -> None:

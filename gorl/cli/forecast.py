@@ -38,11 +38,21 @@ def lines(plan: Any, path: pathlib.Path, reuse: bool) -> Iterator[str]:
     for variant, program in ((v, p) for p in plan.programs for v in p):
         count, alone = _Count(), len(program) == 1
         for seeds in groups if alone else [plan.seeds]:
-            count.add(_of_job(variant.configuration, seeds, store if reuse and alone else None, estimator if alone else Estimator([]), seen))
+            count.add(
+                _of_job(
+                    variant.configuration,
+                    seeds,
+                    store if reuse and alone else None,
+                    estimator if alone else Estimator([]),
+                    seen,
+                )
+            )
         total.add(count)
         stages = str(len(variant.configuration.experiment.stages))
         each = f"{variant.configuration.experiment.env_steps():,}"
-        rows.append((variant.name, stages, each, f"{count.computed:,}", str(count.phases), str(count.shared), str(count.stored)))
+        rows.append(
+            (variant.name, stages, each, f"{count.computed:,}", str(count.phases), str(count.shared), str(count.stored))
+        )
     runs, seeds = len(plan.variants) * len(plan.seeds), len(plan.seeds)
     together = " in one program" if plan.seeds_together and seeds > 1 else ""
     yield f"study {plan.name}: {len(plan.variants)} variants x {seeds} seed{'s' * (seeds > 1)}{together} = {runs} runs, in {path}"
@@ -51,7 +61,9 @@ def lines(plan: Any, path: pathlib.Path, reuse: bool) -> Iterator[str]:
         yield "  " + "  ".join(f"{cell:{'<' if i == 0 else '>'}{widths[i]}}" for i, cell in enumerate(row)).rstrip()
     for names in (", ".join(v.name for v in p) for p in plan.programs if len(p) > 1):
         yield f"in one program, with all seeds: {names}"
-    yield f"env steps: {total.computed:,} to compute of {total.env_steps:,}" + ("" if reuse else " (nothing is shared: --no-reuse)")
+    yield f"env steps: {total.computed:,} to compute of {total.env_steps:,}" + (
+        "" if reuse else " (nothing is shared: --no-reuse)"
+    )
     yield _time(total)
     halving = plan.sweep.halving
     if halving is not None:
@@ -83,6 +95,10 @@ def _of_job(configuration: Any, seeds: tuple[int, ...], store: Any, estimator: A
 def _time(total: _Count) -> str:
     computed = total.phases - total.shared - total.stored
     if total.unknown == computed:
-        return "estimated time: " + ("none, everything is stored" if computed == 0 else "unknown, no such phase has been measured on this machine")
+        return "estimated time: " + (
+            "none, everything is stored"
+            if computed == 0
+            else "unknown, no such phase has been measured on this machine"
+        )
     rest = f", and {total.unknown} of {computed} phases of which none has been measured" if total.unknown else ""
     return f"estimated time: {clock(total.seconds)} of one worker{rest}"

@@ -23,7 +23,10 @@ _MEANINGS = {
 
 def command(
     run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    checkpoint: Annotated[int | None, typer.Option("--checkpoint", metavar="N", help="Whose arrays (default: the newest that can be read).")] = None,
+    checkpoint: Annotated[
+        int | None,
+        typer.Option("--checkpoint", metavar="N", help="Whose arrays (default: the newest that can be read)."),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Each array, not only the parts of the state.")] = False,
     debug: options.Debug = False,
 ) -> None:
@@ -63,17 +66,36 @@ def _about(console: Any, folder: Any, entries: Sequence[Any]) -> None:
 
     facts, state = folder.facts(), folder.status()
     status = fate(folder.path) or state["status"]
-    lines = [("run", f"{folder.path}  (seed {facts.get('seed')}, {facts.get('environment', {}).get('name')}, begun {facts.get('created')})")]
+    lines = [
+        (
+            "run",
+            f"{folder.path}  (seed {facts.get('seed')}, {facts.get('environment', {}).get('name')}, begun {facts.get('created')})",
+        )
+    ]
     lines += [("status", f"{status}: {_MEANINGS[status]}" if status in _MEANINGS else status)]
     lines += [(name, value) for name, value in state.items() if isinstance(value, str) and name != "status"]
     if (since := given_up_since(entries)) is not None:
         lines += [("diverged", f"no sound update since unit {since.unit}, {_place(since)}")]
     if entries:
         last = entries[-1]
-        lines += [("stands at", f"unit {last.unit}, {_place(last)}, {last.env_steps:,} env steps, {last.wall_s:,.0f} s of training")]
+        lines += [
+            (
+                "stands at",
+                f"unit {last.unit}, {_place(last)}, {last.env_steps:,} env steps, {last.wall_s:,.0f} s of training",
+            )
+        ]
     device, versions = facts.get("device", {}), facts.get("versions", {})
-    lines += [("device", f"{device.get('platform')} {device.get('kind')} x {device.get('count')}, {device.get('cpu')}, {device.get('cores')} cores")]
-    packages = [f"gorl {facts.get('gorl')}", f"python {facts.get('python')}", *(f"{k} {v}" for k, v in versions.items() if v)]
+    lines += [
+        (
+            "device",
+            f"{device.get('platform')} {device.get('kind')} x {device.get('count')}, {device.get('cpu')}, {device.get('cores')} cores",
+        )
+    ]
+    packages = [
+        f"gorl {facts.get('gorl')}",
+        f"python {facts.get('python')}",
+        *(f"{k} {v}" for k, v in versions.items() if v),
+    ]
     lines += [("versions", ", ".join(packages))]
     _grid(console, lines)
 
@@ -109,7 +131,9 @@ def _list_checkpoints(console: Any, found: Sequence[Any], entries: Sequence[Any]
         where += ", within the phase" if position["started"] else ""
         where += "; given up there" if c.meta.get("frozen") else ""
         bad = sum(a.nan + a.inf for a in c.arrays)
-        table.add_row(str(c.number), "sound", _plain(where), f"{position['env_steps']:,}", str(len(c.arrays)), _count(bad))
+        table.add_row(
+            str(c.number), "sound", _plain(where), f"{position['env_steps']:,}", str(len(c.arrays)), _count(bad)
+        )
     console.print(table)
 
 
@@ -121,7 +145,9 @@ def _list_arrays(console: Any, checkpoint: Any, everything: bool) -> None:
         table = _table(f"arrays of checkpoint {checkpoint.number}", "array", "shape", "dtype", *_NUMBERS)
     else:
         rows, about = parts(checkpoint.arrays), lambda row: (str(row.arrays), f"{row.size:,}")
-        table = _table(f"parts of checkpoint {checkpoint.number} (each array: --all)", "part", "arrays", "numbers", *_NUMBERS)
+        table = _table(
+            f"parts of checkpoint {checkpoint.number} (each array: --all)", "part", "arrays", "numbers", *_NUMBERS
+        )
     for row in rows:
         numbers = ("" if x is None else f"{x:.4g}" for x in (row.low, row.high, row.mean))
         style = None if row.sound else "bold red"
@@ -142,7 +168,9 @@ def _list_record(console: Any, entries: Sequence[Any]) -> None:
     if not entries:
         console.print("no record yet")
         return
-    table = _table(f"the last of {len(entries):,} entries of the record", "unit", "stage", "phase", "env steps", "metrics")
+    table = _table(
+        f"the last of {len(entries):,} entries of the record", "unit", "stage", "phase", "env steps", "metrics"
+    )
     for e in entries[-_LAST:]:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in e.metrics.items())
         table.add_row(str(e.unit), str(e.stage), _plain(f"{e.phase} ({e.kind})"), f"{e.env_steps:,}", _plain(metrics))
@@ -151,7 +179,9 @@ def _list_record(console: Any, entries: Sequence[Any]) -> None:
     if not found:
         console.print("every metric was finite; no update was skipped, no step or episode broke")
         return
-    table = _table("metrics that were not finite, or count what broke", "metric", "of", "units", "in all", "first", "last")
+    table = _table(
+        "metrics that were not finite, or count what broke", "metric", "of", "units", "in all", "first", "last"
+    )
     for t in found:
         total = "not finite" if t.total is None else f"{t.total:,.6g}"
         first = f"unit {t.first.unit}, stage {t.first.stage}"

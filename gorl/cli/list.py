@@ -11,7 +11,10 @@ from gorl.errors import ConfigError, did_you_mean
 
 def command(
     what: Annotated[str, typer.Argument(metavar="environments|configs|bindings", help="What to list.")],
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="`bindings`: one class or function in full; else a part of a name.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="`bindings`: one class or function in full; else a part of a name."),
+    ] = None,
     plugins: options.Plugins = None,
     debug: options.Debug = False,
 ) -> None:
@@ -39,11 +42,17 @@ def _environments(part: str | None, plugins: list[str]) -> None:
     }
     found = {title: _matching(entries, part) for title, entries in groups.items()}
     if not any(found.values()):
-        raise ConfigError(f"no environment has {part!r} in its name.{did_you_mean(part, [n for entries in groups.values() for n in entries])}")
+        raise ConfigError(
+            f"no environment has {part!r} in its name.{did_you_mean(part, [n for entries in groups.values() for n in entries])}"
+        )
     for title, entries in found.items():
         if entries:
             typer.echo(title)
-            typer.echo(textwrap.fill("  ".join(entries), width=96, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
+            typer.echo(
+                textwrap.fill(
+                    "  ".join(entries), width=96, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+                )
+            )
 
 
 def _configs(part: str | None, plugins: list[str]) -> None:
@@ -51,7 +60,10 @@ def _configs(part: str | None, plugins: list[str]) -> None:
     from gorl.config import runnable_files, search_paths
 
     here, *others = search_paths()
-    listings = [(here, sorted(p.name for p in here.glob("*.gin"))), *((folder, runnable_files(folder)) for folder in others if folder != here)]
+    listings = [
+        (here, sorted(p.name for p in here.glob("*.gin"))),
+        *((folder, runnable_files(folder)) for folder in others if folder != here),
+    ]
     known = [file for _, files in listings for file in files]
     if part and not _matching(known, part):
         raise ConfigError(f"no configuration has {part!r} in its name.{did_you_mean(part, known)}")
@@ -85,8 +97,17 @@ def _bindings(name: str | None, plugins: list[str]) -> None:
     if name is None:
         width = max(map(len, known))
         for selector in known:
-            typer.echo(f"{selector:{width}s}  {textwrap.shorten(catalog.entry(selector).summary, width=110, placeholder=' ...')}")
-        typer.echo(textwrap.fill("Constants: " + ", ".join(catalog.constants()), width=120, subsequent_indent="  ", break_on_hyphens=False))
+            typer.echo(
+                f"{selector:{width}s}  {textwrap.shorten(catalog.entry(selector).summary, width=110, placeholder=' ...')}"
+            )
+        typer.echo(
+            textwrap.fill(
+                "Constants: " + ", ".join(catalog.constants()),
+                width=120,
+                subsequent_indent="  ",
+                break_on_hyphens=False,
+            )
+        )
         typer.echo("One in full, with its parameters: gorl list bindings NAME")
         return
     entry = catalog.entry(name)

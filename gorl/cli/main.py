@@ -32,7 +32,9 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0].endswith(".gin"):
             words = " ".join(map(shlex.quote, args))
-            raise ConfigError(f"{args[0]} is a file, not a command. Did you mean gorl train {words}, or gorl check {words}?")
+            raise ConfigError(
+                f"{args[0]} is a file, not a command. Did you mean gorl train {words}, or gorl check {words}?"
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -45,7 +47,6 @@ def build_app() -> typer.Typer:
     @app.callback(invoke_without_command=True)
     def root(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
         if version:
-
             typer.echo(f"gorl {__version__}")
             raise typer.Exit
 
@@ -69,7 +70,10 @@ def main() -> None:
     except Exception as err:
         if "--debug" in sys.argv:
             raise
-        typer.echo(f"gorl: unexpected {type(err).__name__}: {err}\nThis is a defect of gorl or of code it was given; --debug shows the traceback.", err=True)
+        typer.echo(
+            f"gorl: unexpected {type(err).__name__}: {err}\nThis is a defect of gorl or of code it was given; --debug shows the traceback.",
+            err=True,
+        )
         sys.exit(1)
 
 

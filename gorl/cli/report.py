@@ -9,12 +9,24 @@ from gorl.cli import options
 
 
 def command(
-    paths: Annotated[list[pathlib.Path], typer.Argument(metavar="PATH ...", help="Studies, runs, or groups of seeds, in any mix.")],
-    out: Annotated[pathlib.Path | None, typer.Option("--out", help="Where to write (default: STUDY/report for one study, else ./report).")] = None,
-    score: Annotated[str, typer.Option("--score", help="final_best, final_last, best_evaluation or last_evaluation.")] = "final_best",
+    paths: Annotated[
+        list[pathlib.Path], typer.Argument(metavar="PATH ...", help="Studies, runs, or groups of seeds, in any mix.")
+    ],
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option("--out", help="Where to write (default: STUDY/report for one study, else ./report)."),
+    ] = None,
+    score: Annotated[
+        str, typer.Option("--score", help="final_best, final_last, best_evaluation or last_evaluation.")
+    ] = "final_best",
     x: Annotated[str, typer.Option("--x", help="What curves are drawn against: env_steps or wall_s.")] = "env_steps",
-    max_return: Annotated[float, typer.Option("--max-return", help="The return that is a score of 1; in DM Control 1000.")] = 1000.0,
-    reference: Annotated[str | None, typer.Option("--reference", metavar="METHOD", help="What the others are compared with (default: the first).")] = None,
+    max_return: Annotated[
+        float, typer.Option("--max-return", help="The return that is a score of 1; in DM Control 1000.")
+    ] = 1000.0,
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", metavar="METHOD", help="What the others are compared with (default: the first)."),
+    ] = None,
     repetitions: Annotated[int, typer.Option("--repetitions", min=100, help="Bootstrap repetitions.")] = 2000,
     debug: options.Debug = False,
 ) -> None:

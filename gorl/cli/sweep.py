@@ -17,11 +17,22 @@ def command(
     bindings: options.Bindings = None,
     gin_files: options.GinFiles = None,
     plugins: options.Plugins = None,
-    directory: Annotated[pathlib.Path | None, typer.Option("--dir", help="The study's folder (default: runs/NAME).")] = None,
+    directory: Annotated[
+        pathlib.Path | None, typer.Option("--dir", help="The study's folder (default: runs/NAME).")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
-    executor: Annotated[str | None, typer.Option("--executor", help="Where runs are executed: in_process, local_processes or ray.")] = None,
-    aim: Annotated[bool, typer.Option("--aim/--no-aim", help="Track in Aim and whatever else is bound, or only in the runs' own records.")] = True,
-    reuse: Annotated[bool, typer.Option("--reuse/--no-reuse", help="Compute phases that runs share once, or in every run.")] = True,
+    executor: Annotated[
+        str | None, typer.Option("--executor", help="Where runs are executed: in_process, local_processes or ray.")
+    ] = None,
+    aim: Annotated[
+        bool,
+        typer.Option(
+            "--aim/--no-aim", help="Track in Aim and whatever else is bound, or only in the runs' own records."
+        ),
+    ] = True,
+    reuse: Annotated[
+        bool, typer.Option("--reuse/--no-reuse", help="Compute phases that runs share once, or in every run.")
+    ] = True,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report in the end.")] = True,
     debug: options.Debug = False,
 ) -> None:
@@ -61,7 +72,9 @@ def _run(plan: Any, study: Any, aim: bool, reuse: bool, report: bool) -> int:
 
     display = _Display(study)
     try:
-        result = Driver(plan, study, JobSettings(aim, reuse, plugins=plan.source.plugins), display.watch, typer.echo).run()
+        result = Driver(
+            plan, study, JobSettings(aim, reuse, plugins=plan.source.plugins), display.watch, typer.echo
+        ).run()
     except KeyboardInterrupt:
         typer.echo(f"stopped: what has run is kept. The same command goes on: {study.path}")
         return 130
@@ -116,7 +129,9 @@ class _Display:
         score = f", return {found['return_final_best']:.1f}" if "return_final_best" in found else ""
         reused = f", {found['reused']['phases']} phases reused" if found["reused"]["phases"] else ""
         seconds = clock(time.monotonic() - self._since.get(job.folder, self.began))
-        self._say(f"{job.name}: {found['status']}{score}, {found.get('env_steps', 0):,.0f} env steps{reused}, {seconds}")
+        self._say(
+            f"{job.name}: {found['status']}{score}, {found.get('env_steps', 0):,.0f} env steps{reused}, {seconds}"
+        )
 
     def _tick(self, jobs: Any) -> None:
         if jobs and time.monotonic() - self._spoke > 15.0:

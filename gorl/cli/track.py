@@ -8,12 +8,19 @@ import typer
 from gorl.cli import options
 from gorl.errors import ConfigError, RunError, did_you_mean
 
-_REPO = typer.Option("--repo", metavar="DIR", help="Aim: the folder of .aim (default: $GORL_AIM_REPO, else here). TensorBoard: of the logs (./tensorboard).")
+_REPO = typer.Option(
+    "--repo",
+    metavar="DIR",
+    help="Aim: the folder of .aim (default: $GORL_AIM_REPO, else here). TensorBoard: of the logs (./tensorboard).",
+)
 
 
 def command(
     what: Annotated[str, typer.Argument(metavar="import", help="What to do: import.")],
-    runs: Annotated[list[pathlib.Path], typer.Argument(metavar="RUN|STUDY|GROUP ...", help="Folders of runs, of several seeds, or of studies.")],
+    runs: Annotated[
+        list[pathlib.Path],
+        typer.Argument(metavar="RUN|STUDY|GROUP ...", help="Folders of runs, of several seeds, or of studies."),
+    ],
     repo: Annotated[pathlib.Path | None, _REPO] = None,
     to: Annotated[str, typer.Option("--to", metavar="aim|tensorboard", help="Whose format.")] = "aim",
     debug: options.Debug = False,
@@ -25,7 +32,11 @@ def command(
     from gorl.runs.record import check_record
     from gorl.tracking import aim_repository, imports, local
 
-    where = aim_repository.repository(repo and str(repo)) if to == "aim" else (repo or pathlib.Path("tensorboard")).absolute()
+    where = (
+        aim_repository.repository(repo and str(repo))
+        if to == "aim"
+        else (repo or pathlib.Path("tensorboard")).absolute()
+    )
     tracker, delete = imports.target(to, where)
     done = failed = 0
     for path in runs:
@@ -38,7 +49,10 @@ def command(
         for folder in folders:
             try:
                 run = RunFolder.open(folder)
-                _ = run.status(), check_record(run.record_path)  # a damaged folder is said before anything of it is handed over
+                _ = (
+                    run.status(),
+                    check_record(run.record_path),
+                )  # a damaged folder is said before anything of it is handed over
                 typer.echo(f"{folder}: {imports.import_run(tracker, delete, folder)}")
                 done += 1
             except RunError as err:

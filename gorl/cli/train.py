@@ -14,7 +14,10 @@ from gorl.runtime import quiet
 from gorl.version import __version__
 
 _STARTED = time.monotonic()
-_REASONS = {"interrupted": " by a signal, the state is saved", "diverged": ", no sound update could be made any more, the state is saved"}
+_REASONS = {
+    "interrupted": " by a signal, the state is saved",
+    "diverged": ", no sound update could be made any more, the state is saved",
+}
 
 
 def command(
@@ -22,11 +25,25 @@ def command(
     bindings: options.Bindings = None,
     gin_files: options.GinFiles = None,
     plugins: options.Plugins = None,
-    run_dir: Annotated[pathlib.Path | None, typer.Option("--run-dir", help="The run's folder (default: runs/NAME-TIME).")] = None,
+    run_dir: Annotated[
+        pathlib.Path | None, typer.Option("--run-dir", help="The run's folder (default: runs/NAME-TIME).")
+    ] = None,
     resume: Annotated[pathlib.Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")] = None,
-    aim: Annotated[bool, typer.Option("--aim/--no-aim", help="Track in Aim and whatever else is bound, or only in the run's own record.")] = True,
-    reuse: Annotated[bool, typer.Option("--reuse/--no-reuse", help="Take phases that another run has computed, and leave this run's for others.")] = False,
-    stages: Annotated[int | None, typer.Option("--stages", min=1, help="Pause after so many stages; --resume goes on.")] = None,
+    aim: Annotated[
+        bool,
+        typer.Option(
+            "--aim/--no-aim", help="Track in Aim and whatever else is bound, or only in the run's own record."
+        ),
+    ] = True,
+    reuse: Annotated[
+        bool,
+        typer.Option(
+            "--reuse/--no-reuse", help="Take phases that another run has computed, and leave this run's for others."
+        ),
+    ] = False,
+    stages: Annotated[
+        int | None, typer.Option("--stages", min=1, help="Pause after so many stages; --resume goes on.")
+    ] = None,
     debug: options.Debug = False,
 ) -> None:
     from gorl.runtime import hosts
@@ -37,7 +54,9 @@ def command(
     names = [*(files or []), *(gin_files or [])]
     if resume is not None:
         if names or bindings or run_dir:
-            raise ConfigError("--resume goes on with what the run's own config.gin says: it takes no files, --set or --run-dir.")
+            raise ConfigError(
+                "--resume goes on with what the run's own config.gin says: it takes no files, --set or --run-dir."
+            )
         sys.exit(_resume(resume, plugins or [], aim, reuse, stages))
     configuration = execution.declared(names, bindings or [], plugins or [])
     if not hosts.is_primary():
@@ -58,7 +77,11 @@ def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stag
         return _follow(configuration, reuse, stages)
     facts = folder.facts("name", "study", "seed", "versions", "device")
     if changed := runs.differences(facts, runs.facts()):
-        typer.echo("gorl: not the same as when the run began, so it goes on from the same state but not bit for bit: " + "; ".join(changed), err=True)
+        typer.echo(
+            "gorl: not the same as when the run began, so it goes on from the same state but not bit for bit: "
+            + "; ".join(changed),
+            err=True,
+        )
     return _execute(configuration, folder, aim, reuse, stages, resumed=True)
 
 
@@ -113,14 +136,21 @@ def _require_same(configuration: Any, reuse: bool, stages: int | None) -> None:
 def _say_hello(console: Any, experiment: Any, folder: Any, resumed: bool) -> None:
     facts, where = folder.facts(), experiment.task.environment.describe()
     phases = sum(len(s.phases) for s in experiment.stages)
-    seeds = f"seed {experiment.seed}" if experiment.num_seeds == 1 else f"seeds {experiment.seeds[0]} to {experiment.seeds[-1]}"
+    seeds = (
+        f"seed {experiment.seed}"
+        if experiment.num_seeds == 1
+        else f"seeds {experiment.seeds[0]} to {experiment.seeds[-1]}"
+    )
     device = facts["device"]
     console.print(
         f"gorl {facts['gorl']} · {where['name']} ({where.get('impl', '')}) · {len(experiment.stages)} stages, {phases} phases,"
         f" {experiment.env_steps():,} env steps · {seeds} · {device['platform']} {device['kind']}{_times(experiment)}",
         highlight=False,
     )
-    console.print(f"{'resuming' if resumed else 'run'}: {folder.path}   (each program's first step compiles; later starts find it cached)", highlight=False)
+    console.print(
+        f"{'resuming' if resumed else 'run'}: {folder.path}   (each program's first step compiles; later starts find it cached)",
+        highlight=False,
+    )
 
 
 def _times(experiment: Any) -> str:
@@ -132,10 +162,16 @@ def _times(experiment: Any) -> str:
 
 
 def _say_goodbye(console: Any, folder: Any, status: str, tracked: bool) -> None:
-    path = shlex.join([str(folder.path), *(word for plugin in folder.facts().get("plugins", []) for word in ("--plugin", plugin))])
+    path = shlex.join(
+        [str(folder.path), *(word for plugin in folder.facts().get("plugins", []) for word in ("--plugin", plugin))]
+    )
     lines = [f"{status}{_REASONS.get(status, '')}: {folder.path}"]
     if status == "finished":
-        lines += [f"evaluate:  gorl evaluate {path}", "browse:    gorl browse"] if tracked else [f"evaluate:  gorl evaluate {path}"]
+        lines += (
+            [f"evaluate:  gorl evaluate {path}", "browse:    gorl browse"]
+            if tracked
+            else [f"evaluate:  gorl evaluate {path}"]
+        )
     else:
         lines += [f"resume:    gorl train --resume {path}"]
     for line in lines:

@@ -73,7 +73,11 @@ class Configuration:
 
     def macros(self) -> dict[str, Any]:
         """The macros' values, as plain data."""
-        return {scope: self._plain(v["value"]) for (scope, selector), v in self.tables.bound.items() if selector == tables.MACRO}
+        return {
+            scope: self._plain(v["value"])
+            for (scope, selector), v in self.tables.bound.items()
+            if selector == tables.MACRO
+        }
 
     def parameters(self) -> dict[str, Any]:
         """The whole operative configuration as nested plain data: {'macros': …, 'gin': {name: {parameter: value}}}."""

@@ -56,18 +56,30 @@ def entry(name: str) -> CatalogEntry:
     """The description of what a name stands for. Raises ConfigError for an unknown name."""
     found = tables.matches(name.strip("@%()"))
     if len(found) != 1:
-        raise ConfigError(f"{name} may be {' or '.join(found)}." if found else f"nothing is called {name!r}.{guess(name, tables.configurables())}")
+        raise ConfigError(
+            f"{name} may be {' or '.join(found)}."
+            if found
+            else f"nothing is called {name!r}.{guess(name, tables.configurables())}"
+        )
     target = tables.target(found[0])
     doc = inspect.getdoc(target) or ""
     hints = kinds.annotations(target)
     arguments = _arguments(doc)
-    listed = [_parameter(p, hints.get(p.name, Any), arguments.get(p.name, "")) for p in tables.parameters(found[0]).values()]
+    listed = [
+        _parameter(p, hints.get(p.name, Any), arguments.get(p.name, "")) for p in tables.parameters(found[0]).values()
+    ]
     return CatalogEntry(tables.show_name(found[0]), doc.partition("\n\n")[0] if arguments else doc, tuple(listed))
 
 
 def _parameter(parameter: inspect.Parameter, hint: Any, doc: str) -> Parameter:
     default = None if parameter.default is parameter.empty else repr(parameter.default)
-    kind = kinds.label(hint) if hint is not Any else type(parameter.default).__name__ if parameter.default not in (parameter.empty, None) else "anything"
+    kind = (
+        kinds.label(hint)
+        if hint is not Any
+        else type(parameter.default).__name__
+        if parameter.default not in (parameter.empty, None)
+        else "anything"
+    )
     return Parameter(parameter.name, kind, default, tuple(kinds.choices(hint)), doc)
 
 

@@ -41,7 +41,11 @@ def _unset(name: str, keys: list[Key], source: Source) -> str:
     if found := tables.matches(name):
         close = f" A class or function is written with @: @{show_name(found[0])}()."
     elif not close:
-        close = f" Write a line {name} = value." if name.isupper() else " A macro is written in UPPER_CASE, and set by a line NAME = value."
+        close = (
+            f" Write a line {name} = value."
+            if name.isupper()
+            else " A macro is written in UPPER_CASE, and set by a line NAME = value."
+        )
     return f"{at(source.origins.get(k) for k in keys[:3])}: %{name} is not set.{close}"
 
 
@@ -56,7 +60,11 @@ def _check_circle(name: str, within: tuple[str, ...], source: Source) -> None:
 
 def check_values(source: Source) -> None:
     """%gin.REQUIRED that nothing replaced, and types, which gin does not check."""
-    required = [_required(key, source) for key, value in tables.bindings() if any(tables.is_required(v) for v in tables.references(value))]
+    required = [
+        _required(key, source)
+        for key, value in tables.bindings()
+        if any(tables.is_required(v) for v in tables.references(value))
+    ]
     _raise(required, "values are missing")
     wrong = []
     for key, value in tables.bindings():
@@ -64,13 +72,22 @@ def check_values(source: Source) -> None:
         if found := kinds.mismatch(hint, tables.resolved(value)):
             wrong.append(_wrong_type(key, found, source))
     _raise(wrong, "values have the wrong type")
-    beyond = [text for key, value in tables.bindings() for part in tables.flattened(tables.resolved(value)) if (text := _beyond(key, part, source))]
+    beyond = [
+        text
+        for key, value in tables.bindings()
+        for part in tables.flattened(tables.resolved(value))
+        if (text := _beyond(key, part, source))
+    ]
     _raise(beyond, "numbers are too large or too small")
 
 
 def _required(key: Key, source: Source) -> str:
     name = show_key(key)
-    what = "is required, and nothing sets it" if tables.is_required(tables.value_of(key)) else "still has %gin.REQUIRED in it"
+    what = (
+        "is required, and nothing sets it"
+        if tables.is_required(tables.value_of(key))
+        else "still has %gin.REQUIRED in it"
+    )
     return f'{source.origins[key]}: {name} {what}. Set it in your file, or with --set "{name} = ...".'
 
 
@@ -95,7 +112,11 @@ def _wrong_type(key: Key, found: tuple[str, Any, Any], source: Source) -> str:
     path, hint, value = found
     _, setter = tables.through_macros(tables.value_of(key), key)
     name = show_key(key) + path
-    kind = "must be the class itself, which is called later" if Factory in kinds.options(hint) else f"must be of type {kinds.label(hint)}"
+    kind = (
+        "must be the class itself, which is called later"
+        if Factory in kinds.options(hint)
+        else f"must be of type {kinds.label(hint)}"
+    )
     what = f"but it {kind}" if setter == key else f"but it is the value of {name}, which {kind}"
     shown = name if setter == key else show_key(setter) + path
     return f"{source.origins.get(setter)}: {shown} = {literal(value)}, {what}.{kinds.fix(hint, value)}"
@@ -111,11 +132,15 @@ def check_effects(source: Source) -> list[str]:
     errors: list[str] = []
     notes: dict[tuple[str, str], list[str]] = {}
     for key, _ in tables.bindings():
-        if key in run.used or (key[1] == STUDY and source.origins[key].file != COMMAND_LINE):  # a study's base: `gorl sweep` reads the rest
+        if key in run.used or (
+            key[1] == STUDY and source.origins[key].file != COMMAND_LINE
+        ):  # a study's base: `gorl sweep` reads the rest
             continue
         origin = source.origins[key]
         grave, what, fix = run.verdict(key)
-        grave = grave and not (key[1] == tables.MACRO and origin.file in source.shipped)  # no typo: what used it was bound directly
+        grave = grave and not (
+            key[1] == tables.MACRO and origin.file in source.shipped
+        )  # no typo: what used it was bound directly
         if grave or origin.file == COMMAND_LINE:
             shown = "" if key[1] == tables.MACRO else f"{show_key(key)} has no effect: "
             errors.append(f"{origin}: {shown}{what}.{fix}")
@@ -135,7 +160,9 @@ class _Run:
 
     def __init__(self, source: Source):
         self.source = source
-        self.references = [r for change in source.changes for r in tables.references(change.new)]  # even in bindings since replaced
+        self.references = [
+            r for change in source.changes for r in tables.references(change.new)
+        ]  # even in bindings since replaced
         self.written = {s for r in self.references for s in tables.outward("/".join(r.scopes))}
         self.used: set[Key] = set()
         self.scopes = {""}
@@ -158,12 +185,20 @@ class _Run:
         if scope not in self.scopes:
             return scope not in self.written, f"nothing is built in scope {scope!r}", self._scopes_hint(scope, short)
         if selector not in self.called:
-            return False, f"{short} is not part of this run", f" To use it, some binding must refer to it, as in {self._example(selector)}."
+            return (
+                False,
+                f"{short} is not part of this run",
+                f" To use it, some binding must refer to it, as in {self._example(selector)}.",
+            )
         if name not in self.taken[selector]:
             return True, f"the code always passes {name} itself", " Remove this line."
         if not any(scope in tables.outward(s) for s in self.called[selector]):
             return self._built_elsewhere(scope, selector)
-        over = {k for s in self.called[selector] if scope in tables.outward(s) and (k := tables.in_effect(selector, name, s)) and k != key}
+        over = {
+            k
+            for s in self.called[selector]
+            if scope in tables.outward(s) and (k := tables.in_effect(selector, name, s)) and k != key
+        }
         names = [f"{show_key(k)} ({self.source.origins.get(k)})" for k in sorted(over)[:4]]
         return False, "overridden everywhere by more specific bindings", f" Change those: {', '.join(names)}."
 
@@ -178,14 +213,22 @@ class _Run:
     def _built_elsewhere(self, scope: str, selector: str) -> tuple[bool, str, str]:
         """The scope exists and the class is used, but not there: surely a mistake if no reference could have done it."""
         short = show_name(selector)
-        refs = [r for _, value in tables.bindings() for r in tables.references(value) if r.configurable.selector == selector]
+        refs = [
+            r for _, value in tables.bindings() for r in tables.references(value) if r.configurable.selector == selector
+        ]
         what = f"{short} is not built in scope {scope!r}"
-        if any(r.configurable.selector == selector and scope in tables.outward("/".join(r.scopes)) for r in self.references):
+        if any(
+            r.configurable.selector == selector and scope in tables.outward("/".join(r.scopes)) for r in self.references
+        ):
             return False, what, f" The reference @{scope}/{short} was replaced."
         if any(r.evaluate and not r.scopes for r in refs):
             return False, what, f" Nothing in {scope} refers to it."
         written = " and ".join(sorted({literal(r) for r in refs})[:4])
-        why = "a reference's own scope replaces the one around it" if any(r.scopes for r in refs) else "without () it is built later, outside every scope"
+        why = (
+            "a reference's own scope replaces the one around it"
+            if any(r.scopes for r in refs)
+            else "without () it is built later, outside every scope"
+        )
         return True, what, f" It is written {written}: {why}. Refer to it as @{scope}/{short} there."
 
     def _example(self, selector: str) -> str:

@@ -56,7 +56,11 @@ def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
     known |= {p.name for p in pathlib.Path.cwd().glob("*.gin")}
     if beside is None and "=" in name:
         raise ConfigError(f"{name!r} is a binding, not a file. Write --set in front: --set {name!r}.")
-    guess = did_you_mean(name, known, cutoff=0.85) or did_you_mean(name, known) or " `gorl list configs` shows the shipped ones."
+    guess = (
+        did_you_mean(name, known, cutoff=0.85)
+        or did_you_mean(name, known)
+        or " `gorl list configs` shows the shipped ones."
+    )
     places = ", ".join(str(f) for f in dict.fromkeys(folders))
     raise ConfigError(f"there is no file {printable(name)!r}.{guess} Looked in: {places}.")
 
@@ -77,19 +81,25 @@ def read_text(path: pathlib.Path) -> str:
         raise ConfigError(f"cannot read {shown(path)}: {err.strerror}.") from None
     except UnicodeDecodeError as err:
         line = err.object[: err.start].count(b"\n") + 1
-        raise ConfigError(f"{shown(path)}:{line}: this is not UTF-8 text (byte {err.object[err.start]:#04x}). Save the file as UTF-8.") from None
+        raise ConfigError(
+            f"{shown(path)}:{line}: this is not UTF-8 text (byte {err.object[err.start]:#04x}). Save the file as UTF-8."
+        ) from None
     for number, line in enumerate(text.splitlines(), 1):
         found = _HEADER.match(line)
         if found and found[1] != str(FORMAT):
             newer = found[1].isdigit() and int(found[1]) > FORMAT
             fix = "Install a newer gorl: pip install -U gorl." if newer else f"Write {FORMAT}."
-            raise ConfigError(f"{shown(path)}:{number}: this file has format {found[1] or '(none)'}, and gorl {__version__} reads format {FORMAT}. {fix}")
+            raise ConfigError(
+                f"{shown(path)}:{number}: this file has format {found[1] or '(none)'}, and gorl {__version__} reads format {FORMAT}. {fix}"
+            )
     return text
 
 
 def named_plugins(plugins: Iterable[str]) -> tuple[str, ...]:
     """The plugins that somebody asked for: these and those of $GORL_PLUGINS, each once, a file by its whole path."""
-    return tuple(dict.fromkeys(map(_absolute, [*plugins, *filter(None, os.environ.get("GORL_PLUGINS", "").split(","))])))
+    return tuple(
+        dict.fromkeys(map(_absolute, [*plugins, *filter(None, os.environ.get("GORL_PLUGINS", "").split(","))]))
+    )
 
 
 def confirmed(recorded: Sequence[str], plugins: Iterable[str], where: str) -> tuple[str, ...]:
@@ -124,13 +134,19 @@ def import_plugin(plugin: str) -> None:
         _import(plugin)
     except ModuleNotFoundError as err:
         here = pathlib.Path.cwd()
-        raise ConfigError(f"--plugin {name}: {err}. Name a module that can be imported from {here}, or the path of a .py file.") from err
+        raise ConfigError(
+            f"--plugin {name}: {err}. Name a module that can be imported from {here}, or the path of a .py file."
+        ) from err
     except FileNotFoundError:
-        raise ConfigError(f"--plugin {name}: there is no such file. Name a .py file, or a module that can be imported.") from None
+        raise ConfigError(
+            f"--plugin {name}: there is no such file. Name a .py file, or a module that can be imported."
+        ) from None
     except Exception as err:
         frame = traceback.extract_tb(err.__traceback__)[-1]
         where = f"{err.filename}:{err.lineno}" if isinstance(err, SyntaxError) else f"{frame.filename}:{frame.lineno}"
-        raise ConfigError(f"--plugin {name} fails to import: {type(err).__name__}: {err} ({where}). --debug shows the traceback.") from err
+        raise ConfigError(
+            f"--plugin {name} fails to import: {type(err).__name__}: {err} ({where}). --debug shows the traceback."
+        ) from err
 
 
 def _import(plugin: str) -> None:

@@ -30,7 +30,9 @@ def annotations(target: Any) -> dict[str, Any]:
     except (NameError, TypeError, AttributeError):
         return {}
     for name, field in fields.items():
-        if hints.get(name) is collections.abc.Sequence or (hints.get(name) is collections.abc.Callable and field is Factory):
+        if hints.get(name) is collections.abc.Sequence or (
+            hints.get(name) is collections.abc.Callable and field is Factory
+        ):
             hints[name] = field
     return hints
 
@@ -81,7 +83,11 @@ def choices(hint: Any) -> list[str]:
 
 def _implementations(kind: type) -> list[str]:
     """The registered classes of a kind."""
-    return [tables.show_name(selector) for selector, target in tables.registered().items() if inspect.isclass(target) and _is_subclass(target, kind)]
+    return [
+        tables.show_name(selector)
+        for selector, target in tables.registered().items()
+        if inspect.isclass(target) and _is_subclass(target, kind)
+    ]
 
 
 def _is_subclass(target: Any, kind: Any) -> bool:
@@ -106,7 +112,12 @@ def _is_component(option: Any) -> bool:
 
 def _is_own(option: Any) -> bool:
     """Neither Python's nor NumPy's nor JAX's."""
-    return isinstance(option, type) and option.__module__ not in ("builtins", "collections.abc") and not _is_array(option) and option is not Factory
+    return (
+        isinstance(option, type)
+        and option.__module__ not in ("builtins", "collections.abc")
+        and not _is_array(option)
+        and option is not Factory
+    )
 
 
 def number(hint: Any) -> type | None:
@@ -156,7 +167,9 @@ def _fits(option: Any, value: Any) -> bool:
         return value in typing.get_args(option)
     known = origin in (*_LISTS, *_DICTS, collections.abc.Callable) or option is Factory or _is_component(option)
     if _is_array(option):
-        return isinstance(value, (list, tuple)) or (isinstance(value, bool) and option.__name__.startswith(("Bool", "Shaped")))
+        return isinstance(value, (list, tuple)) or (
+            isinstance(value, bool) and option.__name__.startswith(("Bool", "Shaped"))
+        )
     return not known
 
 
@@ -176,7 +189,11 @@ def _reference_fits(option: Any, value: Any) -> bool:
         return option is not Factory
     if option in _PLAIN or option is Factory or origin in (*_LISTS, *_DICTS):
         return False
-    return _is_subclass(target, collections.abc.Callable) if later else not isinstance(origin, type) or _is_array(option) or _is_subclass(target, option)
+    return (
+        _is_subclass(target, collections.abc.Callable)
+        if later
+        else not isinstance(origin, type) or _is_array(option) or _is_subclass(target, option)
+    )
 
 
 def fix(hint: Any, value: Any) -> str:
@@ -184,7 +201,13 @@ def fix(hint: Any, value: Any) -> str:
     allowed = options(hint)
     if isinstance(value, tables.Reference):
         return _fix_reference(hint, value)
-    if isinstance(value, float) and int in allowed and float not in allowed and value.is_integer() and abs(value) < 1e18:
+    if (
+        isinstance(value, float)
+        and int in allowed
+        and float not in allowed
+        and value.is_integer()
+        and abs(value) < 1e18
+    ):
         return f" Write {literal(int(value))}."
     if isinstance(value, int) and bool in allowed and value in (0, 1):
         return f" Write {bool(value)}."

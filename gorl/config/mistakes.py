@@ -28,18 +28,29 @@ def require_name(name: str) -> None:
     if len(found) == 1:
         return
     if found:
-        raise ConfigError(f"{name} may be {' or '.join(found)}. Write one of these; or if one is yours, give it another name.")
+        raise ConfigError(
+            f"{name} may be {' or '.join(found)}. Write one of these; or if one is yours, give it another name."
+        )
     if name in tables.constants():
         raise ConfigError(f"{name} is a constant. Write %{name}.")
     *scopes, short = name.split(".")
     if tables.matches(short):
-        raise ConfigError(f"nothing is called {name!r}. A scope is separated by /: did you mean {'/'.join((*scopes, short))}?")
-    raise ConfigError(f"nothing is called {name!r}.{guess(name, tables.configurables())} `gorl list bindings` shows every name; --plugin MODULE adds your own.")
+        raise ConfigError(
+            f"nothing is called {name!r}. A scope is separated by /: did you mean {'/'.join((*scopes, short))}?"
+        )
+    raise ConfigError(
+        f"nothing is called {name!r}.{guess(name, tables.configurables())} `gorl list bindings` shows every name; --plugin MODULE adds your own."
+    )
 
 
 def explain(err: Exception) -> str:
     """An error of gin while it reads a name, in our words."""
-    message = str(err.args[0] if isinstance(err, KeyError) and err.args else err).partition("\n  In bindings string")[0].strip().strip('"')
+    message = (
+        str(err.args[0] if isinstance(err, KeyError) and err.args else err)
+        .partition("\n  In bindings string")[0]
+        .strip()
+        .strip('"')
+    )
     if match := re.search(r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message):
         return _no_parameter(*match.groups())
     if match := re.search(r"Configurable '([\w.]+)' has denylisted kwarg '(\w+)'", message):
@@ -58,7 +69,11 @@ def _no_parameter(name: str, wrong: str) -> str:
     known = tables.parameters(selector)
     text = f"{tables.show_name(selector)} has no parameter {wrong!r}.{guess(wrong, known) or _has(selector)}"
     if wrong == "learning_rate" and selector.startswith("optax."):
-        owners = [tables.show_name(s) for s in sorted(tables.registered()) if s.startswith("gorl.") and wrong in tables.parameters(s)]
+        owners = [
+            tables.show_name(s)
+            for s in sorted(tables.registered())
+            if s.startswith("gorl.") and wrong in tables.parameters(s)
+        ]
         return f"{text} What uses the optimiser has it: {' or '.join(f'{owner}.{wrong}' for owner in owners)}."
     return text
 
@@ -105,7 +120,11 @@ def _lacking(message: str) -> tuple[str, str] | None:
 
 def is_explicable(err: Exception) -> bool:
     """Whether an error comes of the configuration, and not of a defect in gorl."""
-    return isinstance(err, ConfigError) or _FRAME.search(str(err).splitlines()[-1] if str(err) else "") is not None or is_missing(err)
+    return (
+        isinstance(err, ConfigError)
+        or _FRAME.search(str(err).splitlines()[-1] if str(err) else "") is not None
+        or is_missing(err)
+    )
 
 
 def _selector_called(name: str) -> str | None:
@@ -118,7 +137,11 @@ def explain_build(err: Exception, source: Source) -> str:
     """An error raised while the experiment was built: what, where it was bound, and the fix."""
     lines = str(err).splitlines()
     frames = [m.groups() for m in map(_FRAME.search, lines) if m]
-    body = "\n".join(line for line in lines if not _FRAME.search(line)).partition("\n  No values supplied by Gin")[0].strip()
+    body = (
+        "\n".join(line for line in lines if not _FRAME.search(line))
+        .partition("\n  No values supplied by Gin")[0]
+        .strip()
+    )
     name, scope = (frames[0][0], frames[0][1] or "") if frames else ("", "")
     selector = _selector_called(name)
     if lacking := _lacking(str(err)):
@@ -132,13 +155,20 @@ def explain_build(err: Exception, source: Source) -> str:
 
 def _missing(selector: str, scope: str, source: Source) -> str:
     """A parameter without default that nothing binds; or a module built where its class was to be handed over."""
-    users = [(key, ref) for key, value in tables.bindings() for ref in tables.references(value) if ref.configurable.selector == selector]
+    users = [
+        (key, ref)
+        for key, value in tables.bindings()
+        for ref in tables.references(value)
+        if ref.configurable.selector == selector
+    ]
     users = [u for u in users if "/".join(u[1].scopes) == scope] or [u for u in users if not u[1].scopes] or users
     shown = tables.show_name(selector)
     place = at(source.origins.get(key) for key, _ in users[:3])
     prefix = f"{place}: " if place else ""
     called = literal(users[0][1]) if users else f"@{shown}()"
-    needed = [n for n, p in tables.parameters(selector).items() if p.default is p.empty or repr(p.default) == "%gin.REQUIRED"]
+    needed = [
+        n for n, p in tables.parameters(selector).items() if p.default is p.empty or repr(p.default) == "%gin.REQUIRED"
+    ]
     names = [n for n in needed if tables.in_effect(selector, n, scope) is None]
     later = ", ".join(tables.runtime_parameters(selector))
     if not names and users and not any(ref.evaluate for _, ref in users):
@@ -147,7 +177,13 @@ def _missing(selector: str, scope: str, source: Source) -> str:
         return f"{what} A network goes inside a policy, critic or decoder, as its body."
     if not names:
         return f"{prefix}{called} is built too early: the code calls it later, with {later}. Write it without (): {called.removesuffix('()')}."
-    elsewhere = sorted({s for s, sel in tables.bound() if sel == selector and s and all(tables.in_effect(selector, n, s) for n in names)})
+    elsewhere = sorted(
+        {
+            s
+            for s, sel in tables.bound()
+            if sel == selector and s and all(tables.in_effect(selector, n, s) for n in names)
+        }
+    )
     others = [f"@{s}/{shown}" for s in elsewhere]
     instead = guess(called, others) or (f" Did you mean {' or '.join(others)}?" if others else "")
     it = "it" if len(names) == 1 else "them"
@@ -169,7 +205,12 @@ def locate(message: str, source: Source, selector: str | None = None, scope: str
     found = {tables.show_key(k): source.origins.get(tables.through_macros(tables.value_of(k), k)[1]) for k in named}
     places = {key: origin for key, origin in found.items() if origin is not None}
     if not places:
-        users = [key for key, value in tables.bindings() for r in tables.references(value) if r.configurable.selector == selector]
+        users = [
+            key
+            for key, value in tables.bindings()
+            for r in tables.references(value)
+            if r.configurable.selector == selector
+        ]
         places = {tables.show_key(key): source.origins[key] for key in users[:1]}
     if not places:
         return message
@@ -221,5 +262,9 @@ def explain_circle(source: Source) -> str:
         return ()
 
     keys = next((found for selector in edges if (found := circle(selector, selector, ()))), ())
-    shown = " -> ".join(f"{show} ({source.origins.get(k)})" for k in keys if (show := f"{tables.show_key(k)} = {literal(tables.value_of(k))}"))
+    shown = " -> ".join(
+        f"{show} ({source.origins.get(k)})"
+        for k in keys
+        if (show := f"{tables.show_key(k)} = {literal(tables.value_of(k))}")
+    )
     return f"this configuration builds something out of itself, without end: {shown or 'follow its @references'}. Change one of these references."

@@ -97,15 +97,23 @@ def _statements(text: str, where: _Text) -> Iterator[Any]:
     """gin's statements; an error of its parser in our words."""
     for number, line in enumerate(text.split("\n"), 1):
         if re.match(r" *\t", line):
-            raise ConfigError(f"{where.origin(text, number).quoted}: this line is indented with a tab. Indent with spaces.")
+            raise ConfigError(
+                f"{where.origin(text, number).quoted}: this line is indented with a tab. Indent with spaces."
+            )
         if found := UNPRINTABLE.search(line):
-            raise ConfigError(f"{where.origin(text, number).quoted}: this line has the control character {printable(found[0])}. Remove it.")
+            raise ConfigError(
+                f"{where.origin(text, number).quoted}: this line has the control character {printable(found[0])}. Remove it."
+            )
     try:
         yield from syntax.Parser(text, gc.ParserDelegate())
     except (SyntaxError, tokenize.TokenError) as err:
         message, line = (err.msg, err.lineno or 0) if isinstance(err, SyntaxError) else (err.args[0], err.args[1][0])
         line, problem = syntax.explain(text, line, message)
-        hint = " In a shell, put double quotes around the whole: --set \"NAME = 'value'\"." if where.path is None and "quotes" in problem else ""
+        hint = (
+            " In a shell, put double quotes around the whole: --set \"NAME = 'value'\"."
+            if where.path is None and "quotes" in problem
+            else ""
+        )
         raise ConfigError(f"{where.origin(text, line).quoted}: {problem}{hint}") from None
     except (ValueError, KeyError) as err:  # a reference to an unknown name; gin says where
         found = re.search(r"In bindings string line (\d+)", str(err))
@@ -130,7 +138,9 @@ def _meaning(source: Source, statement: Any, where: _Text) -> Key | pathlib.Path
 
 
 def _included(name: str, where: _Text) -> pathlib.Path:
-    if not name.endswith(".gin"):  # a configuration from a stranger must not show other files: what is read is quoted, and copied into runs
+    if not name.endswith(
+        ".gin"
+    ):  # a configuration from a stranger must not show other files: what is read is quoted, and copied into runs
         raise ConfigError(f"include {name!r}: only files that end in .gin are included.")
     path = files.find(name, where.path)
     chain = [text.path for text in where.lineage()][::-1]
@@ -145,7 +155,9 @@ def _key(statement: Any) -> Key:
     if max(map(len, (scope or "", selector, parameter or ""))) > _LONGEST_NAME:
         raise ConfigError(f"a name has at most {_LONGEST_NAME} characters. Write a shorter one.")
     if tables.is_constant(f"{selector}.{parameter}" if parameter else selector):
-        raise ConfigError(f"{'.'.join(filter(None, (selector, parameter)))} is a constant, which no file can set. Choose another name.")
+        raise ConfigError(
+            f"{'.'.join(filter(None, (selector, parameter)))} is a constant, which no file can set. Choose another name."
+        )
     if not parameter:
         if scope or not re.fullmatch(r"[A-Z][A-Z0-9_]*", selector):
             raise ConfigError(mistakes.explain_macro_name(scope, selector))
@@ -178,7 +190,9 @@ def _check_order(source: Source, key: Key, value: Any, origin: Origin, where: _T
     for text in where.lineage():
         if text.parent is not None and key in text.parent.bound:
             first = text.parent.bound[key]
-            raise ConfigError(f"{text.place}: this include comes after {shown} is bound ({first}), and {origin} would undo that. Put includes first.")
+            raise ConfigError(
+                f"{text.place}: this include comes after {shown} is bound ({first}), and {origin} would undo that. Put includes first."
+            )
     if where.again and key in source.origins:
         raise ConfigError(
             f"{where.place}: {where.name} was read before, and reading it again would set {shown} back from {literal(old)}"

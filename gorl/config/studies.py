@@ -47,7 +47,9 @@ def read_study(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iter
     about_sweep = checks.used(source)
     typed = [c for c in source.changes if c.origin.file == COMMAND_LINE]
     mine = [c.origin.text for c in typed if c.key[1] != STUDY and c.key not in about_sweep]
-    at = {name: source.origins[key] for name in tables.parameters(STUDY) if (key := ("", STUDY, name)) in source.origins}
+    at = {
+        name: source.origins[key] for name in tables.parameters(STUDY) if (key := ("", STUDY, name)) in source.origins
+    }
     return StudySource(**_declared(source), sweep=sweep, bindings=mine, plugins=source.plugins, at=at)
 
 
@@ -60,7 +62,9 @@ def _declared(source: Source) -> dict[str, Any]:
             raise ConfigError(f"Study.{name} is not set. Include parts/base.gin, which has its default, or set it.")
         value, _ = tables.through_macros(tables.value_of(key), key)
         found[name] = value
-    found["variants"] = {name: [tables.resolved(v) for v in tables.resolved(words)] for name, words in found["variants"].items()}
+    found["variants"] = {
+        name: [tables.resolved(v) for v in tables.resolved(words)] for name, words in found["variants"].items()
+    }
     found["grid"] = {name: _values(name, values, source) for name, values in found["grid"].items()}
     return {name: value if name in ("grid", "variants") else tables.resolved(value) for name, value in found.items()}
 
@@ -68,7 +72,9 @@ def _declared(source: Source) -> dict[str, Any]:
 def _values(name: str, values: Any, source: Source) -> list[str]:
     values, _ = tables.through_macros(values, ("", STUDY, "grid"))
     if not isinstance(values, list):
-        raise ConfigError(f"{source.origins['', STUDY, 'grid']}: Study.grid[{name!r}] is {literal(values)}, but it is a list of values: [{literal(values)}].")
+        raise ConfigError(
+            f"{source.origins['', STUDY, 'grid']}: Study.grid[{name!r}] is {literal(values)}, but it is a list of values: [{literal(values)}]."
+        )
     return [literal(v) for v in values]
 
 

@@ -60,7 +60,11 @@ def _unbalanced(text: str) -> tuple[int, str] | None:
             if bracket != _CLOSES[c]:
                 return where, f"{bracket!r} is never closed: {c!r} comes first. Close it with {_closing(bracket)!r}."
         i += 1
-    return (opened[-1][1], f"{opened[-1][0]!r} is opened and never closed. Close it with {_closing(opened[-1][0])!r}.") if opened else None
+    return (
+        (opened[-1][1], f"{opened[-1][0]!r} is opened and never closed. Close it with {_closing(opened[-1][0])!r}.")
+        if opened
+        else None
+    )
 
 
 def _closing(bracket: str) -> str:
@@ -110,7 +114,11 @@ def _typographic(match: re.Match) -> str:
 
 def _number(match: re.Match) -> str:
     digits = re.sub(r"[^\d]", "", match[1])
-    hint = f" Write {int(digits):_}, with nothing but _ between the digits." if re.fullmatch(r"-?\d{1,3}(,\d{3})+", match[1]) else ""
+    hint = (
+        f" Write {int(digits):_}, with nothing but _ between the digits."
+        if re.fullmatch(r"-?\d{1,3}(,\d{3})+", match[1])
+        else ""
+    )
     return f"{match[1]} is not a number.{hint or ' Numbers are written 1000, 1_000, 0.5 or 1e-3.'}"
 
 

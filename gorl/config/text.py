@@ -15,7 +15,9 @@ def literal(value: Any) -> str:
         return "1e999" if value > 0 else "-1e999"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000:
         return f"{value:_}"
-    if isinstance(value, (bool, int, str, type(None), tables.Reference)) or (isinstance(value, float) and not math.isnan(value)):
+    if isinstance(value, (bool, int, str, type(None), tables.Reference)) or (
+        isinstance(value, float) and not math.isnan(value)
+    ):
         return repr(value)
     if isinstance(value, list):
         return f"[{', '.join(map(literal, value))}]"
@@ -30,7 +32,9 @@ def render(table: tables.Table) -> str:
     """Macros first, then a block for every class or function and scope."""
     macros = sorted((scope, values["value"]) for (scope, selector), values in table.items() if selector == tables.MACRO)
     lines = [f"{name} = {literal(value)}" for name, value in macros]
-    others = {where: values for where, values in table.items() if where[1] not in (tables.MACRO, tables.CONSTANT) and values}
+    others = {
+        where: values for where, values in table.items() if where[1] not in (tables.MACRO, tables.CONSTANT) and values
+    }
     for scope, selector in sorted(others, key=lambda where: (tables.show_name(where[1]).lower(), where[0])):
         name = "/".join(filter(None, (scope, tables.show_name(selector))))
         lines += ["", f"{name}:", *_parameters(others[scope, selector])]

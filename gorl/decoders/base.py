@@ -30,12 +30,22 @@ class AbstractDecoder(eqx.Module):
 
     @abc.abstractmethod
     def loss(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+        self,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        latent: Float[Array, " D_z"],
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         """The regression loss for one sample (obs, u) and one latent drawn for it, whose gradient a fit descends."""
 
     def validation_loss(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+        self,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        latent: Float[Array, " D_z"],
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         """What weights are chosen by: the loss, unless the class says otherwise because the loss rises while the network learns."""
         return self.loss(obs, action, latent, key=key)

@@ -85,10 +85,17 @@ class DiffusionDecoder(AbstractConditioned, AbstractDecoder):
             return diffuse(x0, eps, next_alpha, next_sigma), None
 
         times = jnp.asarray(level / self.schedule.steps, jnp.float32)
-        return jax.lax.scan(step, latent, (times, alphas[level], sigmas[level], alphas[level - 1], sigmas[level - 1]))[0]
+        return jax.lax.scan(step, latent, (times, alphas[level], sigmas[level], alphas[level - 1], sigmas[level - 1]))[
+            0
+        ]
 
     def loss(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+        self,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        latent: Float[Array, " D_z"],
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         alphas, sigmas = self._coefficients()
         trained = self.levels.trained(self.schedule.steps)

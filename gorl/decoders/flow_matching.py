@@ -62,7 +62,12 @@ class FlowMatchingDecoder(AbstractConditioned, AbstractDecoder):
         return self.sampler(lambda x, t: self.velocity(obs, x, t), latent)
 
     def loss(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+        self,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        latent: Float[Array, " D_z"],
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         t = self.times.sample(key=key)
         return flow_matching_loss(self.velocity(obs, interpolate(action, latent, t), t), action, latent)

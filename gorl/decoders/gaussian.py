@@ -58,7 +58,12 @@ class GaussianDecoder(AbstractDecoder):
         return law.mean + law.std * latent
 
     def loss(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+        self,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        latent: Float[Array, " D_z"],
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         """-log p(action), in nats."""
         del latent, key

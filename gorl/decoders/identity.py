@@ -31,7 +31,12 @@ class IdentityDecoder(AbstractDecoder):
         return latent
 
     def loss(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+        self,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        latent: Float[Array, " D_z"],
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         """0: there is nothing to fit."""
         del obs, action, latent, key

@@ -87,7 +87,9 @@ class MeanFlowDecoder(AbstractConditioned, AbstractDecoder):
             0 < interval_share <= 1,
             f"MeanFlowDecoder.interval_share = {interval_share}: it must be in (0, 1]; at 0 the step from t = 1 to 0 is never trained.",
         )
-        require(0 <= to_action_share <= 1, f"MeanFlowDecoder.to_action_share = {to_action_share}: it must be in [0, 1].")
+        require(
+            0 <= to_action_share <= 1, f"MeanFlowDecoder.to_action_share = {to_action_share}: it must be in [0, 1]."
+        )
         require(loss_power >= 0, f"MeanFlowDecoder.loss_power = {loss_power}: it must be >= 0 (0: least squares).")
         require(loss_constant > 0, f"MeanFlowDecoder.loss_constant = {loss_constant}: it must be > 0.")
         self.body = body(obs_size + action_size + 2 * time_embedding.size, action_size, key=key)
@@ -118,19 +120,34 @@ class MeanFlowDecoder(AbstractConditioned, AbstractDecoder):
         return jnp.where(jax.random.bernoulli(interval_key, self.interval_share), r, t), t
 
     def loss(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+        self,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        latent: Float[Array, " D_z"],
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         return self._loss(self.tangent, obs, action, latent, key)
 
     def validation_loss(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+        self,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        latent: Float[Array, " D_z"],
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         """Along the predicted tangent whatever is bound. Along a path's own the targets scatter more the better the network gets, so
         that the loss rises while it learns, and the weights of the least loss would be the first ones."""
         return self._loss(PredictedTangent(), obs, action, latent, key)
 
     def _loss(
-        self, tangent: AbstractTangent, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], key: PRNGKeyArray
+        self,
+        tangent: AbstractTangent,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        latent: Float[Array, " D_z"],
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         r, t = self._interval(key)
         z, path = interpolate(action, latent, t), latent - action

@@ -101,10 +101,15 @@ def make_state(
     critic_obs = None if critic_obs_key is None else _pick(observation, critic_obs_key, "critic_obs_key")
     reward, done = jnp.asarray(reward, jnp.float32), jnp.asarray(done) > 0
     for name, value in (("reward", reward), ("termination", done)):
-        require(value.shape == (), f"an environment's {name} is one number a step, but this one has the shape {value.shape}.")
+        require(
+            value.shape == (),
+            f"an environment's {name} is one number a step, but this one has the shape {value.shape}.",
+        )
     return guarded(
         EnvState(
-            sim=trees.strip_weak_types(jax.tree.map(jnp.asarray, sim)),  # a library may leave a Python number in its state
+            sim=trees.strip_weak_types(
+                jax.tree.map(jnp.asarray, sim)
+            ),  # a library may leave a Python number in its state
             obs=obs,
             critic_obs=critic_obs,
             reward=reward,
@@ -140,10 +145,14 @@ def _pick(observation: Any, key: str | None, field: str) -> Float[Array, " D"]:
         if key is None or key not in observation:
             names = ", ".join(map(repr, observation))
             hint = did_you_mean(key, observation) if key else ""
-            raise ConfigError(f"the environment's observations are a dict with the keys {names}; {field} = {key!r} names none of them.{hint}")
+            raise ConfigError(
+                f"the environment's observations are a dict with the keys {names}; {field} = {key!r} names none of them.{hint}"
+            )
         observation = observation[key]
     elif key is not None:
-        raise ConfigError(f"{field} = {key!r}, but the environment's observation is one array, not a dict: leave {field} at None.")
+        raise ConfigError(
+            f"{field} = {key!r}, but the environment's observation is one array, not a dict: leave {field} at None."
+        )
     return jnp.asarray(observation, jnp.float32).reshape(-1)
 
 

@@ -43,9 +43,13 @@ class BraxEnvironment(AbstractEnvironment):
         names = brax_names()
         if self.name not in names:
             guess = did_you_mean(self.name, names)
-            raise ConfigError(f"BraxEnvironment.name = {self.name!r}: Brax has no such environment.{guess} `gorl list environments` shows all.")
+            raise ConfigError(
+                f"BraxEnvironment.name = {self.name!r}: Brax has no such environment.{guess} `gorl list environments` shows all."
+            )
         if self.backend not in BACKENDS:
-            raise ConfigError(f"BraxEnvironment.backend = {self.backend!r}: it is one of {', '.join(BACKENDS)}.{did_you_mean(self.backend, BACKENDS)}")
+            raise ConfigError(
+                f"BraxEnvironment.backend = {self.backend!r}: it is one of {', '.join(BACKENDS)}.{did_you_mean(self.backend, BACKENDS)}"
+            )
         if self.options:  # else Brax need not be imported
             _check_options(self.name, dict(self.options))
 
@@ -76,7 +80,13 @@ class BraxEnvironment(AbstractEnvironment):
     def _state(self, sim: Any) -> EnvState:
         physics = () if sim.pipeline_state is None else (sim.pipeline_state.q, sim.pipeline_state.qd)
         return make_state(
-            sim, sim.obs, sim.reward, sim.done, obs_key=self.obs_key, critic_obs_key=self.critic_obs_key, physics=physics
+            sim,
+            sim.obs,
+            sim.reward,
+            sim.done,
+            obs_key=self.obs_key,
+            critic_obs_key=self.critic_obs_key,
+            physics=physics,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -89,7 +99,10 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
     signatures = [inspect.signature(c.__init__).parameters for c in (envs._envs[name], envs.PipelineEnv)]
     known = sorted({p for s in signatures for p in s} - {"self", "kwargs", "sys", "backend"})
     for key, value in options.items():
-        require(key in known, f"BraxEnvironment.options[{key!r}] = {value!r}: {name} has the options {', '.join(known)}.{did_you_mean(key, known)}")
+        require(
+            key in known,
+            f"BraxEnvironment.options[{key!r}] = {value!r}: {name} has the options {', '.join(known)}.{did_you_mean(key, known)}",
+        )
 
 
 @functools.cache
@@ -101,4 +114,6 @@ def _load(name: str, backend: str, options: tuple[tuple[str, Any], ...]) -> Any:
         with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
             return envs.get_environment(name, backend=backend, **dict(options))
     except (TypeError, ValueError, KeyError, AttributeError) as err:
-        raise ConfigError(f"BraxEnvironment: {name!r} could not be built with backend = {backend!r}, options = {dict(options)!r}: {err}") from err
+        raise ConfigError(
+            f"BraxEnvironment: {name!r} could not be built with backend = {backend!r}, options = {dict(options)!r}: {err}"
+        ) from err

@@ -50,8 +50,13 @@ class MJCFEnvironment(AbstractEnvironment):
     def check(self) -> None:
         check_implementation(self.impl, "MJCFEnvironment.impl")
         if not pathlib.Path(self.xml).is_file():
-            raise ConfigError(f"MJCFEnvironment.xml = {self.xml!r}: there is no such file (the working directory is {pathlib.Path.cwd()}).")
-        require(_read(self.xml).nu > 0, f"MJCFEnvironment.xml = {self.xml!r}: the model has no actuators, so there is nothing to learn.")
+            raise ConfigError(
+                f"MJCFEnvironment.xml = {self.xml!r}: there is no such file (the working directory is {pathlib.Path.cwd()})."
+            )
+        require(
+            _read(self.xml).nu > 0,
+            f"MJCFEnvironment.xml = {self.xml!r}: the model has no actuators, so there is nothing to learn.",
+        )
         self._rehearse()
 
     def _rehearse(self) -> None:
@@ -73,7 +78,10 @@ class MJCFEnvironment(AbstractEnvironment):
         if self.initial is not None:
             qpos, qvel = (jnp.asarray(x, jnp.float32) for x in _call("initial", self.initial, model, key))
             for name, value, size in (("qpos", qpos, host.nq), ("qvel", qvel, host.nv)):
-                require(value.shape == (size,), f"MJCFEnvironment.initial returned {name} of shape {value.shape}; the model's has {size} numbers.")
+                require(
+                    value.shape == (size,),
+                    f"MJCFEnvironment.initial returned {name} of shape {value.shape}; the model's has {size} numbers.",
+                )
             data = data.replace(qpos=qpos, qvel=qvel)
         return self._state(model, mjx.forward(model, data), jnp.zeros(()), jnp.zeros((), bool))
 
@@ -131,7 +139,9 @@ def _read(xml: str) -> Any:
     try:
         return mujoco.MjModel.from_xml_path(xml)
     except ValueError as err:
-        raise ConfigError(f"MJCFEnvironment.xml = {xml!r}: MuJoCo cannot read it: {' '.join(str(err).split())}") from err
+        raise ConfigError(
+            f"MJCFEnvironment.xml = {xml!r}: MuJoCo cannot read it: {' '.join(str(err).split())}"
+        ) from err
 
 
 @functools.cache
@@ -143,4 +153,6 @@ def _load(xml: str, impl: str) -> tuple[Any, Any]:
         with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
             return host, mjx.put_model(host, impl=impl)
     except NotImplementedError as err:
-        raise ConfigError(f"MJCFEnvironment.xml = {xml!r}: MJX's implementation {impl!r} lacks something that the model uses: {err}") from err
+        raise ConfigError(
+            f"MJCFEnvironment.xml = {xml!r}: MJX's implementation {impl!r} lacks something that the model uses: {err}"
+        ) from err

@@ -44,7 +44,9 @@ def fastest(name: str, impl: str) -> str:
 
 def check_implementation(impl: str, where: str, known: Iterable[str] = MJX) -> None:
     if impl not in known:
-        raise ConfigError(f"{where} = {impl!r}: the physics implementations are {', '.join(map(repr, known))}.{did_you_mean(impl, known)}")
+        raise ConfigError(
+            f"{where} = {impl!r}: the physics implementations are {', '.join(map(repr, known))}.{did_you_mean(impl, known)}"
+        )
     if impl == "warp" and importlib.util.find_spec("warp") is None:
         raise ConfigError(f"{where} = 'warp' needs the package warp-lang: pip install warp-lang, or bind 'jax'.")
 
@@ -52,7 +54,10 @@ def check_implementation(impl: str, where: str, known: Iterable[str] = MJX) -> N
 def as_items(overrides: Any) -> tuple[tuple[str, Any], ...]:
     """A dict as something that can be looked up: sorted items, lists as tuples."""
     items = dict(overrides) if isinstance(overrides, (dict, tuple)) else None
-    require(items is not None and all(isinstance(key, str) for key in items), f"{overrides!r} is not a dict of settings: write {{'name': value}}.")
+    require(
+        items is not None and all(isinstance(key, str) for key in items),
+        f"{overrides!r} is not a dict of settings: write {{'name': value}}.",
+    )
     fixed = lambda value: tuple(map(fixed, value)) if isinstance(value, (list, tuple)) else value
     return tuple(sorted((key, fixed(value)) for key, value in items.items()))
 
@@ -73,7 +78,9 @@ class PlaygroundEnvironment(AbstractEnvironment):
     critic_obs_key: str | None = structural()
     threads: int | None = structural(default=None)
 
-    settled_when_begun: ClassVar[dict[str, Callable[[dict[str, Any]], Any]]] = {"impl": lambda bound: fastest(bound["name"], bound["impl"])}
+    settled_when_begun: ClassVar[dict[str, Callable[[dict[str, Any]], Any]]] = {
+        "impl": lambda bound: fastest(bound["name"], bound["impl"])
+    }
 
     @property
     def _task(self) -> "Simulated":
@@ -88,9 +95,14 @@ class PlaygroundEnvironment(AbstractEnvironment):
         names = dm_control_names()
         if self.name not in names:
             guess = did_you_mean(self.name, names)
-            raise ConfigError(f"PlaygroundEnvironment.name = {self.name!r}: the DM Control suite has no such task.{guess} `gorl list environments` shows all.")
+            raise ConfigError(
+                f"PlaygroundEnvironment.name = {self.name!r}: the DM Control suite has no such task.{guess} `gorl list environments` shows all."
+            )
         check_implementation(self.impl, "PlaygroundEnvironment.impl", (*IMPLEMENTATIONS, AUTO))
-        require(self.threads is None or self.threads >= 1, f"PlaygroundEnvironment.threads = {self.threads}: it must be >= 1, or None for one a core.")
+        require(
+            self.threads is None or self.threads >= 1,
+            f"PlaygroundEnvironment.threads = {self.threads}: it must be >= 1, or None for one a core.",
+        )
         if self.overrides:  # else Playground need not be imported
             check_overrides(self.name, dict(self.overrides))
 
@@ -172,11 +184,16 @@ def check_overrides(name: str, overrides: dict[str, Any]) -> None:
     for key, value in overrides.items():
         where = f"PlaygroundEnvironment.overrides[{key!r}] = {value!r}"
         require(key not in ELSEWHERE, f"{where} is not set there: {ELSEWHERE.get(key)} instead.")
-        require(key.partition(".")[0] in known, f"{where}: {name} has the settings {', '.join(known)}.{did_you_mean(key, known)}")
+        require(
+            key.partition(".")[0] in known,
+            f"{where}: {name} has the settings {', '.join(known)}.{did_you_mean(key, known)}",
+        )
         try:
             settings.update_from_flattened_dict({key: value})
         except (TypeError, ValueError) as err:
-            raise ConfigError(f"{where}: {name} has a number or text of another kind there, such as {settings.get(key)!r}.") from err
+            raise ConfigError(
+                f"{where}: {name} has a number or text of another kind there, such as {settings.get(key)!r}."
+            ) from err
         except (KeyError, AttributeError) as err:
             raise ConfigError(f"{where}: Playground does not take it for {name}: {str(err).splitlines()[0]}") from err
     control, physics = settings.ctrl_dt, settings.sim_dt

@@ -57,12 +57,24 @@ class Comparison:
         return self.load > 1.25
 
     def as_json(self) -> dict[str, Any]:
-        numbers = lambda s: {"env_steps_per_s": round(s.env_steps_per_s), "start_s": round(s.start_s, 2), "rounds": [round(r) for r in s.rounds]}
+        numbers = lambda s: {
+            "env_steps_per_s": round(s.env_steps_per_s),
+            "start_s": round(s.start_s, 2),
+            "rounds": [round(r) for r in s.rounds],
+        }
         speeds = {s.impl: numbers(s) for s in self.speeds}
-        return {"environment": self.name, **dataclasses.asdict(self.setting), "speeds": speeds, "absent": self.absent, "load_per_core": round(self.load, 2)}
+        return {
+            "environment": self.name,
+            **dataclasses.asdict(self.setting),
+            "speeds": speeds,
+            "absent": self.absent,
+            "load_per_core": round(self.load, 2),
+        }
 
 
-def compare(name: str, implementations: Sequence[str], setting: Setting, said: Callable[[str], None] = lambda text: None) -> Comparison:
+def compare(
+    name: str, implementations: Sequence[str], setting: Setting, said: Callable[[str], None] = lambda text: None
+) -> Comparison:
     """Measures a DM Control task. `implementations`: which ones (none named: all that run here); `said` is told what is going on."""
     ready: dict[str, _Ready] = {}
     absent: dict[str, str] = {}
@@ -91,10 +103,17 @@ class _Ready:
 
     def __init__(self, env: PlaygroundEnvironment, setting: Setting):
         began = time.perf_counter()
-        keys, actions = jax.random.split(jax.random.key(0), setting.num_envs), (setting.steps, setting.num_envs, env.action_size)
+        keys, actions = (
+            jax.random.split(jax.random.key(0), setting.num_envs),
+            (setting.steps, setting.num_envs, env.action_size),
+        )
         self._state = trees.strip_weak_types(jax.jit(jax.vmap(env.reset))(keys))
         self._actions = jax.random.uniform(jax.random.key(1), actions, minval=-1.0)
-        self._run = jax.jit(lambda state, actions: jax.lax.scan(lambda s, a: (trees.strip_weak_types(jax.vmap(env.step)(s, a)), None), state, actions)[0])
+        self._run = jax.jit(
+            lambda state, actions: jax.lax.scan(
+                lambda s, a: (trees.strip_weak_types(jax.vmap(env.step)(s, a)), None), state, actions
+            )[0]
+        )
         self.seconds()
         self.start_s = time.perf_counter() - began
 

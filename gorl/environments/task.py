@@ -38,7 +38,9 @@ class Task(eqx.Module):
 
     def __check_init__(self):
         if not isinstance(self.environment, AbstractEnvironment):
-            raise ConfigError(f"Task.environment is {self.environment!r}, not an environment; did you forget '()' after its name?")
+            raise ConfigError(
+                f"Task.environment is {self.environment!r}, not an environment; did you forget '()' after its name?"
+            )
         try:
             hash(self.environment)
         except TypeError as err:

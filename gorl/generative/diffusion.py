@@ -8,7 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def diffuse(x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]) -> Float[Array, " D"]:
+def diffuse(
+    x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
+) -> Float[Array, " D"]:
     """x_t = alpha x0 + sigma eps (Ho et al., arXiv 2006.11239, equation 4).
 
     With estimates of x0 and eps and the next level's alpha and sigma, this is DDIM's step with eta = 0 (Song et al., arXiv
@@ -17,12 +19,16 @@ def diffuse(x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array,
     return alpha * x0 + sigma * eps
 
 
-def velocity_target(x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]) -> Float[Array, " D"]:
+def velocity_target(
+    x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
+) -> Float[Array, " D"]:
     """v = alpha eps - sigma x0 (Salimans and Ho, arXiv 2202.00512, appendix D)."""
     return alpha * eps - sigma * x0
 
 
-def from_noise(eps: Float[Array, " D"], x: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]) -> Float[Array, " D"]:
+def from_noise(
+    eps: Float[Array, " D"], x: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
+) -> Float[Array, " D"]:
     """x0 that goes with eps at x. An error of eps is multiplied by sigma / alpha: large at the last levels."""
     return (x - sigma * eps) / alpha
 
@@ -34,7 +40,9 @@ def from_velocity(
     return alpha * x - sigma * v, sigma * x + alpha * v
 
 
-def from_data(x0: Float[Array, " D"], x: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]) -> Float[Array, " D"]:
+def from_data(
+    x0: Float[Array, " D"], x: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
+) -> Float[Array, " D"]:
     """eps that goes with x0 at x. Level 0 (sigma = 0) has none."""
     return (x - alpha * x0) / sigma
 

@@ -42,7 +42,10 @@ class PowerGrid(AbstractGrid):
     exponent: float = structural()
 
     def __check_init__(self):
-        require(self.exponent > 0, f"PowerGrid.exponent = {self.exponent}: it must be > 0 (1: uniform; larger: shorter steps near the action).")
+        require(
+            self.exponent > 0,
+            f"PowerGrid.exponent = {self.exponent}: it must be > 0 (1: uniform; larger: shorter steps near the action).",
+        )
 
     def _times(self, progress: Float[np.ndarray, " times"]) -> Float[np.ndarray, " times"]:
         return (1.0 - progress) ** self.exponent

@@ -28,7 +28,9 @@ class AbstractPrediction(eqx.Module):
 class NoisePrediction(AbstractPrediction):
     """eps (Ho et al., arXiv 2006.11239; GoRL). Its errors grow by sigma / alpha in x0: by 32 at the default schedule's last level."""
 
-    def target(self, x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]) -> Float[Array, " D"]:
+    def target(
+        self, x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
+    ) -> Float[Array, " D"]:
         del x0, alpha, sigma
         return eps
 
@@ -42,7 +44,9 @@ class NoisePrediction(AbstractPrediction):
 class VelocityPrediction(AbstractPrediction):
     """v = alpha eps - sigma x0 (Salimans and Ho, arXiv 2202.00512). Its errors do not grow at any level."""
 
-    def target(self, x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]) -> Float[Array, " D"]:
+    def target(
+        self, x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
+    ) -> Float[Array, " D"]:
         return velocity_target(x0, eps, alpha, sigma)
 
     def estimate(
@@ -55,7 +59,9 @@ class VelocityPrediction(AbstractPrediction):
 class DataPrediction(AbstractPrediction):
     """x0, the action itself. Its errors grow by alpha / sigma in eps, but only at the first levels, where eps hardly counts."""
 
-    def target(self, x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]) -> Float[Array, " D"]:
+    def target(
+        self, x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
+    ) -> Float[Array, " D"]:
         del eps, alpha, sigma
         return x0
 

@@ -46,7 +46,10 @@ class CosineSchedule(AbstractSchedule):
     def __check_init__(self):
         require_steps(self.steps, "CosineSchedule.steps")
         require(self.offset >= 0, f"CosineSchedule.offset = {self.offset}: it must be >= 0.")
-        require(self.floor > 0, f"CosineSchedule.floor = {self.floor}: it must be > 0, or the first step of sampling divides by 0.")
+        require(
+            self.floor > 0,
+            f"CosineSchedule.floor = {self.floor}: it must be > 0, or the first step of sampling divides by 0.",
+        )
         _check(self, f"Lower CosineSchedule.floor = {self.floor}.")
 
     def alphabar(self) -> Float[np.ndarray, " levels"]:
@@ -70,7 +73,10 @@ class LinearSchedule(AbstractSchedule):
 
     def __check_init__(self):
         require_steps(self.levels, "LinearSchedule.levels")
-        require(1 <= self.steps <= self.levels, f"LinearSchedule needs 1 <= steps <= levels, got steps = {self.steps}, levels = {self.levels}.")
+        require(
+            1 <= self.steps <= self.levels,
+            f"LinearSchedule needs 1 <= steps <= levels, got steps = {self.steps}, levels = {self.levels}.",
+        )
         require(
             0 < self.first_beta <= self.last_beta < 1,
             f"LinearSchedule needs 0 < first_beta <= last_beta < 1, got {self.first_beta} and {self.last_beta}.",
@@ -111,5 +117,8 @@ class OffByOneLevels(AbstractLevels):
     """
 
     def trained(self, steps: int) -> range:
-        require(steps >= 2, f"OffByOneLevels with a schedule of {steps} step leaves no level to sample. Raise the schedule's steps to 2 or more.")
+        require(
+            steps >= 2,
+            f"OffByOneLevels with a schedule of {steps} step leaves no level to sample. Raise the schedule's steps to 2 or more.",
+        )
         return range(steps)

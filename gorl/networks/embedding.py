@@ -16,7 +16,10 @@ class FourierTime(eqx.Module):
 
     def __check_init__(self):
         # From 2^128 on a frequency is infinite in float32, and its cosine NaN.
-        require(1 <= self.frequencies <= 128, f"FourierTime.frequencies = {self.frequencies}: it must be >= 1 and at most 128.")
+        require(
+            1 <= self.frequencies <= 128,
+            f"FourierTime.frequencies = {self.frequencies}: it must be >= 1 and at most 128.",
+        )
 
     @property
     def size(self) -> int:

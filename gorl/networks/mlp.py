@@ -101,15 +101,29 @@ class LayerNormMLP(eqx.Module):
 
 
 def _layers(
-    name: str, in_size: int, out_size: int, width: int, depth: int, initializer: Callable, output_scale: float, key: PRNGKeyArray
+    name: str,
+    in_size: int,
+    out_size: int,
+    width: int,
+    depth: int,
+    initializer: Callable,
+    output_scale: float,
+    key: PRNGKeyArray,
 ) -> tuple[Linear, ...]:
     """`depth` hidden layers and a last one whose initial weights are scaled."""
-    require(width >= 1 and depth >= 0, f"{name}.width = {width}, {name}.depth = {depth}: width must be >= 1 and depth >= 0.")
+    require(
+        width >= 1 and depth >= 0, f"{name}.width = {width}, {name}.depth = {depth}: width must be >= 1 and depth >= 0."
+    )
     require(depth <= MOST_LAYERS, f"{name}.depth = {depth}: it must be at most {MOST_LAYERS}.")
     largest = width * max(in_size, out_size, width if depth > 1 else 1)
-    require(largest <= LARGEST_SIZE, f"{name}.width = {width}: a layer would have {largest:_} weights, of at most {LARGEST_SIZE:_}.")
+    require(
+        largest <= LARGEST_SIZE,
+        f"{name}.width = {width}: a layer would have {largest:_} weights, of at most {LARGEST_SIZE:_}.",
+    )
     require(math.isfinite(output_scale), f"{name}.output_scale = {output_scale}: it must be finite.")
     sizes = (in_size, *[width] * depth, out_size)
     keys = jax.random.split(key, len(sizes) - 1)
     scales = (*[1.0] * depth, output_scale)
-    return tuple(Linear(i, o, initializer=initializer, scale=s, key=k) for i, o, s, k in zip(sizes, sizes[1:], scales, keys))
+    return tuple(
+        Linear(i, o, initializer=initializer, scale=s, key=k) for i, o, s, k in zip(sizes, sizes[1:], scales, keys)
+    )

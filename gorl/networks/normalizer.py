@@ -115,7 +115,9 @@ def _checked(normalizer: AbstractNormalizer, epsilon: float, clip: float) -> tup
     return float(epsilon), float(clip)
 
 
-def _moments(x: Float[Array, "N D"], weight: Float[Array, " N"]) -> tuple[Float[Array, " D"], Float[Array, " D"], Float[Array, ""]]:
+def _moments(
+    x: Float[Array, "N D"], weight: Float[Array, " N"]
+) -> tuple[Float[Array, " D"], Float[Array, " D"], Float[Array, ""]]:
     """(mean, sum of squared deviations from it, total weight) of one batch."""
     x = jnp.where(weight[:, None] > 0, x, 0.0)  # 0 times NaN is NaN
     n = jnp.sum(weight)

@@ -46,7 +46,9 @@ class GeneralizedAdvantage(AbstractAdvantage):
         discount: Scalar,
         gae_lambda: Scalar,
     ) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
-        return generalized_advantage(reward, value, next_value, terminated, truncated, valid, discount=discount, gae_lambda=gae_lambda)
+        return generalized_advantage(
+            reward, value, next_value, terminated, truncated, valid, discount=discount, gae_lambda=gae_lambda
+        )
 
 
 @gin.register(module="gorl")

@@ -25,7 +25,9 @@ class AbstractRegularizer(eqx.Module):
 
     def __check_init__(self):
         name = type(self).__name__
-        require(bool(np.isfinite(self.coefficient)), f"{name}.coefficient = {self.coefficient}: it must be finite (0: off).")
+        require(
+            bool(np.isfinite(self.coefficient)), f"{name}.coefficient = {self.coefficient}: it must be finite (0: off)."
+        )
 
     def check(self, policy: AbstractPolicy) -> None:
         """Raises ConfigError if the policy does not have what the cost speaks of: here, a Gaussian."""

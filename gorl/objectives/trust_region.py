@@ -75,7 +75,11 @@ class ASPO(AbstractTrustRegion):
         ratio = jnp.exp(log_ratio)
         good = advantage >= 0
         # The branch that is not taken sees r = 1: there (r - 1)² could overflow, and 0 times infinity in its gradient is NaN.
-        return jnp.where(good, _clipped(ratio, advantage, self.epsilon), _parabola(jnp.where(good, 1.0, ratio), advantage, self.epsilon))
+        return jnp.where(
+            good,
+            _clipped(ratio, advantage, self.epsilon),
+            _parabola(jnp.where(good, 1.0, ratio), advantage, self.epsilon),
+        )
 
     def outside(self, log_ratio: Float[Array, ""]) -> Bool[Array, ""]:
         return _beyond(log_ratio, self.epsilon)

@@ -32,8 +32,9 @@ class PhaseContext:
     def key(self, purpose: str, index: int = 0) -> Key[Array, "*S"]:
         """The key (of each seed) for a purpose, such as 'init' or 'evaluate', and a running number within it."""
         parts = (self.stage, self.phase, zlib.crc32(purpose.encode()) & 0x7FFFFFFF, index)
-        return _folded(np.asarray(self.seed, np.int32) if isinstance(self.seed, int) else self.seed, np.asarray(parts, np.int32))
-
+        return _folded(
+            np.asarray(self.seed, np.int32) if isinstance(self.seed, int) else self.seed, np.asarray(parts, np.int32)
+        )
 
     def for_each(self, number: int) -> Int[np.ndarray, "*S"]:
         """A number that is the same for all seeds, as an array of each."""
@@ -42,7 +43,9 @@ class PhaseContext:
 
 @jax.jit
 def _folded(seed: Int[Array, "*S"], parts: Int[Array, " N"]) -> Key[Array, "*S"]:
-    fold = lambda s: jax.lax.fori_loop(0, parts.shape[0], lambda i, key: jax.random.fold_in(key, parts[i]), jax.random.key(s))
+    fold = lambda s: jax.lax.fori_loop(
+        0, parts.shape[0], lambda i, key: jax.random.fold_in(key, parts[i]), jax.random.key(s)
+    )
     return fold(seed) if seed.ndim == 0 else jax.vmap(fold)(seed)
 
 

@@ -40,7 +40,9 @@ class CollectRollouts(AbstractPhase):
         check_rule(self.rule, "CollectRollouts.rule")
 
     def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
-        require(inputs.has_policy, "CollectRollouts has no policy to collect with: put an ImprovePolicy phase before it.")
+        require(
+            inputs.has_policy, "CollectRollouts has no policy to collect with: put an ImprovePolicy phase before it."
+        )
         for name in ("env_steps", "num_envs", "episode_length"):
             require(getattr(self, name) >= 1, f"CollectRollouts.{name} = {getattr(self, name)}: it must be >= 1.")
         rows = self.rounds * self.num_envs * self.episode_length
@@ -63,13 +65,23 @@ class CollectRollouts(AbstractPhase):
         spaces = context.task.environment.spaces()
         lead = (self.rounds * self.num_envs, self.episode_length)
         steps = jnp.zeros(lead)
-        buffer = Episodes(jnp.zeros((*lead, spaces.observation)), jnp.zeros((*lead, spaces.action)), steps, steps, jnp.zeros(lead, bool))
+        buffer = Episodes(
+            jnp.zeros((*lead, spaces.observation)),
+            jnp.zeros((*lead, spaces.action)),
+            steps,
+            steps,
+            jnp.zeros(lead, bool),
+        )
         return CollectState(run, buffer)
 
     def collect(self, context: PhaseContext, state: CollectState, index: int) -> tuple[CollectState, dict[str, Any]]:
         run = state.run
         first = context.for_each(index * self.num_envs)
-        buffer, metrics = collect((self, context.task), (run.policy, run.learner, run.decoder, first, context.key("collect", index)), state.buffer)
+        buffer, metrics = collect(
+            (self, context.task),
+            (run.policy, run.learner, run.decoder, first, context.key("collect", index)),
+            state.buffer,
+        )
         return CollectState(run, buffer), metrics
 
     def finish(self, context: PhaseContext, state: CollectState) -> RunState:

@@ -18,7 +18,10 @@ class Evaluate(AbstractPhase):
     evaluator: Evaluator
 
     def __check_init__(self):
-        require(isinstance(self.evaluator, Evaluator), f"Evaluate.evaluator is {self.evaluator!r}; did you forget '()' after its name?")
+        require(
+            isinstance(self.evaluator, Evaluator),
+            f"Evaluate.evaluator is {self.evaluator!r}; did you forget '()' after its name?",
+        )
 
     def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
         del task

@@ -40,7 +40,9 @@ class Rows(eqx.Module):
     weight: Float[Array, "*S E_L"]
 
 
-def _whole_episodes(phase: "FitDecoder", chosen: Int[Array, " C"], length: int, key: PRNGKeyArray) -> tuple[Int[Array, " N"], Int[Array, " M"]]:
+def _whole_episodes(
+    phase: "FitDecoder", chosen: Int[Array, " C"], length: int, key: PRNGKeyArray
+) -> tuple[Int[Array, " N"], Int[Array, " M"]]:
     """(training, validation): what validates are whole episodes."""
     held = phase.held_out(chosen.shape[0])
     order = jax.random.permutation(key, chosen)
@@ -48,7 +50,9 @@ def _whole_episodes(phase: "FitDecoder", chosen: Int[Array, " C"], length: int, 
     return rows[held * length :], rows[: held * length]
 
 
-def _single_rows(phase: "FitDecoder", chosen: Int[Array, " C"], length: int, key: PRNGKeyArray) -> tuple[Int[Array, " N"], Int[Array, " M"]]:
+def _single_rows(
+    phase: "FitDecoder", chosen: Int[Array, " C"], length: int, key: PRNGKeyArray
+) -> tuple[Int[Array, " N"], Int[Array, " M"]]:
     """(training, validation): neighbours of a training row validate, so overfitting goes unseen (a published defect)."""
     rows = (chosen[:, None] * length + jnp.arange(length, dtype=jnp.int32)[None]).reshape(-1)
     rows = jax.random.permutation(key, rows)
@@ -94,10 +98,16 @@ class FitDecoder(AbstractPhase):
     }
 
     def __check_init__(self):
-        require(self.split in SPLITS, f"FitDecoder.split = {self.split!r}: it is 'episodes' or 'rows'.{did_you_mean(self.split, SPLITS)}")
+        require(
+            self.split in SPLITS,
+            f"FitDecoder.split = {self.split!r}: it is 'episodes' or 'rows'.{did_you_mean(self.split, SPLITS)}",
+        )
         for name, kind in (("latents", AbstractLatents), ("selection", AbstractSelection)):
             value = getattr(self, name)
-            require(isinstance(value, kind), f"FitDecoder.{name} is {value!r}, not an object; did you forget '()' after its name?")
+            require(
+                isinstance(value, kind),
+                f"FitDecoder.{name} is {value!r}, not an object; did you forget '()' after its name?",
+            )
 
     def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
         require(inputs.episodes > 0, "FitDecoder has no data: put a CollectRollouts phase before it.")
@@ -105,9 +115,15 @@ class FitDecoder(AbstractPhase):
             require(getattr(self, name) >= 1, f"FitDecoder.{name} = {getattr(self, name)}: it must be >= 1.")
         require_units(self.epochs, f"FitDecoder.epochs = {self.epochs}", "Lower it.")
         size = self.micro_batch_size
-        require(size is None or size >= 0, f"FitDecoder.micro_batch_size = {size}: it must be >= 0 (0: a whole batch), or None.")
+        require(
+            size is None or size >= 0,
+            f"FitDecoder.micro_batch_size = {size}: it must be >= 0 (0: a whole batch), or None.",
+        )
         require(self.max_samples >= 0, f"FitDecoder.max_samples = {self.max_samples}: it must be >= 0 (0: all).")
-        require(0 <= self.validation_fraction < 1, f"FitDecoder.validation_fraction = {self.validation_fraction}: it must be in [0, 1).")
+        require(
+            0 <= self.validation_fraction < 1,
+            f"FitDecoder.validation_fraction = {self.validation_fraction}: it must be in [0, 1).",
+        )
         kept = self.selection.count(inputs.episodes)
         training = (kept - self.held_out(kept)) * inputs.episode_length
         require(
@@ -184,7 +200,9 @@ def _flat(dataset: Dataset) -> tuple[Float[Array, "N D_o"], Float[Array, "N D_a"
 
 
 @eqx.filter_jit
-def _prepared(phase: FitDecoder, decoder: AbstractDecoder, dataset: Dataset, key: PRNGKeyArray) -> tuple[AbstractDecoder, Rows]:
+def _prepared(
+    phase: FitDecoder, decoder: AbstractDecoder, dataset: Dataset, key: PRNGKeyArray
+) -> tuple[AbstractDecoder, Rows]:
     """The decoder with its input statistics from the training rows, and the rows."""
     episodes, select = dataset.episodes, phase.selection
     training, validation = SPLITS[phase.split](phase, select.choose(episodes), episodes.valid.shape[1], key)
@@ -205,12 +223,18 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
     training, validation, weights = split.training, split.validation, split.weight
     shuffle_key, noise_key = jax.random.split(key)
     batches = training.shape[0] // phase.batch_size
-    shuffled = jax.random.permutation(shuffle_key, training)[: batches * phase.batch_size].reshape(batches, phase.batch_size)
+    shuffled = jax.random.permutation(shuffle_key, training)[: batches * phase.batch_size].reshape(
+        batches, phase.batch_size
+    )
     transformation = phase._optimizer()
     piece = _suited(phase.micro_batch_size, phase.draws)
 
     def share(
-        decoder: AbstractDecoder, rows: Int[Array, " N"], keys: Key[Array, " N"], total: Float[Array, ""], validation: bool = False
+        decoder: AbstractDecoder,
+        rows: Int[Array, " N"],
+        keys: Key[Array, " N"],
+        total: Float[Array, ""],
+        validation: bool = False,
     ) -> Float[Array, ""]:
         """Of the rows' weighted losses in a mean over rows of the weight `total`."""
         rows = devices.shard(rows)
@@ -232,19 +256,32 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
         updates, new_optimizer = transformation.update(grads, optimizer, params)
         new = (eqx.combine(eqx.apply_updates(params, updates), rest), new_optimizer)
         sound = trees.all_finite((loss, grads, new))
-        return trees.choose(sound, new, (decoder, optimizer)), (jnp.where(sound, loss, 0.0), sound * jnp.sum(weights[rows]), 1.0 - sound)
+        return trees.choose(sound, new, (decoder, optimizer)), (
+            jnp.where(sound, loss, 0.0),
+            sound * jnp.sum(weights[rows]),
+            1.0 - sound,
+        )
 
     keys = jax.random.split(noise_key, batches)
     (decoder, optimizer), (losses, counts, skipped) = jax.lax.scan(step, (decoder, optimizer), (shuffled, keys))
     train_loss = jnp.sum(losses * counts) / jnp.sum(counts)  # NaN if every update was skipped
     if validation.shape[0]:
-        held_out_loss = _validation_loss(validation_loss, decoder, validation, weights, validation_key, phase.batch_size)
+        held_out_loss = _validation_loss(
+            validation_loss, decoder, validation, weights, validation_key, phase.batch_size
+        )
         better = held_out_loss < best_loss
     else:  # nothing to choose by
         held_out_loss, better = train_loss, jnp.isfinite(train_loss)
     best, best_loss = trees.choose(better, decoder, best), jnp.where(better, held_out_loss, best_loss)
-    metrics = {"loss/decoder": train_loss, "loss/decoder_validation": held_out_loss, "loss/decoder_best": best_loss, "updates_skipped": jnp.sum(skipped)}
-    useless = (jnp.sum(counts) == 0) | ~jnp.isfinite(held_out_loss)  # no sound update, no valid row in any, or nothing to choose by
+    metrics = {
+        "loss/decoder": train_loss,
+        "loss/decoder_validation": held_out_loss,
+        "loss/decoder_best": best_loss,
+        "updates_skipped": jnp.sum(skipped),
+    }
+    useless = (jnp.sum(counts) == 0) | ~jnp.isfinite(
+        held_out_loss
+    )  # no sound update, no valid row in any, or nothing to choose by
     metrics["diverged"] = useless.astype(jnp.float32)
     return (decoder, optimizer, best, best_loss), metrics
 
@@ -271,7 +308,12 @@ def _accumulated(function: Any, size: int, rows: Int[Array, " N"], key: PRNGKeyA
 
 
 def _validation_loss(
-    mean_loss: Any, decoder: AbstractDecoder, rows: Int[Array, " M"], weights: Float[Array, " N"], key: PRNGKeyArray, batch_size: int
+    mean_loss: Any,
+    decoder: AbstractDecoder,
+    rows: Int[Array, " M"],
+    weights: Float[Array, " N"],
+    key: PRNGKeyArray,
+    batch_size: int,
 ) -> Float[Array, ""]:
     """In batches, so that memory does not grow with the data; the rows of the last partial batch are left out if there are others."""
     size = min(batch_size, rows.shape[0])

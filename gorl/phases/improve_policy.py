@@ -46,18 +46,30 @@ class ImprovePolicy(AbstractPhase):
 
     def __check_init__(self):
         if self.hand_on not in HAND_ON:
-            raise ConfigError(f"ImprovePolicy.hand_on = {self.hand_on!r}: it is 'best' or 'last'.{did_you_mean(self.hand_on, HAND_ON)}")
+            raise ConfigError(
+                f"ImprovePolicy.hand_on = {self.hand_on!r}: it is 'best' or 'last'.{did_you_mean(self.hand_on, HAND_ON)}"
+            )
         for name, kind in (("algorithm", AbstractAlgorithm), ("evaluator", Evaluator)):
             value = getattr(self, name)
-            require(isinstance(value, kind), f"ImprovePolicy.{name} is {value!r}, not an object; did you forget '()' after its name?")
+            require(
+                isinstance(value, kind),
+                f"ImprovePolicy.{name} is {value!r}, not an object; did you forget '()' after its name?",
+            )
 
     def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
         for name in ("env_steps", "evaluation_interval"):
             require(getattr(self, name) >= 1, f"ImprovePolicy.{name} = {getattr(self, name)}: it must be >= 1.")
         self.algorithm.check(task.episode_length)
         size, name = self.algorithm.env_steps_per_iteration, type(self.algorithm).__name__
-        require(size <= LARGEST_SIZE, f"{name}: one iteration would be {size:_} environment steps, of at most {LARGEST_SIZE:_}. Lower its sizes.")
-        require_units(self.iterations, f"ImprovePolicy.env_steps = {self.env_steps}, at {size:_} a unit,", f"Lower it, or make {name}'s iterations longer.")
+        require(
+            size <= LARGEST_SIZE,
+            f"{name}: one iteration would be {size:_} environment steps, of at most {LARGEST_SIZE:_}. Lower its sizes.",
+        )
+        require_units(
+            self.iterations,
+            f"ImprovePolicy.env_steps = {self.env_steps}, at {size:_} a unit,",
+            f"Lower it, or make {name}'s iterations longer.",
+        )
         return PhaseInputs(has_policy=True)
 
     def check_devices(self, count: int) -> None:
@@ -75,7 +87,9 @@ class ImprovePolicy(AbstractPhase):
 
     def _learner(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractLearner:
         """The latent is the action."""
-        return self.algorithm.create(Spaces(spaces.observation, spaces.critic_observation, decoder.latent_size), key=key)
+        return self.algorithm.create(
+            Spaces(spaces.observation, spaces.critic_observation, decoder.latent_size), key=key
+        )
 
     @property
     def iterations(self) -> int:
@@ -94,14 +108,20 @@ class ImprovePolicy(AbstractPhase):
 
     def start(self, context: PhaseContext, run: RunState) -> ImproveState:
         fresh = self.reinitialize or run.learner is None
-        learner = self._learner(context.task.environment.spaces(), run.decoder, key=context.key("init")) if fresh else run.learner
+        learner = (
+            self._learner(context.task.environment.spaces(), run.decoder, key=context.key("init"))
+            if fresh
+            else run.learner
+        )
         env = DecodedEnvironment(context.task.squashed, run.decoder)
         training = self.algorithm.start(env, learner, context.task.episodes, key=context.key("environment"))
         best = Snapshot(learner.policy, jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0, jnp.int32))
         return ImproveState(training, run.decoder, best)
 
     def iterate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Any]]:
-        training, metrics = iterate((self.algorithm, context.task), (state.decoder, context.key("iterate", index)), state.training)
+        training, metrics = iterate(
+            (self.algorithm, context.task), (state.decoder, context.key("iterate", index)), state.training
+        )
         return ImproveState(training, state.decoder, state.best), metrics
 
     def evaluate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Any]]:

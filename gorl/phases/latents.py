@@ -13,7 +13,9 @@ class AbstractLatents(eqx.Module):
     """Where the latents come from that a decoder is fitted with."""
 
     @abc.abstractmethod
-    def sample(self, policy: Any, obs: Float[Array, " D_o"], size: int, *, key: PRNGKeyArray) -> Float[Array, " D_z"]: ...
+    def sample(
+        self, policy: Any, obs: Float[Array, " D_o"], size: int, *, key: PRNGKeyArray
+    ) -> Float[Array, " D_z"]: ...
 
 
 @gin.register(module="gorl")

@@ -39,7 +39,9 @@ def _valid(episodes: Episodes) -> Float[Array, "E L"]:
     return episodes.valid.astype(jnp.float32)
 
 
-def _exponential(score: Float[Array, "E L"], episodes: Episodes, temperature: Scalar, limit: Scalar) -> Float[Array, "E L"]:
+def _exponential(
+    score: Float[Array, "E L"], episodes: Episodes, temperature: Scalar, limit: Scalar
+) -> Float[Array, "E L"]:
     """min(exp(standardised score / temperature), limit), then scaled to a mean of 1 over the valid steps."""
     valid = _valid(episodes)
     mean = lambda x: jnp.sum(valid * x) / jnp.maximum(jnp.sum(valid), 1.0)  # noqa: E731

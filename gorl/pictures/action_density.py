@@ -37,7 +37,10 @@ class ActionDensity(AbstractPicture):
         for name in ("observations", "samples", "bins", "dimensions"):
             require(getattr(self, name) >= 1, f"ActionDensity.{name} = {getattr(self, name)}: it must be >= 1.")
         size = self.observations * max(self.samples, self.bins)
-        require(size <= 100_000_000, f"ActionDensity: observations x samples (or bins) = {size:_}: it must be at most 100_000_000.")
+        require(
+            size <= 100_000_000,
+            f"ActionDensity: observations x samples (or bins) = {size:_}: it must be at most 100_000_000.",
+        )
         require(self.latent_extent > 0, f"ActionDensity.latent_extent = {self.latent_extent}: it must be > 0.")
 
     def draw(self, end: StageEnd, path: pathlib.Path) -> list[pathlib.Path]:
@@ -51,11 +54,16 @@ class ActionDensity(AbstractPicture):
         for d, row in enumerate(rows):
             self._show(row[:2], law(actions[..., d], 1.0, self.bins), f"action {d + 1}", 1.0)
             if d < latents.shape[-1]:
-                self._show(row[2:], law(latents[..., d], self.latent_extent, self.bins), f"latent {d + 1}", self.latent_extent)
+                self._show(
+                    row[2:], law(latents[..., d], self.latent_extent, self.bins), f"latent {d + 1}", self.latent_extent
+                )
         for ax, text in zip(rows[-1], ("observation", "share", "observation", "share")):
             ax.set_xlabel(text)
         some = f"the first {shown} of {actions.shape[-1]} dimensions, " if shown < actions.shape[-1] else ""
-        fig.suptitle(f"stage {end.context.stage}, {end.env_steps:,} steps: {some}{self.samples} actions at each of {self.observations} resets", fontsize=10)
+        fig.suptitle(
+            f"stage {end.context.stage}, {end.env_steps:,} steps: {some}{self.samples} actions at each of {self.observations} resets",
+            fontsize=10,
+        )
         plotting.save(fig, file(path, ".png"))
         return [file(path, ".png")]
 
@@ -66,11 +74,28 @@ class ActionDensity(AbstractPicture):
         """
         image, beside = axes
         box = (0.5, shares.shape[1] + 0.5, -extent, extent)
-        image.imshow(np.sqrt(shares), origin="lower", aspect="auto", extent=box, vmin=0.0, vmax=0.5, cmap="magma", interpolation="nearest")
+        image.imshow(
+            np.sqrt(shares),
+            origin="lower",
+            aspect="auto",
+            extent=box,
+            vmin=0.0,
+            vmax=0.5,
+            cmap="magma",
+            interpolation="nearest",
+        )
         image.set_ylabel(label)
-        beside.stairs(shares.mean(1), np.linspace(-extent, extent, self.bins + 1), orientation="horizontal", fill=True, color="tab:purple")
+        beside.stairs(
+            shares.mean(1),
+            np.linspace(-extent, extent, self.bins + 1),
+            orientation="horizontal",
+            fill=True,
+            color="tab:purple",
+        )
         beside.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0.0)), np.square))
-        beside.set(xlim=(0.0, 0.5), ylim=(-extent, extent), xticks=(0.1, 0.5), xticklabels=("0.1", "0.5"), yticklabels=())
+        beside.set(
+            xlim=(0.0, 0.5), ylim=(-extent, extent), xticks=(0.1, 0.5), xticklabels=("0.1", "0.5"), yticklabels=()
+        )
 
 
 @eqx.filter_jit

@@ -23,7 +23,13 @@ class Album:
     the albums of several seeds share it, so that the line is said once.
     """
 
-    def __init__(self, pictures: Iterable[AbstractPicture], folder: pathlib.Path, tracked: Sequence[AbstractTracked], failed: set[str]):
+    def __init__(
+        self,
+        pictures: Iterable[AbstractPicture],
+        folder: pathlib.Path,
+        tracked: Sequence[AbstractTracked],
+        failed: set[str],
+    ):
         self.pictures = named(pictures)
         self._folder, self._tracked, self._failed = folder / "pictures", tracked, failed
         self.seconds = 0.0  # spent on drawing

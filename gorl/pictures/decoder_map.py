@@ -37,11 +37,15 @@ class DecoderMap(AbstractPicture):
         task, decoder = end.context.task, end.run.decoder
         sizes = (decoder.latent_size, task.environment.action_size)
         if max(sizes) > 2:
-            raise CannotDraw(f"it shows actions of 1 or 2 dimensions, and here latents have {sizes[0]} and actions {sizes[1]}.")
+            raise CannotDraw(
+                f"it shows actions of 1 or 2 dimensions, and here latents have {sizes[0]} and actions {sizes[1]}."
+            )
         obs = fresh_observations(task, keys(end, "DecoderMap")[0], 1)[0]
         axis = np.linspace(-self.latent_extent, self.latent_extent, self.resolution, dtype=np.float32)
         grid = np.stack(np.meshgrid(*[axis] * sizes[0], indexing="ij"), -1)  # [R, D_z] or [R, R, D_z]
-        actions = np.asarray(decoded(decoder, task.action_bound, obs, grid.reshape(-1, sizes[0]))).reshape(*grid.shape[:-1], sizes[1])
+        actions = np.asarray(decoded(decoder, task.action_bound, obs, grid.reshape(-1, sizes[0]))).reshape(
+            *grid.shape[:-1], sizes[1]
+        )
         fig = (_curve if sizes[0] == 1 else _images)(axis, actions)
         fig.suptitle(f"stage {end.context.stage}: the decoder at one observation", fontsize=10)
         plotting.save(fig, file(path, ".png"))
@@ -49,7 +53,9 @@ class DecoderMap(AbstractPicture):
 
 
 @eqx.filter_jit
-def decoded(decoder: Any, bound: Scalar, obs: Float[Array | np.ndarray, " D_o"], latents: Float[Array | np.ndarray, "N D_z"]) -> Float[Array, "N D_a"]:
+def decoded(
+    decoder: Any, bound: Scalar, obs: Float[Array | np.ndarray, " D_o"], latents: Float[Array | np.ndarray, "N D_z"]
+) -> Float[Array, "N D_a"]:
     """Actions in (-1, 1)."""
     return jax.vmap(lambda z: jnp.tanh(bounded(decoder(obs, z), bound)))(latents)
 
@@ -72,7 +78,9 @@ def _images(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R R D_a"]
     axes = fig.subplots(1, panels, squeeze=False)[0]
     box = (axis[0], axis[-1], axis[0], axis[-1])
     for d in range(count):
-        image = axes[d].imshow(actions[..., d].T, origin="lower", extent=box, vmin=-1.0, vmax=1.0, cmap="RdBu_r", interpolation="nearest")
+        image = axes[d].imshow(
+            actions[..., d].T, origin="lower", extent=box, vmin=-1.0, vmax=1.0, cmap="RdBu_r", interpolation="nearest"
+        )
         axes[d].set(xlabel="latent 1", ylabel="latent 2", title=f"action {d + 1}")
     fig.colorbar(image, ax=list(axes[:count]), shrink=0.8)
     if count == 2:
@@ -80,5 +88,12 @@ def _images(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R R D_a"]
         for i in lines:
             axes[2].plot(*actions[i].T, color="tab:blue", linewidth=0.8)
             axes[2].plot(*actions[:, i].T, color="tab:orange", linewidth=0.8)
-        axes[2].set(xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), xlabel="action 1", ylabel="action 2", title="where a grid of latents goes", aspect="equal")
+        axes[2].set(
+            xlim=(-1.05, 1.05),
+            ylim=(-1.05, 1.05),
+            xlabel="action 1",
+            ylabel="action 2",
+            title="where a grid of latents goes",
+            aspect="equal",
+        )
     return fig

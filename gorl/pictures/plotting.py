@@ -6,7 +6,16 @@ from typing import Any
 DPI = 80
 
 
-def figure(width: float, height: float, *, left: float = 0.7, right: float = 0.2, bottom: float = 0.55, top: float = 0.5, between: float = 0.3) -> Any:
+def figure(
+    width: float,
+    height: float,
+    *,
+    left: float = 0.7,
+    right: float = 0.2,
+    bottom: float = 0.55,
+    top: float = 0.5,
+    between: float = 0.3,
+) -> Any:
     """A figure of its own, outside pyplot's global state and without a window. All sizes in inches; the margins are set, since finding them
     takes matplotlib longer than the drawing. `between`: two panels, as a part of a panel."""
     from matplotlib.figure import Figure

@@ -48,16 +48,25 @@ class Camera:
         self.width, self.height = size, size * 3 // 4
         room = scene.model.vis.global_
         if self.width > room.offwidth or self.height > room.offheight:
-            raise CannotDraw(f"the model has room for {room.offwidth} x {room.offheight} pixels, fewer than {self.width} x {self.height}.")
+            raise CannotDraw(
+                f"the model has room for {room.offwidth} x {room.offheight} pixels, fewer than {self.width} x {self.height}."
+            )
         self._view = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(scene.model, self._view)
         names = [scene.model.camera(i).name for i in range(scene.model.ncam)]
         if camera is not None and camera not in names:
             raise CannotDraw(f"the model has no camera {camera!r}; it has {', '.join(map(repr, names)) or 'none'}.")
         if names:
-            self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0 if camera is None else names.index(camera)
+            self._view.type, self._view.fixedcamid = (
+                mujoco.mjtCamera.mjCAMERA_FIXED,
+                0 if camera is None else names.index(camera),
+            )
         self._rect = mujoco.MjrRect(0, 0, self.width, self.height)
-        self._scene, self._option, self._perturb = mujoco.MjvScene(scene.model, maxgeom=10_000), mujoco.MjvOption(), mujoco.MjvPerturb()
+        self._scene, self._option, self._perturb = (
+            mujoco.MjvScene(scene.model, maxgeom=10_000),
+            mujoco.MjvOption(),
+            mujoco.MjvPerturb(),
+        )
 
     @contextlib.contextmanager
     def on(self) -> Iterator["Camera"]:
@@ -87,7 +96,15 @@ class Camera:
         for name, value in pose.items():
             getattr(self._data, name)[:] = value
         mujoco.mj_forward(self._model, self._data)
-        mujoco.mjv_updateScene(self._model, self._data, self._option, self._perturb, self._view, mujoco.mjtCatBit.mjCAT_ALL.value, self._scene)
+        mujoco.mjv_updateScene(
+            self._model,
+            self._data,
+            self._option,
+            self._perturb,
+            self._view,
+            mujoco.mjtCatBit.mjCAT_ALL.value,
+            self._scene,
+        )
         mujoco.mjr_render(self._rect, self._scene, self._render)
         pixels = np.empty((self.height, self.width, 3), np.uint8)
         mujoco.mjr_readPixels(pixels, None, self._rect, self._render)

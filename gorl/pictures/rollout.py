@@ -43,17 +43,26 @@ class Rollout(AbstractPicture):
     film_rate: float
 
     def __post_init__(self):
-        require(isinstance(self.evaluator, Evaluator), f"Rollout.evaluator is {self.evaluator!r}; did you forget '()' after its name?")
+        require(
+            isinstance(self.evaluator, Evaluator),
+            f"Rollout.evaluator is {self.evaluator!r}; did you forget '()' after its name?",
+        )
         for name in ("gif_size", "gif_frames"):
             require(getattr(self, name) >= 4, f"Rollout.{name} = {getattr(self, name)}: it must be >= 4.")
-        require(self.film_size >= 0 and self.film_rate > 0, "Rollout.film_size must be >= 0 pixels, Rollout.film_rate > 0 frames a second.")
+        require(
+            self.film_size >= 0 and self.film_rate > 0,
+            "Rollout.film_size must be >= 0 pixels, Rollout.film_rate > 0 frames a second.",
+        )
 
     def draw(self, end: StageEnd, path: pathlib.Path) -> list[pathlib.Path]:
         task, policy = end.context.task, policy_of(end)
         scene = task.environment.scene()
         if scene is None:
             raise CannotDraw(f"{type(task.environment).__name__} has no MuJoCo model to draw.")
-        cameras = rendering.Camera(scene, self.camera, self.gif_size), rendering.Camera(scene, self.camera, self._film_size())
+        cameras = (
+            rendering.Camera(scene, self.camera, self.gif_size),
+            rendering.Camera(scene, self.camera, self._film_size()),
+        )
         rendering.backend()
         agent = Agent(policy, end.run.decoder, task.action_bound, self.evaluator.rule)
         alive, poses = jax.device_get(episode(task, agent, keys(end, "Rollout")[0]))
@@ -98,4 +107,6 @@ def episode(task: Task, agent: Agent, key: PRNGKeyArray) -> tuple[Bool[Array, " 
         after = trees.strip_weak_types(env.step(state, agent.control(state.obs, key=key)))
         return (after, alive & ~after.invalid & ~after.terminated), (alive, pose(state))
 
-    return jax.lax.scan(step, (state, ~state.invalid & jnp.ones((), bool)), jax.random.split(act_key, task.episode_length))[1]
+    return jax.lax.scan(
+        step, (state, ~state.invalid & jnp.ones((), bool)), jax.random.split(act_key, task.episode_length)
+    )[1]

@@ -32,7 +32,9 @@ class AbstractPolicy(eqx.Module):
         return self.mode(obs, key=key)
 
     @abc.abstractmethod
-    def log_ratio(self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray) -> Float[Array, " K"]:
+    def log_ratio(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray
+    ) -> Float[Array, " K"]:
         """log pi(action | obs) - log pi_old(action | obs), or K surrogates of it; 0 where nothing has changed."""
 
     def log_ratio_and_distribution(

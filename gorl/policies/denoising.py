@@ -80,7 +80,9 @@ class DenoisingPolicy(AbstractConditioned, AbstractPolicy):
         """Where a step from x leads on average: t_next - t = -1 / steps."""
         return x - self.velocity(obs, x, t) / self.steps
 
-    def _chain(self, obs: Float[Array, " D_o"], start: Float[Array, " D_z"], noise: Float[Array, "N D_z"]) -> Float[Array, "states D_z"]:
+    def _chain(
+        self, obs: Float[Array, " D_o"], start: Float[Array, " D_z"], noise: Float[Array, "N D_z"]
+    ) -> Float[Array, "states D_z"]:
         """All states, from the start to the action, for given standard normal noise."""
 
         def step(x: Float[Array, " D_z"], drawn: tuple) -> tuple[Float[Array, " D_z"], Float[Array, " D_z"]]:
@@ -98,7 +100,9 @@ class DenoisingPolicy(AbstractConditioned, AbstractPolicy):
         would differ by the rounding of x', which sigma magnifies, and the ratio before an update would not be 1.
         """
 
-        def likelihood(x: Float[Array, " D_z"], following: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, ""]:
+        def likelihood(
+            x: Float[Array, " D_z"], following: Float[Array, " D_z"], t: Float[Array, ""]
+        ) -> Float[Array, ""]:
             return DiagonalGaussian(self.mean(obs, x, t), jnp.full((self.action_size,), self.sigma)).log_prob(following)
 
         return jax.vmap(likelihood)(chain[:-1], chain[1:], self._times()[-self.final_steps :])

@@ -68,7 +68,13 @@ class FlowPolicy(AbstractConditioned, AbstractPolicy):
         require(velocity_scale > 0, f"FlowPolicy.velocity_scale = {velocity_scale}: it must be > 0.")
         self.body = body(obs_size + action_size + time_embedding.size, action_size, key=key)
         self.normalizer = normalizer(obs_size)
-        self.time_embedding, self.sampler, self.target, self.times, self.ratio = time_embedding, sampler, target, times, ratio
+        self.time_embedding, self.sampler, self.target, self.times, self.ratio = (
+            time_embedding,
+            sampler,
+            target,
+            times,
+            ratio,
+        )
         self.velocity_scale, self.draws, self.action_size = float(velocity_scale), draws, action_size
 
     def velocity(self, obs: Float[Array, " D_o"], x: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, " D_z"]:
@@ -79,7 +85,11 @@ class FlowPolicy(AbstractConditioned, AbstractPolicy):
         return self.sampler(lambda x, t: self.velocity(obs, x, t), noise)
 
     def losses(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], noise: Float[Array, "K D_z"], t: Float[Array, " K"]
+        self,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_z"],
+        noise: Float[Array, "K D_z"],
+        t: Float[Array, " K"],
     ) -> Float[Array, " K"]:
         """The action's flow-matching loss at each draw."""
 

@@ -23,7 +23,11 @@ def flat(parts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """'settings.learning_rate: 0.001, stored 0.0003' for each number or name that differs."""
     a, b = dict(flat(ours)), dict(flat(theirs))
-    return [f"{name}: {_shown(a.get(name))}, stored {_shown(b.get(name))}" for name in dict.fromkeys([*a, *b]) if a.get(name) != b.get(name)]
+    return [
+        f"{name}: {_shown(a.get(name))}, stored {_shown(b.get(name))}"
+        for name in dict.fromkeys([*a, *b])
+        if a.get(name) != b.get(name)
+    ]
 
 
 def why_not(identity: Identity, stored: Sequence[StoredPhase]) -> str:
@@ -61,11 +65,17 @@ class Estimator:
 
 def _kind(parts: dict[str, Any]) -> str:
     seeds = len(parts["seeds"])
-    return json.dumps([parts["settings"], parts["environment"], parts["platform"]["device"], seeds], sort_keys=True, default=repr)
+    return json.dumps(
+        [parts["settings"], parts["environment"], parts["platform"]["device"], seeds], sort_keys=True, default=repr
+    )
 
 
 def _sort(parts: dict[str, Any]) -> str:
-    return json.dumps([parts["settings"]["@"], parts["environment"], parts["platform"]["device"], len(parts["seeds"])], sort_keys=True, default=repr)
+    return json.dumps(
+        [parts["settings"]["@"], parts["environment"], parts["platform"]["device"], len(parts["seeds"])],
+        sort_keys=True,
+        default=repr,
+    )
 
 
 def _shown(value: Any) -> str:

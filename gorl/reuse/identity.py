@@ -37,7 +37,11 @@ def identities(configuration: Configuration, seeds: Sequence[int] | None = None)
     found: list[Identity] = []
     key = _hash(parts)
     for planned in experiment.planned_phases():
-        own = {"stage": planned.stage, "phase": planned.phase, "settings": tree["stages"][planned.stage]["phases"][planned.phase]}
+        own = {
+            "stage": planned.stage,
+            "phase": planned.phase,
+            "settings": tree["stages"][planned.stage]["phases"][planned.phase],
+        }
         key = _hash([key, own])
         found.append(Identity(key, {**parts, "before": [i.parts["settings"] for i in found], **own}))
     return found
@@ -50,7 +54,10 @@ def platform_facts(plugins: tuple[str, ...] = ()) -> dict[str, Any]:
 
     known = runs.facts()
     device = {k: v for k, v in known["device"].items() if k != "cores"}
-    flags = {name: str(getattr(jax.config, name)) for name in ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable")}
+    flags = {
+        name: str(getattr(jax.config, name))
+        for name in ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable")
+    }
     return {
         "python": platform.python_version(),
         "versions": known["versions"],
@@ -77,7 +84,9 @@ def _source_hash(plugin: str) -> str:
     origin = pathlib.Path(spec.origin) if spec and spec.origin else None
     if origin is None:
         return "unknown"
-    return _hash_files(origin.parent) if origin.name == "__init__.py" else hashlib.sha256(origin.read_bytes()).hexdigest()
+    return (
+        _hash_files(origin.parent) if origin.name == "__init__.py" else hashlib.sha256(origin.read_bytes()).hexdigest()
+    )
 
 
 def _hash_files(folder: pathlib.Path, *, recursive: bool = True) -> str:

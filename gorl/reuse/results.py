@@ -40,7 +40,9 @@ class Reuse:
         """The right to compute and store the phase `index`: one process at a time has it."""
         return self._store.claim(self._identities[index].key)
 
-    def take(self, first: int, end: int, template: Callable[[int, bool], Any], seeds: int) -> tuple[list[PhaseResult], Any] | None:
+    def take(
+        self, first: int, end: int, template: Callable[[int, bool], Any], seeds: int
+    ) -> tuple[list[PhaseResult], Any] | None:
         """The results of the phases from `first` on that are stored without a gap, before `end`, and the state [S, ...] after
         the last of them. None if the first is not there, or cannot be read."""
         last = first
@@ -65,4 +67,6 @@ class Reuse:
 
     def _result(self, index: int) -> PhaseResult | None:
         stored = self._store.result(self._identities[index].key)
-        return stored and PhaseResult(**stored | {"entries": [[RecordEntry(**e) for e in own] for own in stored["entries"]]})
+        return stored and PhaseResult(
+            **stored | {"entries": [[RecordEntry(**e) for e in own] for own in stored["entries"]]}
+        )

@@ -84,7 +84,9 @@ class PhaseStore:
 
     def result(self, key: str) -> dict[str, Any] | None:
         """What was stored as `result`, or None (and the entry is removed) where it cannot be read."""
-        return self._read(key, lambda path, entry: json.loads(_sound(path / "result.json", entry["result_sha256"]).read_text()))
+        return self._read(
+            key, lambda path, entry: json.loads(_sound(path / "result.json", entry["result_sha256"]).read_text())
+        )
 
     def state(self, key: str, template: Any, seeds: int) -> Any | None:
         """The state [S, ...], on the host, in the structure of `template` (one seed's), or None (and the entry is removed)."""
@@ -120,7 +122,13 @@ class PhaseStore:
                 file.flush()
                 os.fsync(file.fileno())
             (part / "result.json").write_text(json.dumps(result))
-            entry = {"format": FORMAT, "parts": parts, "leaves": leaves, "seconds": result["seconds"], "env_steps": result["env_steps"]}
+            entry = {
+                "format": FORMAT,
+                "parts": parts,
+                "leaves": leaves,
+                "seconds": result["seconds"],
+                "env_steps": result["env_steps"],
+            }
             entry |= {"state_sha256": _digest(part / "state.npz"), "result_sha256": _digest(part / "result.json")}
             entry["bytes"] = sum(p.stat().st_size for p in part.iterdir())
             (part / "entry.json").write_text(json.dumps(entry))
@@ -136,7 +144,10 @@ class PhaseStore:
         for path in self.folder.glob("*/entry.json"):
             try:
                 entry, used = json.loads(path.read_text()), path.stat().st_mtime
-                about = [kind(entry[name]) for name, kind in (("parts", dict), ("bytes", int), ("seconds", float), ("env_steps", int))]
+                about = [
+                    kind(entry[name])
+                    for name, kind in (("parts", dict), ("bytes", int), ("seconds", float), ("env_steps", int))
+                ]
                 found.append(StoredPhase(path.parent.name, *about, used))
             except (OSError, ValueError, KeyError, TypeError):  # removed meanwhile, torn, or something else
                 continue

@@ -26,7 +26,11 @@ thousands; XLA ends the process there."""
 def cache_folder() -> pathlib.Path:
     """$GORL_CACHE, else gorl in the user's cache folder."""
     base = os.environ.get("GORL_CACHE")
-    return pathlib.Path(base) if base else pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "gorl"
+    return (
+        pathlib.Path(base)
+        if base
+        else pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "gorl"
+    )
 
 
 def use_persistent_cache() -> None:
@@ -50,8 +54,6 @@ def spare_mappings() -> None:
     if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
         jax.clear_caches()
         gc.collect()
-
-
 
 
 def _note(event: str, seconds: float, **_: Any) -> None:

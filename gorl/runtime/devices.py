@@ -52,7 +52,11 @@ def replicate(tree: Any) -> Any:
 
 def constrain(tree: Any) -> Any:
     """In a program, of arrays [S, ...]: lanes are shared out, everything else is whole on every device."""
-    return tree if mesh() is None else _by_kind(lambda x, spec: jax.lax.with_sharding_constraint(x, NamedSharding(mesh(), spec)), tree)
+    return (
+        tree
+        if mesh() is None
+        else _by_kind(lambda x, spec: jax.lax.with_sharding_constraint(x, NamedSharding(mesh(), spec)), tree)
+    )
 
 
 def place(tree: Any) -> Any:
@@ -73,7 +77,9 @@ def gather(tree: Any) -> Any:
 def _constrained(tree: Any, spec: Any) -> Any:
     if mesh() is None:
         return tree
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, NamedSharding(mesh(), spec(x))) if eqx.is_array(x) else x, tree)
+    return jax.tree.map(
+        lambda x: jax.lax.with_sharding_constraint(x, NamedSharding(mesh(), spec(x))) if eqx.is_array(x) else x, tree
+    )
 
 
 def _by_kind(function: Any, tree: Any) -> Any:
@@ -96,7 +102,9 @@ def _is_placed(x: Any) -> bool:
 def _put(x: Any, sharding: NamedSharding) -> jax.Array:
     if _is_placed(x):
         return x if x.sharding.is_equivalent_to(sharding, x.ndim) else jax.device_put(x, sharding)
-    parts = [jax.device_put(x[index], device) for device, index in sharding.addressable_devices_indices_map(x.shape).items()]
+    parts = [
+        jax.device_put(x[index], device) for device, index in sharding.addressable_devices_indices_map(x.shape).items()
+    ]
     return jax.make_array_from_single_device_arrays(x.shape, sharding, parts)
 
 

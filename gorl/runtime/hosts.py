@@ -25,15 +25,21 @@ def initialize() -> None:
     if not given:
         return
     if missing := [name for name in VARIABLES if name not in given]:
-        raise ConfigError(f"{', '.join(given)} is set, but not {', '.join(missing)}. Set all three (docs/devices.md), or none.")
+        raise ConfigError(
+            f"{', '.join(given)} is set, but not {', '.join(missing)}. Set all three (docs/devices.md), or none."
+        )
     count, own = (_number(name, given[name]) for name in (PROCESSES, PROCESS))
     if not 0 <= own < count:
-        raise ConfigError(f"{PROCESS} = {own}: of {PROCESSES} = {count} processes the first is 0 and the last {count - 1}.")
+        raise ConfigError(
+            f"{PROCESS} = {own}: of {PROCESSES} = {count} processes the first is 0 and the last {count - 1}."
+        )
     try:
         jax.distributed.initialize(given[COORDINATOR], count, own)
     except Exception as err:
         text = str(err).splitlines()[0] if str(err) else type(err).__name__
-        raise RunError(f"process {own} of {count} cannot join the others at {COORDINATOR} = {given[COORDINATOR]} ({text}).") from err
+        raise RunError(
+            f"process {own} of {count} cannot join the others at {COORDINATOR} = {given[COORDINATOR]} ({text})."
+        ) from err
 
 
 def _number(name: str, text: str) -> int:
@@ -62,7 +68,9 @@ def explain_lost_process() -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as err:
-        raise RunError(f"process {jax.process_index()} goes no further; process 0 says why, unless it was lost ({str(err).splitlines()[0]}).") from err
+        raise RunError(
+            f"process {jax.process_index()} goes no further; process 0 says why, unless it was lost ({str(err).splitlines()[0]})."
+        ) from err
 
 
 def all_max(number: int) -> int:
@@ -75,7 +83,9 @@ def require_same(what: str, text: str) -> None:
     if many():
         found = _every(np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8))
         if others := [i for i, row in enumerate(found) if (row != found[0]).any()]:
-            raise ConfigError(f"process {others[0]} has another {what} than process 0. Start all processes with the same command, of the same gorl.")
+            raise ConfigError(
+                f"process {others[0]} has another {what} than process 0. Start all processes with the same command, of the same gorl."
+            )
 
 
 def broadcast(value: Any) -> Any:

@@ -53,7 +53,9 @@ def where_rows(mask: Bool[Array, " B"], new: Any, old: Any) -> Any:
 def fill_invalid_rows(valid: Bool[Array, " N"], tree: Any) -> Any:
     """Rows [N, ...] that are not valid, as copies of the first that is: what they held reaches nothing, a gradient neither
     (where a number is not finite, weight 0 is not enough: 0 times NaN is NaN). Without a valid row they are all the first one."""
-    first = jnp.argmax(valid)[None]  # an array of indices: from rows on many devices XLA then fetches one, not all of them
+    first = jnp.argmax(valid)[
+        None
+    ]  # an array of indices: from rows on many devices XLA then fetches one, not all of them
 
     def mend(x: Any) -> Any:
         return jnp.where(valid.reshape(valid.shape + (1,) * (x.ndim - 1)), x, x.at[first].get(mode="promise_in_bounds"))

@@ -1,11 +1,11 @@
 """Study folders: what a sweep leaves on disk.
 
-    study.json              what was declared, the variants, their seeds, what successive halving decided
-    configs/VARIANT.gin     each variant's configuration, flattened; runs by itself
-    VARIANT/seedN/          a run folder for each variant and seed
-    programs/N/             of variants that are trained together: which runs, and their status
-    logs/                   what the runs' processes printed
-    report/                 what `gorl report` writes
+study.json              what was declared, the variants, their seeds, what successive halving decided
+configs/VARIANT.gin     each variant's configuration, flattened; runs by itself
+VARIANT/seedN/          a run folder for each variant and seed
+programs/N/             of variants that are trained together: which runs, and their status
+logs/                   what the runs' processes printed
+report/                 what `gorl report` writes
 """
 
 import dataclasses
@@ -37,7 +37,11 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.variant} seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{self.variant} seeds {self.seeds[0]} to {self.seeds[-1]}"
+        return (
+            f"{self.variant} seed {self.seeds[0]}"
+            if len(self.seeds) == 1
+            else f"{self.variant} seeds {self.seeds[0]} to {self.seeds[-1]}"
+        )
 
 
 class StudyFolder:
@@ -69,13 +73,19 @@ class StudyFolder:
         Raises RunError if a run in it has another configuration, or another process sweeps it.
         """
         folder = cls(path)
-        if path.exists() and not (path / "study.json").exists() and {p.name for p in path.iterdir()} - {"configs", ".lock"}:
+        if (
+            path.exists()
+            and not (path / "study.json").exists()
+            and {p.name for p in path.iterdir()} - {"configs", ".lock"}
+        ):
             raise RunError(f"{path} exists and holds no study. Name another folder with --dir.")
         try:
             (path / "configs").mkdir(parents=True, exist_ok=True)
             folder._take_lock()
         except OSError as err:
-            raise RunError(f"cannot write to the study folder {path}: {err.strerror}. Name another with --dir.") from err
+            raise RunError(
+                f"cannot write to the study folder {path}: {err.strerror}. Name another with --dir."
+            ) from err
         decisions: list[dict[str, Any]] = []
         if (path / "study.json").exists():
             decisions = cls.open(path).read()["halving"]
@@ -124,7 +134,9 @@ class StudyFolder:
                 continue
             (folder,) = program
             for group in [seeds] if known["seeds_together"] else [(seed,) for seed in seeds]:
-                found.append(Job(names[folder], (folder,), folder if len(group) > 1 else f"{folder}/seed{group[0]}", group))
+                found.append(
+                    Job(names[folder], (folder,), folder if len(group) > 1 else f"{folder}/seed{group[0]}", group)
+                )
         return found
 
     def job(self, folder: str) -> Job:
@@ -147,7 +159,9 @@ class StudyFolder:
 
     def stop(self, job: Job) -> None:
         """Marks the runs of a job as ended by successive halving."""
-        for folder in {f.path: f for f in (RunFolder(self.path / job.folder), *RunFolder(self.path / job.folder).members)}.values():
+        for folder in {
+            f.path: f for f in (RunFolder(self.path / job.folder), *RunFolder(self.path / job.folder).members)
+        }.values():
             known = folder.status()
             if known["status"] != "diverged":
                 folder.set_status("stopped", **{k: v for k, v in known.items() if k != "status"})
@@ -181,7 +195,14 @@ def _described(plan: Plan, decisions: list[dict[str, Any]]) -> dict[str, Any]:
         "seeds_together": plan.seeds_together,
         "programs": [[v.folder for v in program] for program in plan.programs],
         "variants": [
-            {"name": v.name, "folder": v.folder, "axes": v.axes, "files": list(v.files), "bindings": list(v.bindings), "seed_bindings": v.seed_bindings}
+            {
+                "name": v.name,
+                "folder": v.folder,
+                "axes": v.axes,
+                "files": list(v.files),
+                "bindings": list(v.bindings),
+                "seed_bindings": v.seed_bindings,
+            }
             for v in plan.variants
         ],
         "halving": decisions,
@@ -192,7 +213,11 @@ def _check_unchanged(folder: StudyFolder, plan: Plan) -> None:
     """The variants that have runs must still say what they said."""
     for variant in plan.variants:
         path = folder.config_path(variant.folder)
-        if path.exists() and (folder.path / variant.folder).exists() and path.read_text() != variant.configuration.config:
+        if (
+            path.exists()
+            and (folder.path / variant.folder).exists()
+            and path.read_text() != variant.configuration.config
+        ):
             raise RunError(
                 f"{folder.path / variant.folder} has runs of another configuration: {_first_difference(path.read_text(), variant)}."
                 " Name another folder with --dir, or remove that one."

@@ -38,7 +38,9 @@ class JobSettings:
         return [*stages, *([] if self.aim else ["--no-aim"]), *([] if self.reuse else ["--no-reuse"]), *plugins]
 
 
-def run_job(study: StudyFolder, job: Job, settings: JobSettings, *, progress: Callable[..., None] = lambda **_: None) -> int:
+def run_job(
+    study: StudyFolder, job: Job, settings: JobSettings, *, progress: Callable[..., None] = lambda **_: None
+) -> int:
     """Trains, and returns what the command would exit with. Raises GorlError."""
     compilation.use_persistent_cache()
     if study.status(job) in ENDED:
@@ -53,7 +55,9 @@ def run_job(study: StudyFolder, job: Job, settings: JobSettings, *, progress: Ca
             ]
             return execution.execute_together(declared, [folder], **common).code
         (configuration,) = configurations
-        return execution.execute(configuration, folder, reuse=reuse_of(configuration) if settings.reuse else None, **common).code
+        return execution.execute(
+            configuration, folder, reuse=reuse_of(configuration) if settings.reuse else None, **common
+        ).code
 
 
 def _prepared(study: StudyFolder, job: Job, plugins: tuple[str, ...]) -> tuple[bool, RunFolder, list[Configuration]]:
@@ -68,17 +72,28 @@ def _prepared(study: StudyFolder, job: Job, plugins: tuple[str, ...]) -> tuple[b
     if len(job.variants) == 1:
         folder, configuration = _begin(study, known, plugins, variants[job.variants[0]], job.seeds, job.folder)
         return False, folder, [configuration]
-    begun = [_begin(study, known, plugins, variants[v], (seed,), f"{v}/seed{seed}") for v in job.variants for seed in job.seeds]
+    begun = [
+        _begin(study, known, plugins, variants[v], (seed,), f"{v}/seed{seed}")
+        for v in job.variants
+        for seed in job.seeds
+    ]
     _clear(path)
     folder = RunFolder.create(path)
     up = "/".join([".."] * len(pathlib.PurePath(job.folder).parts))
     members = [f"{up}/{f.path.relative_to(study.path)}" for f, _ in begun]
-    write_json(path / "run.json", {**begun[0][0].facts(), "name": job.folder, "variant": None, "axes": {}, "members": members})
+    write_json(
+        path / "run.json", {**begun[0][0].facts(), "name": job.folder, "variant": None, "axes": {}, "members": members}
+    )
     return False, folder, [configuration for _, configuration in begun]
 
 
 def _begin(
-    study: StudyFolder, known: dict[str, Any], plugins: tuple[str, ...], variant: dict[str, Any], seeds: tuple[int, ...], name: str
+    study: StudyFolder,
+    known: dict[str, Any],
+    plugins: tuple[str, ...],
+    variant: dict[str, Any],
+    seeds: tuple[int, ...],
+    name: str,
 ) -> tuple[RunFolder, Configuration]:
     """A new run folder of a variant."""
     _clear(study.path / name)

@@ -51,7 +51,16 @@ def make_plan(files: Sequence[str], bindings: Sequence[str] = (), plugins: Seque
     variants = [_variant(files, source, plugins, *words) for words in _combinations(source)]
     _check_distinct(source, base, variants)
     name = source.name or re.sub(r"\.gin$", "", files[0].rpartition("/")[2])
-    return Plan(name, tuple(files), tuple(variants), _programs(source, variants), seeds, source.seeds_together, source.sweep, source)
+    return Plan(
+        name,
+        tuple(files),
+        tuple(variants),
+        _programs(source, variants),
+        seeds,
+        source.seeds_together,
+        source.sweep,
+        source,
+    )
 
 
 def _programs(source: StudySource, variants: Sequence[Variant]) -> tuple[tuple[Variant, ...], ...]:
@@ -59,7 +68,9 @@ def _programs(source: StudySource, variants: Sequence[Variant]) -> tuple[tuple[V
     if not source.variants_together:
         return tuple((v,) for v in variants)
     if source.sweep.halving is not None:
-        raise ConfigError(f"{_where(source, 'variants_together')} = True, but Sweep.halving ends single variants: set one of them to False or None.")
+        raise ConfigError(
+            f"{_where(source, 'variants_together')} = True, but Sweep.halving ends single variants: set one of them to False or None."
+        )
     programs: list[list[Variant]] = []
     for variant in variants:
         fitting = next((p for p in programs if joinable(p[0].configuration, variant.configuration)), None)
@@ -79,8 +90,12 @@ def _seeds(source: StudySource, base: Configuration) -> tuple[int, ...]:
         raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: a study needs one seed at least.")
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: a seed stands there twice.")
-    if (source.seeds_together or source.variants_together) and list(seeds) != list(range(seeds[0], seeds[0] + len(seeds))):
-        raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: seeds follow one another, or are not trained together.")
+    if (source.seeds_together or source.variants_together) and list(seeds) != list(
+        range(seeds[0], seeds[0] + len(seeds))
+    ):
+        raise ConfigError(
+            f"{_where(source, 'seeds')} = {source.seeds}: seeds follow one another, or are not trained together."
+        )
     return tuple(seeds)
 
 
@@ -88,7 +103,9 @@ def _combinations(source: StudySource) -> Iterator[tuple[str, dict[str, str], li
     """(name, axes, files, bindings) of each variant: the named ones, with every combination of the grid."""
     for name, values in source.grid.items():
         if not values:
-            raise ConfigError(f"{_where(source, 'grid')}[{name!r}] is empty: give it one value at least, or take it out.")
+            raise ConfigError(
+                f"{_where(source, 'grid')}[{name!r}] is empty: give it one value at least, or take it out."
+            )
     short = _short_names(list(source.grid))
     for named, words in (source.variants or {"": []}).items():
         for values in itertools.product(*source.grid.values()):
@@ -112,7 +129,15 @@ def _shown(literal: str) -> str:
     return re.sub(r"^['\"@%]|['\"]$|\(\)$", "", literal)
 
 
-def _variant(files: Sequence[str], source: StudySource, plugins: Sequence[str], name: str, axes: dict, more: list[str], bound: list[str]) -> Variant:
+def _variant(
+    files: Sequence[str],
+    source: StudySource,
+    plugins: Sequence[str],
+    name: str,
+    axes: dict,
+    more: list[str],
+    bound: list[str],
+) -> Variant:
     first, *rest = files  # what is appended to the study, such as sizes, is read after a variant's own files
     read = (first, *more, *rest, *source.append)
     try:
@@ -136,18 +161,30 @@ def _check_distinct(source: StudySource, base: Configuration, variants: Sequence
         tree = repr(variant.configuration.tree)
         if variant.name in named and source.variants[variant.name] and tree == repr(base.tree):
             where = f"{_where(source, 'variants')}[{variant.name!r}]"
-            raise ConfigError(f"{where} = {source.variants[variant.name]} changes nothing: it builds what the base builds.")
+            raise ConfigError(
+                f"{where} = {source.variants[variant.name]} changes nothing: it builds what the base builds."
+            )
         if tree in seen:
-            raise ConfigError(f"variants {seen[tree].name!r} and {variant.name!r} are the same: they build the same experiment. Take one out.")
+            raise ConfigError(
+                f"variants {seen[tree].name!r} and {variant.name!r} are the same: they build the same experiment. Take one out."
+            )
         if variant.folder.lower() in folders:
-            raise ConfigError(f"variants {folders[variant.folder.lower()]!r} and {variant.name!r} would have the same folder: rename one.")
+            raise ConfigError(
+                f"variants {folders[variant.folder.lower()]!r} and {variant.name!r} would have the same folder: rename one."
+            )
         seen[tree], folders[variant.folder.lower()] = variant, variant.name
 
 
 def joinable(a: Configuration, b: Configuration) -> bool:
     """Whether the experiments of two configurations are the same but for numbers that a program takes as arrays."""
-    one, other = ((e.task, [(s.stage, s.phase, s.declaration) for s in e.planned_phases()], e.precision, e.devices) for e in (a.experiment, b.experiment))
+    one, other = (
+        (e.task, [(s.stage, s.phase, s.declaration) for s in e.planned_phases()], e.precision, e.devices)
+        for e in (a.experiment, b.experiment)
+    )
     if jax.tree.structure(one) != jax.tree.structure(other) or unmade(a.tree) != unmade(b.tree):
         return False
-    same = lambda x, y: eqx.is_array(x) == eqx.is_array(y) and (x.shape == y.shape and x.dtype == y.dtype if eqx.is_array(x) else x == y)  # noqa: E731
+    same = lambda x, y: (
+        eqx.is_array(x) == eqx.is_array(y)
+        and (x.shape == y.shape and x.dtype == y.dtype if eqx.is_array(x) else x == y)
+    )  # noqa: E731
     return jax.tree.all(jax.tree.map(same, one, other))

@@ -71,16 +71,29 @@ class Driver:
             scores = {name: self._scores(jobs, name, halving.score) for name in dict.fromkeys(j.variant for j in jobs)}
             kept = halving.survivors(scores)
             shown = {name: [v if math.isfinite(v) else None for v in values] for name, values in scores.items()}
-            known = {"stages": stages, "score": halving.score, "scores": shown, "stopped": [n for n in scores if n not in kept]}
+            known = {
+                "stages": stages,
+                "score": halving.score,
+                "scores": shown,
+                "stopped": [n for n in scores if n not in kept],
+            }
             self._study.decide(known)
-            self._say(f"after {stages} stage{'s' * (stages > 1)}, by {halving.score}: {', '.join(kept)} go on; {', '.join(known['stopped'])} end here.")
+            self._say(
+                f"after {stages} stage{'s' * (stages > 1)}, by {halving.score}: {', '.join(kept)} go on; {', '.join(known['stopped'])} end here."
+            )
         for job in jobs:
             if job.variant in known["stopped"] and self._study.status(job) not in ENDED:
                 self._study.stop(job)
         return set(known["stopped"])
 
     def _scores(self, jobs: Sequence[Job], variant: str, score: str) -> list[float]:
-        members = [m for j in jobs if j.variant == variant for m in RunFolder(self._study.path / j.folder).members if m.path.exists()]
+        members = [
+            m
+            for j in jobs
+            if j.variant == variant
+            for m in RunFolder(self._study.path / j.folder).members
+            if m.path.exists()
+        ]
         return [float(m.status().get(score, math.nan)) for m in members]
 
 

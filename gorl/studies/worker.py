@@ -1,6 +1,6 @@
 """A process that runs one job of a study, and ends when the process that started it does.
 
-    python -m gorl.studies.worker STUDY JOB_FOLDER [--stages N] [--no-aim] [--no-reuse] [--plugin P] [--cores N[,N...]]
+python -m gorl.studies.worker STUDY JOB_FOLDER [--stages N] [--no-aim] [--no-reuse] [--plugin P] [--cores N[,N...]]
 """
 
 import argparse
@@ -45,7 +45,13 @@ def main() -> None:
 
     try:
         study = StudyFolder.open(args.study)
-        sys.exit(run_job(study, study.job(args.job), JobSettings(not args.no_aim, not args.no_reuse, args.stages, tuple(args.plugin))))
+        sys.exit(
+            run_job(
+                study,
+                study.job(args.job),
+                JobSettings(not args.no_aim, not args.no_reuse, args.stages, tuple(args.plugin)),
+            )
+        )
     except GorlError as err:
         print(f"gorl: {err}", file=sys.stderr)
         sys.exit(2)

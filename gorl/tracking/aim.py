@@ -51,7 +51,13 @@ class AimWriter(AbstractWriter):
         run = repositories.open_run(self._path, known, experiment=self._experiment or info.study)
         repositories.remember(folder, self._path, run.hash)
         run.name = info.name
-        parameters = {"hparams": info.hparams, "gin": info.parameters.get("gin", {}), "sys": info.facts, "dir": info.folder, "study": info.study}
+        parameters = {
+            "hparams": info.hparams,
+            "gin": info.parameters.get("gin", {}),
+            "sys": info.facts,
+            "dir": info.folder,
+            "study": info.study,
+        }
         for name, value in parameters.items():
             run.set(name, value, strict=False)
         repositories.set_status(run, "running")
@@ -63,10 +69,16 @@ class AimWriter(AbstractWriter):
 
     def entry(self, entry: RecordEntry) -> None:
         for name, value in entry.metrics.items():
-            context = {"subset": entry.subset} if name.startswith("return") else {"subset": entry.subset, "phase": entry.phase}
+            context = (
+                {"subset": entry.subset}
+                if name.startswith("return")
+                else {"subset": entry.subset, "phase": entry.phase}
+            )
             self._run.track(float(value), name=name, step=entry.step, epoch=entry.unit, context=context)
         for name, value in (("stage", entry.stage), ("wall_s", max(entry.wall_s, 1e-3))):  # an x axis must have no 0
-            self._run.track(float(value), name=name, step=entry.step, epoch=entry.unit, context={"subset": entry.subset})
+            self._run.track(
+                float(value), name=name, step=entry.step, epoch=entry.unit, context={"subset": entry.subset}
+            )
 
     def picture(self, picture: PictureFile) -> None:
         from aim import Image

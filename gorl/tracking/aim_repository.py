@@ -56,7 +56,14 @@ def _open(path: pathlib.Path, run_hash: str | None, **more: Any) -> Any:
         from aim.ext.cleanup import AutoClean
 
         AutoClean.cleanup = staticmethod(AutoClean._cleanup)
-    return Run(run_hash, repo=str(path), force_resume=run_hash is not None, capture_terminal_logs=False, log_system_params=False, **more)
+    return Run(
+        run_hash,
+        repo=str(path),
+        force_resume=run_hash is not None,
+        capture_terminal_logs=False,
+        log_system_params=False,
+        **more,
+    )
 
 
 def set_status(run: Any, status: str) -> None:
@@ -124,7 +131,9 @@ def delete(path: pathlib.Path, folder: pathlib.Path) -> int:
 
     if not _made(path):
         return 0
-    found = {h for h, where in _folders(path).items() if where == str(folder.absolute())} | {known(folder, path)} - {None}
+    found = {h for h, where in _folders(path).items() if where == str(folder.absolute())} | {known(folder, path)} - {
+        None
+    }
     for run_hash in found:
         Repo(str(path)).delete_run(run_hash)
     gc.collect()
@@ -185,7 +194,9 @@ def _each_folder(path: pathlib.Path, hashes: list[str]) -> Iterator[tuple[str, s
     for run_hash in hashes:
         try:
             where = Run(run_hash, repo=str(path), read_only=True).get("dir")
-        except Exception:  # a run that Aim cannot read (its files are damaged, or just being written) has no folder to speak of
+        except (
+            Exception
+        ):  # a run that Aim cannot read (its files are damaged, or just being written) has no folder to speak of
             continue
         if isinstance(where, str):
             yield run_hash, where

@@ -167,4 +167,8 @@ class Background(AbstractTracked):
         """A picture that cannot be read or is refused says nothing about the next entry."""
         if not self._lost_a_picture:
             self._lost_a_picture = True
-            _log.warning("%s is given no picture that fails like this one (%s); the files stay in the run's folder.", self._writer.name, reason)
+            _log.warning(
+                "%s is given no picture that fails like this one (%s); the files stay in the run's folder.",
+                self._writer.name,
+                reason,
+            )

@@ -15,9 +15,13 @@ _INTERVAL = 0.1  # seconds between writes: nothing else is going on
 def to_aim(repo: pathlib.Path) -> tuple[AbstractTracker, Callable[[RunInfo], int]]:
     """(a tracker into an Aim repository, what deletes a run's earlier import there and returns how many there were). Raises ConfigError."""
     if not aim_repository.available():
-        raise ConfigError("Aim is not installed (it has wheels for Python 3.11 and 3.12): pip install aim. Or --to tensorboard.")
+        raise ConfigError(
+            "Aim is not installed (it has wheels for Python 3.11 and 3.12): pip install aim. Or --to tensorboard."
+        )
     aim_repository.close_gone(repo)
-    return AimTracker(repo=str(repo), interval=_INTERVAL, experiment=None), lambda info: aim_repository.delete(repo, pathlib.Path(info.folder))
+    return AimTracker(repo=str(repo), interval=_INTERVAL, experiment=None), lambda info: aim_repository.delete(
+        repo, pathlib.Path(info.folder)
+    )
 
 
 def to_tensorboard(root: pathlib.Path) -> tuple[AbstractTracker, Callable[[RunInfo], int]]:

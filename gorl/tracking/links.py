@@ -18,7 +18,9 @@ def returns(base: str, study: str) -> str:
     """Evaluation returns of a study against environment steps: a colour for each variant, its mean over seeds and its standard deviation."""
     query = f"metric.name == 'return' and metric.context.subset == 'eval' and {_of(study)}"
     chart = {"aggregationConfig": {"methods": {"area": _STD, "line": _MEAN}, "isApplied": True, "isEnabled": True}}
-    return _page(base, "metrics", query, {"color": ["run.params.hparams.variant"], "stroke": [], "chart": []}, chart=chart)
+    return _page(
+        base, "metrics", query, {"color": ["run.params.hparams.variant"], "stroke": [], "chart": []}, chart=chart
+    )
 
 
 def images(base: str, study: str) -> str:

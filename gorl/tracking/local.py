@@ -33,7 +33,9 @@ class LocalRun:
 def folders(path: pathlib.Path) -> list[pathlib.Path]:
     """The runs of single seeds under a path: a run's folder, that of several seeds, or a study's. Raises RunError."""
     if (path / "study.json").is_file():
-        variants = [inside(path, v["folder"], f"study.json of {path}") for v in _json(path / "study.json").get("variants", [])]
+        variants = [
+            inside(path, v["folder"], f"study.json of {path}") for v in _json(path / "study.json").get("variants", [])
+        ]
         found = [f.parent for variant in variants for f in sorted(variant.glob("seed*/run.json"))]
         if not found:
             raise RunError(f"{path} is a study without runs: start it first.")
@@ -58,8 +60,6 @@ def load(path: pathlib.Path) -> LocalRun:
     return LocalRun(info, entries, pictures(path, entries), status, finite_summary(path))
 
 
-
-
 def pictures(path: pathlib.Path, entries: list[RecordEntry]) -> list[PictureFile]:
     """The files of pictures/, each placed at the end of its stage."""
     ends = {entry.stage: entry for entry in entries}
@@ -70,14 +70,6 @@ def pictures(path: pathlib.Path, entries: list[RecordEntry]) -> list[PictureFile
             stage, name, end = int(match[1]), match[2], ends[int(match[1])]
             found.append(PictureFile(file, name, end.env_steps, end.unit, caption(name, stage)))
     return found
-
-
-
-
-
-
-
-
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

@@ -63,7 +63,9 @@ class TensorBoardWriter(AbstractWriter):
         self._events = EventsWriter(str(folder / "events"), suffix)
         (*_, self._path) = sorted(folder.glob(f"events.out.tfevents.*{suffix}"))
         if not self._info.resumed:
-            self._add(text("operative_config.gin", "".join(f"    {line}\n" for line in self._info.config.splitlines())), None)
+            self._add(
+                text("operative_config.gin", "".join(f"    {line}\n" for line in self._info.config.splitlines())), None
+            )
         self.flush()
 
     def entry(self, entry: RecordEntry) -> None:

@@ -63,7 +63,9 @@ def declared(files: Sequence[str], bindings: Sequence[str] = (), plugins: Sequen
 def begin_run(configuration: Configuration, files: Sequence[str], path: Path | None, **facts: Any) -> RunFolder:
     """Makes the folder of a new run, at `path` or, where it is None, below runs/ by the name of the first file."""
     stem = pathlib.Path(files[0]).stem
-    return begin(configuration, pathlib.Path(path) if path else new_path(pathlib.Path("runs"), stem), study=stem, **facts)
+    return begin(
+        configuration, pathlib.Path(path) if path else new_path(pathlib.Path("runs"), stem), study=stem, **facts
+    )
 
 
 def train(
@@ -88,9 +90,7 @@ def train(
         folder = begin_run(configuration, files, run_dir)
     phases = reuse_of(configuration) if reuse else None
     with locked(folder):
-        outcome = execute(
-            configuration, folder, progress=lambda **_: None, resumed=resume, track=track, reuse=phases
-        )
+        outcome = execute(configuration, folder, progress=lambda **_: None, resumed=resume, track=track, reuse=phases)
     if outcome.status == "interrupted":
         raise KeyboardInterrupt
     return folder
@@ -205,7 +205,9 @@ def _track(run: DeclaredRun, resumed: bool) -> list[AbstractTracked]:
     return [tracker.start(info) for tracker in run.configuration.experiment.trackers]
 
 
-def _close(seed_runs: Sequence[SeedRun], tracked: Sequence[Sequence[AbstractTracked]], status: str, more: dict[str, Any]) -> None:
+def _close(
+    seed_runs: Sequence[SeedRun], tracked: Sequence[Sequence[AbstractTracked]], status: str, more: dict[str, Any]
+) -> None:
     """Every seed's outcome, in its folder and at its trackers."""
     for run, trackers in zip(seed_runs, tracked, strict=True):
         own = "diverged" if run.frozen else status
@@ -215,7 +217,9 @@ def _close(seed_runs: Sequence[SeedRun], tracked: Sequence[Sequence[AbstractTrac
             tracker.close(own, {k: v for k, v in result.items() if math.isfinite(v)})
 
 
-def begin(configuration: Configuration, path: pathlib.Path, *, study: str, name: str | None = None, **more: Any) -> RunFolder:
+def begin(
+    configuration: Configuration, path: pathlib.Path, *, study: str, name: str | None = None, **more: Any
+) -> RunFolder:
     """A run folder for a configuration, with all that is known before the first step; one in it for each of several seeds.
 
     `name`: what to call the run (None: as the folder).
@@ -231,7 +235,11 @@ def begin(configuration: Configuration, path: pathlib.Path, *, study: str, name:
         return folder
     members = {f"seed{seed}": seed for seed in experiment.seeds}
     for member, seed in members.items():
-        _describe(RunFolder.create(path / member), configuration.alone(seed), {**known, "name": f"{name}/{member}", "seed": seed})
+        _describe(
+            RunFolder.create(path / member),
+            configuration.alone(seed),
+            {**known, "name": f"{name}/{member}", "seed": seed},
+        )
     _describe(folder, configuration, {**known, "name": name, "seed": experiment.seed, "members": list(members)})
     return folder
 
@@ -241,7 +249,9 @@ def _describe(folder: RunFolder, configuration: Configuration, known: dict[str, 
         configuration.save(folder.path)
         write_json(folder.path / "run.json", known)
     except OSError as err:
-        raise RunError(f"cannot begin a run in {folder.path}: {reason(err)}. Name another folder with --run-dir.") from err
+        raise RunError(
+            f"cannot begin a run in {folder.path}: {reason(err)}. Name another folder with --run-dir."
+        ) from err
 
 
 class StartUp:

@@ -38,7 +38,12 @@ def needs(experiment: Experiment) -> Iterator[Need]:
             state = _with_seeds(experiment.template(number, started=True), experiment.num_seeds)
             context = experiment.context(planned, np.asarray(experiment.seeds, np.int32))
             for unit in {u.name: u for u in experiment.units(planned)}.values():
-                program = (unit.name, jax.tree.structure(planned.declaration), jax.tree.structure(state), jax.tree.leaves(state))
+                program = (
+                    unit.name,
+                    jax.tree.structure(planned.declaration),
+                    jax.tree.structure(state),
+                    jax.tree.leaves(state),
+                )
                 if program not in seen:
                     seen.append(program)
                     yield _need(planned, unit, context, state)

@@ -119,9 +119,7 @@ def load(path: Path, *, which: str = "selected", plugins: Sequence[str] = ()) ->
     return TrainedPolicy(lambda rule: Agent(policy, state.decoder, bound, rule), obs_size)
 
 
-def evaluate(
-    path: Path, *, episodes: int, seed: int, rule: str, plugins: Sequence[str] = ()
-) -> list[Evaluation]:
+def evaluate(path: Path, *, episodes: int, seed: int, rule: str, plugins: Sequence[str] = ()) -> list[Evaluation]:
     """Evaluates the best and the last policy of every seed of a run.
 
     `episodes`: how many fresh episodes, the same for every policy, from resets drawn with `seed`. `rule`: how the policy

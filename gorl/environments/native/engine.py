@@ -23,7 +23,13 @@ from gorl.environments.native import host_call
 from gorl.errors import ConfigError
 
 CONTROLS = int(mujoco.mjtState.mjSTATE_CTRL | mujoco.mjtState.mjSTATE_MOCAP_POS | mujoco.mjtState.mjSTATE_MOCAP_QUAT)
-EVOLVES = ("time", "qpos", "qvel", "act", "qacc_warmstart")  # but for the last, MuJoCo's mjSTATE_FULLPHYSICS (models with more are refused)
+EVOLVES = (
+    "time",
+    "qpos",
+    "qvel",
+    "act",
+    "qacc_warmstart",
+)  # but for the last, MuJoCo's mjSTATE_FULLPHYSICS (models with more are refused)
 INPUTS = ("ctrl", "mocap_pos", "mocap_quat")  # CONTROLS, in MuJoCo's order
 ROW = (*EVOLVES, *INPUTS)
 """Everything that the next state depends on (mjSTATE_INTEGRATION; applied forces stay zero): the fields of a row, in order."""
@@ -50,7 +56,9 @@ class Engine:
 
     def __init__(self, model: mujoco.MjModel, threads: int | None):
         if model.nhistory or model.npluginstate or model.nuserdata:
-            raise ConfigError("native physics does not carry the state of delays, plugins or user data: bind PlaygroundEnvironment.impl = 'jax'.")
+            raise ConfigError(
+                "native physics does not carry the state of delays, plugins or user data: bind PlaygroundEnvironment.impl = 'jax'."
+            )
         # Without this flag MuJoCo puts a state that diverges back to the model's first one, and goes on.
         model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
         self.model = model
@@ -63,7 +71,9 @@ class Engine:
 
     def step(self, row: dict[str, Array], steps: int) -> tuple[dict[str, Array], Float[Array, " S"]]:
         """What evolved after so many physics steps, and the sensors before the last of them integrated. In a program; `vmap` it."""
-        out = self._call(f"step{steps}", functools.partial(self.advance, steps=steps), row, self._width + self.model.nsensordata)
+        out = self._call(
+            f"step{steps}", functools.partial(self.advance, steps=steps), row, self._width + self.model.nsensordata
+        )
         evolved = {name: out[self._slices[name]].reshape(shapes(self.model)[name]) for name in EVOLVES}
         return evolved, out[self._width :]
 
@@ -128,7 +138,10 @@ class _Pool:
         states, sensors = np.empty((size, steps, initial.shape[1])), np.empty((size, steps, self._model.nsensordata))
         with self._lock:
             if self._made is None:  # without a pool the calling thread simulates
-                self._made = Rollout(nthread=self._threads if self._threads > 1 else 0), [mujoco.MjData(self._model) for _ in range(self._threads)]
+                self._made = (
+                    Rollout(nthread=self._threads if self._threads > 1 else 0),
+                    [mujoco.MjData(self._model) for _ in range(self._threads)],
+                )
             rollout, data = self._made
             rollout.rollout(
                 [self._model] * size, data, initial, control, control_spec=CONTROLS, skip_checks=True, nstep=steps,

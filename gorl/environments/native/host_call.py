@@ -46,11 +46,24 @@ class _MetadataExtension(ctypes.Structure):
 
 
 class _Buffer(ctypes.Structure):
-    _fields_ = [("size", c_size_t), ("extension", c_void_p), ("dtype", c_int), ("data", c_void_p), ("rank", c_int64), ("dims", POINTER(c_int64))]
+    _fields_ = [
+        ("size", c_size_t),
+        ("extension", c_void_p),
+        ("dtype", c_int),
+        ("data", c_void_p),
+        ("rank", c_int64),
+        ("dims", POINTER(c_int64)),
+    ]
 
 
 class _Buffers(ctypes.Structure):
-    _fields_ = [("size", c_size_t), ("extension", c_void_p), ("count", c_int64), ("types", c_void_p), ("items", POINTER(POINTER(_Buffer)))]
+    _fields_ = [
+        ("size", c_size_t),
+        ("extension", c_void_p),
+        ("count", c_int64),
+        ("types", c_void_p),
+        ("items", POINTER(POINTER(_Buffer))),
+    ]
 
 
 class _ErrorArguments(ctypes.Structure):

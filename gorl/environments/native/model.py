@@ -18,7 +18,15 @@ import numpy as np
 from gorl.errors import ConfigError
 
 _AXES = ("framexaxis", "frameyaxis", "framezaxis")  # the columns of a rotation matrix
-_OWN = ("nsensor", "nsensordata", "nbuffer", "narena", "nnames", "nnames_map", "npaths")  # sizes in which the two models may differ
+_OWN = (
+    "nsensor",
+    "nsensordata",
+    "nbuffer",
+    "narena",
+    "nnames",
+    "nnames_map",
+    "npaths",
+)  # sizes in which the two models may differ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +92,14 @@ def last_xml(model: mujoco.MjModel) -> str | None:
 def _same_structure(candidate: mujoco.MjModel, model: mujoco.MjModel) -> bool:
     """In sizes, and in what says how things belong together; not in the numbers that a task may change."""
     sizes = (n for n in dir(model) if n.startswith("n") and isinstance(getattr(model, n), int) and n not in _OWN)
-    links = (n for n, value in _arrays(model) if n.endswith(("id", "type", "adr", "num")) and np.issubdtype(value.dtype, np.integer))
-    return all(getattr(candidate, n) == getattr(model, n) for n in sizes) and all(np.array_equal(getattr(candidate, n), getattr(model, n)) for n in links)
+    links = (
+        n
+        for n, value in _arrays(model)
+        if n.endswith(("id", "type", "adr", "num")) and np.issubdtype(value.dtype, np.integer)
+    )
+    return all(getattr(candidate, n) == getattr(model, n) for n in sizes) and all(
+        np.array_equal(getattr(candidate, n), getattr(model, n)) for n in links
+    )
 
 
 def _arrays(model: mujoco.MjModel) -> Iterator[tuple[str, np.ndarray]]:
@@ -122,7 +136,10 @@ def _copy_numbers(source: mujoco.MjModel, target: mujoco.MjModel) -> mujoco.MjMo
 def split(model: mujoco.MjModel, sensordata: Any, fields: Sequence[str]) -> dict[str, Any]:
     """The library's own sensors, and every field, out of the sensors [..., N] of a `measuring` model."""
     sizes = {"bodies": model.nbody, "geoms": model.ngeom, "sites": model.nsite}
-    shapes = [(sizes[DERIVED[f].objects], len(DERIVED[f].sensors), 4 if DERIVED[f].sensors == ("framequat",) else 3) for f in fields]
+    shapes = [
+        (sizes[DERIVED[f].objects], len(DERIVED[f].sensors), 4 if DERIVED[f].sensors == ("framequat",) else 3)
+        for f in fields
+    ]
     start = model.nsensordata - sum(math.prod(s) for s in shapes)
     found = {"sensordata": sensordata[..., :start]}
     for field, shape in zip(fields, shapes, strict=True):

@@ -69,9 +69,15 @@ class NativeData(eqx.Module):
             if name not in engine.ROW:
                 raise NotComputed(name, engine.ROW)
             old = getattr(self, name)
-            changes[name] = jnp.broadcast_to(jnp.asarray(value, old.dtype), old.shape) if jnp.ndim(value) == 0 else jnp.asarray(value, old.dtype)
+            changes[name] = (
+                jnp.broadcast_to(jnp.asarray(value, old.dtype), old.shape)
+                if jnp.ndim(value) == 0
+                else jnp.asarray(value, old.dtype)
+            )
             if changes[name].shape != old.shape:
-                raise ConfigError(f"native physics: {name} has the shape {old.shape}, and cannot be replaced by one of {changes[name].shape}.")
+                raise ConfigError(
+                    f"native physics: {name} has the shape {old.shape}, and cannot be replaced by one of {changes[name].shape}."
+                )
         return eqx.tree_at(lambda d: [getattr(d, n) for n in changes], self, list(changes.values()))
 
     def bare(self) -> "NativeData":
@@ -86,7 +92,17 @@ class NativePhysics:
         self._fields = fields
         self._engine = engine.Engine(model, threads)
 
-    def make_data(self, model: Any, qpos: Any = None, qvel: Any = None, ctrl: Any = None, act: Any = None, mocap_pos: Any = None, mocap_quat: Any = None, **sizes: Any) -> NativeData:  # noqa: E501
+    def make_data(
+        self,
+        model: Any,
+        qpos: Any = None,
+        qvel: Any = None,
+        ctrl: Any = None,
+        act: Any = None,
+        mocap_pos: Any = None,
+        mocap_quat: Any = None,
+        **sizes: Any,
+    ) -> NativeData:  # noqa: E501
         """The model's first state, or another. `sizes` are of MJX's buffers."""
         del model, sizes
         host = self._engine.model
@@ -190,6 +206,12 @@ class _Instead:
 def _with_globals(method: Any, names: dict[str, Any]) -> Any:
     """The method, with other values of some of its module's names. Nothing outside of it changes."""
     function = method.__func__
-    copy = types.FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__, function.__defaults__, function.__closure__)
+    copy = types.FunctionType(
+        function.__code__,
+        {**function.__globals__, **names},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
     copy.__kwdefaults__ = function.__kwdefaults__
     return types.MethodType(copy, method.__self__)

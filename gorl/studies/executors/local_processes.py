@@ -29,7 +29,9 @@ class LocalProcesses(AbstractExecutor):
         self.cores, self.devices = cores, list(devices)
         mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
         if cores < 0 or workers < 0 or cores > len(mine):
-            raise ConfigError(f"LocalProcesses: workers = {workers}, cores = {cores}: they are >= 0, and there are {len(mine)} cores.")
+            raise ConfigError(
+                f"LocalProcesses: workers = {workers}, cores = {cores}: they are >= 0, and there are {len(mine)} cores."
+            )
         groups = [mine[i : i + cores] for i in range(0, len(mine) - cores + 1, cores)] if cores else [mine]
         self.workers = workers or (len(self.devices) or len(groups))
         self._cores = [groups[i % len(groups)] for i in range(self.workers)]
@@ -50,7 +52,9 @@ class LocalProcesses(AbstractExecutor):
                 for slot, (job, process) in list(running.items()):
                     if process.poll() is not None:
                         del running[slot]
-                        watch.ended(job, process.returncode, _last_line(_log_path(study, job)) if process.returncode else "")
+                        watch.ended(
+                            job, process.returncode, _last_line(_log_path(study, job)) if process.returncode else ""
+                        )
                 watch.tick([job for job, _ in running.values()])
                 time.sleep(_TICK)
         if signals.received:

@@ -53,9 +53,13 @@ class Ray(AbstractExecutor):
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
         if not any(n.get("CPU", 0) >= self.cpus and n.get("GPU", 0) >= self.gpus for n in nodes):
             has = ", ".join(f"{n.get('CPU', 0):g} and {n.get('GPU', 0):g}" for n in nodes)
-            raise RunError(f"no machine of the Ray cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs (they have {has}). Lower Ray.cpus or Ray.gpus.")
+            raise RunError(
+                f"no machine of the Ray cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs (they have {has}). Lower Ray.cpus or Ray.gpus."
+            )
 
-    def _run(self, ray: Any, study: StudyFolder, jobs: list[Job], settings: JobSettings, watch: Watch, signals: StopSignals) -> None:
+    def _run(
+        self, ray: Any, study: StudyFolder, jobs: list[Job], settings: JobSettings, watch: Watch, signals: StopSignals
+    ) -> None:
         # max_calls: a worker runs one job, so that each begins in a process of its own, as with the other executors.
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, max_calls=1)(_run_there)
         pending = {remote.remote(study, job, settings): job for job in jobs}
@@ -81,9 +85,16 @@ def _connect(ray: Any, address: str | None) -> None:
     try:
         if host and port.isdigit():  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=_ANSWER).close()
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None, logging_level="error")
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            include_dashboard=False if address is None else None,
+            logging_level="error",
+        )
     except (OSError, ValueError, RuntimeError) as err:
-        raise RunError(f"Ray.address = {address!r}: no Ray cluster answers there ({str(err).splitlines()[0]}). Start one with `ray start --head`.") from err
+        raise RunError(
+            f"Ray.address = {address!r}: no Ray cluster answers there ({str(err).splitlines()[0]}). Start one with `ray start --head`."
+        ) from err
 
 
 def _run_there(study: StudyFolder, job: Job, settings: JobSettings) -> tuple[int, str]:
