@@ -1,6 +1,8 @@
 """The generic trainer: what is compiled how often, what is recorded, and in which order."""
 
+import dataclasses
 import json
+import time
 
 import jax
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 
 from gorl import config, programs, runs
 from gorl.errors import ConfigError
+from gorl.experiment import Stage
 from gorl.member import Member
+from gorl.phases import AbstractPhase, Unit
 from gorl.trainer import Trainer
 
 SLIDER = ["Task.environment = @Slider()"]
@@ -98,3 +102,28 @@ def test_what_cannot_run_is_refused_before_anything_is_compiled(bindings, messag
         config.build(["gorl_fm.gin", "parts/debug.gin"], [*SLIDER, *bindings])
     assert message in str(err.value)
     assert not programs.TRACES
+
+
+class Idle(AbstractPhase):
+    """Ten units in which nothing happens."""
+
+    def units(self, task):
+        return (Unit("idle", lambda context, state, index: (state, {})),) * 10
+
+    def start(self, context, run):
+        return run
+
+    def finish(self, context, state):
+        return state
+
+
+def test_a_checkpoint_interval_begins_anew_with_every_checkpoint(tmp_path, monkeypatch):
+    """Units take a second and the interval is 3.5: four units after the last one, which may be the end of a phase."""
+    clock, saved = [time.monotonic()], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Member, "save", lambda *args, row: saved.append(args[-1]["position"]["total_units"]))
+    built = config.build(["ppo.gin", "parts/debug.gin"], [*SLIDER, "Experiment.checkpoint_interval = 3.5"]).experiment
+    experiment = dataclasses.replace(built, stages=[Stage(phases=[Idle(), Idle()])], trackers=[], pictures=[])
+    tick = lambda **_: clock.append(clock.pop() + 1.0)  # called before each unit
+    Trainer(experiment, [Member(0, runs.RunFolder.create(tmp_path / "run"))], tick).run()
+    assert saved == [4, 8, 10, 14, 18, 20]
