@@ -54,7 +54,7 @@ def test_resuming_a_finished_run_changes_nothing(reference):
     assert record(run) == before
 
 
-def test_a_run_is_deterministic_and_counts_its_steps(reference):
+def test_units_and_env_steps_are_counted(reference):
     run, _ = reference
     lines = record(run)
     experiment = config.build([str(run / "config.gin")]).experiment
