@@ -148,7 +148,6 @@ def healthy(tmp_path_factory, made) -> pathlib.Path:
 def warnings(caplog) -> Iterator[list[str]]:
     """The warnings of the block, as they stand in the end."""
     found: list[str] = []
-    logging.getLogger("gorl").propagate = True
     caplog.clear()
     with caplog.at_level(logging.WARNING, "gorl"):
         yield found

@@ -48,7 +48,6 @@ class Listener(AbstractTracked):
 
 def test_trackers_get_what_was_drawn_and_a_failure_is_said_once(tmp_path, caplog):
     broken, other, listener, failed = Broken(CannotDraw("no paint.")), Broken(ValueError("a\nb")), Listener(), set()
-    logging.getLogger("gorl").propagate = True
     with caplog.at_level(logging.WARNING):
         for seed in (0, 1):
             album = Album([broken, Dot(), Dot()], tmp_path, [listener], failed)

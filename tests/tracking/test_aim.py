@@ -142,7 +142,6 @@ def test_a_killed_run_does_not_stay_in_progress(tmp_path):
 
 def test_a_tracker_that_fails_is_a_warning(tmp_path, folder, caplog, monkeypatch):
     monkeypatch.setattr(repositories, "open_run", lambda *a, **k: (_ for _ in ()).throw(OSError("no space")))
-    logging.getLogger("gorl").propagate = True
     with caplog.at_level(logging.WARNING):
         run = track(folder, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
     assert "Aim tracking stops (OSError: no space)" in caplog.text and run.failed
@@ -150,7 +149,6 @@ def test_a_tracker_that_fails_is_a_warning(tmp_path, folder, caplog, monkeypatch
 
 def test_without_aim_gorl_says_so_and_goes_on(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(repositories, "available", lambda: False)
-    logging.getLogger("gorl").propagate = True
     with caplog.at_level(logging.WARNING):
         track(tmp_path, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
     assert "Aim is not installed: pip install aim" in caplog.text and "its record has everything" in caplog.text

@@ -40,7 +40,6 @@ def test_scalars_text_hyperparameters_and_pictures(tmp_path, root):
 
 def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("")
-    logging.getLogger("gorl").propagate = True
     with caplog.at_level(logging.WARNING):
         run = TensorBoardTracker(root=str(tmp_path / "file"), interval=1.0).start(info(tmp_path))
         run.log(entry(1, 1.0))
