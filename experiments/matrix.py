@@ -34,7 +34,17 @@ def run(method: str, task: str, folder: pathlib.Path, bindings: list[str]) -> di
     """Trains one pair in a new folder in `folder`."""
     stages = ["--set", "Experiment.stages = [@stage0/Stage(), @stage2/Stage()]"] if method.startswith("gorl") else []
     target = folder / f"run{int(time.time())}"
-    command = [sys.executable, "-m", "gorl.cli.main", "train", method, "parts/debug.gin", f"parts/tasks/{task}.gin", *stages, "--no-aim"]
+    command = [
+        sys.executable,
+        "-m",
+        "gorl.cli.main",
+        "train",
+        method,
+        "parts/debug.gin",
+        f"parts/tasks/{task}.gin",
+        *stages,
+        "--no-aim",
+    ]
     command += [word for binding in bindings for word in ("--set", binding)]
     env = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()}
     began = time.monotonic()
@@ -45,7 +55,9 @@ def run(method: str, task: str, folder: pathlib.Path, bindings: list[str]) -> di
     if process.returncode == 0 and status.exists():
         found = json.loads(status.read_text())
         commit = json.loads((target / "run.json").read_text())["git"]
-        result |= {k: found[k] for k in ("status", "env_steps", "return_final_best")} | {"commit": commit and commit["commit"]}
+        result |= {k: found[k] for k in ("status", "env_steps", "return_final_best")} | {
+            "commit": commit and commit["commit"]
+        }
     else:
         result["output"] = (process.stdout + process.stderr)[-500:]
     return result
@@ -55,14 +67,19 @@ def write(path: pathlib.Path, results: list[dict]) -> None:
     known = runs.facts()
     provenance = {k: known[k] for k in ("gorl", "versions", "device", "python")}
     results = sorted(results, key=lambda r: (r["task"], r["method"]))
-    path.write_text(json.dumps({"command": "python -m experiments.matrix", "facts": provenance, "results": results}, indent=1) + "\n")
+    path.write_text(
+        json.dumps({"command": "python -m experiments.matrix", "facts": provenance, "results": results}, indent=1)
+        + "\n"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=methods())
     parser.add_argument("--tasks", nargs="+", default=tasks())
-    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("runs/matrix"), help="where the runs are kept")
+    parser.add_argument(
+        "--work", type=pathlib.Path, default=pathlib.Path("runs/matrix"), help="where the runs are kept"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], dest="bindings", metavar="BINDING", help="for every run")
     parser.add_argument("--dry-run", action="store_true")
@@ -76,11 +93,18 @@ def main() -> None:
     results = [r for r in results if r["exit"] == 0]
     done = {(r["method"], r["task"]) for r in results}
     with concurrent.futures.ThreadPoolExecutor(args.processes) as pool:
-        futures = [pool.submit(run, m, t, args.work / f"{pathlib.Path(m).stem}-{t}", args.bindings) for m, t in pairs if (m, t) not in done]
+        futures = [
+            pool.submit(run, m, t, args.work / f"{pathlib.Path(m).stem}-{t}", args.bindings)
+            for m, t in pairs
+            if (m, t) not in done
+        ]
         for future in concurrent.futures.as_completed(futures):
             results.append(future.result())
             r = results[-1]
-            print(f"[{len(results)}/{len(pairs)}] {r['method']} {r['task']}: {r.get('status', 'failed')} in {r['seconds']:.0f} s", flush=True)
+            print(
+                f"[{len(results)}/{len(pairs)}] {r['method']} {r['task']}: {r.get('status', 'failed')} in {r['seconds']:.0f} s",
+                flush=True,
+            )
             if args.out:
                 write(args.out, results)
     print(f"| method | {' | '.join(args.tasks)} |\n|{'---|' * (len(args.tasks) + 1)}")

@@ -49,8 +49,18 @@ def main() -> None:
 def _shade_stages(axes, entries) -> None:
     for stage in sorted({e.stage for e in entries}):
         steps = [e.env_steps / 1e6 for e in entries if e.stage == stage]
-        axes.axvspan(min(steps) if stage else 0.0, max(steps), color="0.5", alpha=0.06 if stage % 2 else 0.14, linewidth=0)
-        axes.text((min(steps) + max(steps)) / 2, 0.02, f"stage {stage}", transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color="0.35")
+        axes.axvspan(
+            min(steps) if stage else 0.0, max(steps), color="0.5", alpha=0.06 if stage % 2 else 0.14, linewidth=0
+        )
+        axes.text(
+            (min(steps) + max(steps)) / 2,
+            0.02,
+            f"stage {stage}",
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            fontsize=8,
+            color="0.35",
+        )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,14 @@ def result(run: pathlib.Path, name: str | None) -> dict:
     command = ["gorl", *facts["command"][1:]]
     if "--run-dir" in command:
         del command[command.index("--run-dir") : command.index("--run-dir") + 2]
-    return {"facts": facts, "study": name or facts["study"], "seed": facts["seed"], "command": command, **status, "evaluations": curve}
+    return {
+        "facts": facts,
+        "study": name or facts["study"],
+        "seed": facts["seed"],
+        "command": command,
+        **status,
+        "evaluations": curve,
+    }
 
 
 def known(path: pathlib.Path) -> list[dict]:
@@ -42,21 +49,33 @@ def main() -> None:
     parser.add_argument("--add", action="store_true", help="to what the file has")
     args = parser.parse_args()
     names = args.names or [None] * len(args.runs)
-    results = [result(member.path, name) for run, name in zip(args.runs, names, strict=True) for member in RunFolder.open(run).members]
+    results = [
+        result(member.path, name)
+        for run, name in zip(args.runs, names, strict=True)
+        for member in RunFolder.open(run).members
+    ]
     results = (known(args.out) if args.add else []) + results
-    shared = {k: results[0]["facts"][k] for k in SHARED if all(r["facts"].get(k) == results[0]["facts"][k] for r in results)}
+    shared = {
+        k: results[0]["facts"][k] for k in SHARED if all(r["facts"].get(k) == results[0]["facts"][k] for r in results)
+    }
     for r in results:
         differing = {k: r["facts"][k] for k in SHARED if k not in shared and k in r["facts"]}
         del r["facts"]
         r.update({"facts": differing} if differing else {})
     args.out.write_text(json.dumps({"shared": shared, "runs": results}, indent=1) + "\n")
-    print("| configuration | seeds | env steps | untrained | final, best policy (mean over seeds) | each seed |\n|---|---|---|---|---|---|")
+    print(
+        "| configuration | seeds | env steps | untrained | final, best policy (mean over seeds) | each seed |\n|---|---|---|---|---|---|"
+    )
     for study in dict.fromkeys(r["study"] for r in results):
         runs = [r for r in results if r["study"] == study]
-        finals = [r["return_final_best"] for r in runs if "return_final_best" in r]  # a seed that diverged early has none
+        finals = [
+            r["return_final_best"] for r in runs if "return_final_best" in r
+        ]  # a seed that diverged early has none
         untrained = statistics.mean(r["return_untrained"] for r in runs)
         each = ", ".join(f"{x:.0f}" for x in finals)
-        print(f"| {study} | {len(runs)} | {runs[0]['env_steps']:,} | {untrained:.0f} | {statistics.mean(finals):.1f} | {each} |")
+        print(
+            f"| {study} | {len(runs)} | {runs[0]['env_steps']:,} | {untrained:.0f} | {statistics.mean(finals):.1f} | {each} |"
+        )
 
 
 if __name__ == "__main__":

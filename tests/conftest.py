@@ -7,6 +7,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 import copy
+import logging
 
 import gin
 import jax
@@ -33,6 +34,13 @@ def quick_compiles():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def caplog(caplog, monkeypatch):
+    """pytest's own, which hears gorl even where a command line has kept its messages from the root logger."""
+    monkeypatch.setattr(logging.getLogger("gorl"), "propagate", True)
+    return caplog
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,14 @@ STAGES = [
     "decoder/MLP.depth = 1",
     "decoder/MLP.width = 16",
 ]
-SAC = [*STAGES, "ImprovePolicy.algorithm = @SAC()", "SAC.num_envs = 8", "SAC.min_replay = 40", "q/LayerNormMLP.depth = 1", "NUM_SEEDS = 2"]
+SAC = [
+    *STAGES,
+    "ImprovePolicy.algorithm = @SAC()",
+    "SAC.num_envs = 8",
+    "SAC.min_replay = 40",
+    "q/LayerNormMLP.depth = 1",
+    "NUM_SEEDS = 2",
+]
 
 
 @gin.register(module="test")
@@ -42,12 +49,22 @@ class OnHost(Slider):
 
 def small(*more, lanes=16, task="Slider"):
     """Bindings of an experiment whose first stage is one iteration."""
-    return [*STAGES, f"Task.environment = @{task}()", f"NUM_ENVS = {lanes}", f"OnPolicy.batch_size = {lanes}", "critic/MLP.depth = 1", *more]
+    return [
+        *STAGES,
+        f"Task.environment = @{task}()",
+        f"NUM_ENVS = {lanes}",
+        f"OnPolicy.batch_size = {lanes}",
+        "critic/MLP.depth = 1",
+        *more,
+    ]
 
 
 def difference(a, b):
     """The largest of all numbers, relative to 1 or to their size."""
-    pairs = zip(*([np.asarray(x) for x in jax.tree.leaves(eqx.filter(t, eqx.is_inexact_array)) if x.size] for t in (a, b)), strict=True)
+    pairs = zip(
+        *([np.asarray(x) for x in jax.tree.leaves(eqx.filter(t, eqx.is_inexact_array)) if x.size] for t in (a, b)),
+        strict=True,
+    )
     return max(float(np.max(np.abs(x - y) / np.maximum(1.0, np.abs(x)))) for x, y in pairs)
 
 
@@ -71,7 +88,9 @@ def where(state):
         "devices": len(obs.sharding.device_set),
         "rows_on_each": [s.data.shape[1] for s in obs.addressable_shards],
         "clock": str(clock.sharding.spec),
-        "learner_everywhere": all(x.is_fully_replicated and len(x.sharding.device_set) == 8 for x in jax.tree.leaves(state.learner)),
+        "learner_everywhere": all(
+            x.is_fully_replicated and len(x.sharding.device_set) == 8 for x in jax.tree.leaves(state.learner)
+        ),
     }
 
 
@@ -93,12 +112,19 @@ def main(folder):
         "indivisible": refusal(small(lanes=12)),
         "too_many": refusal(small("Experiment.devices = 9", lanes=144)),
         "on_host_asked": refusal(small("Experiment.devices = 2", task="OnHost")),
-        "used": {"some": used(small("Experiment.devices = 4")), "all": used(small()), "on_host": used(small(task="OnHost"))},
+        "used": {
+            "some": used(small("Experiment.devices = 4")),
+            "all": used(small()),
+            "on_host": used(small(task="OnHost")),
+        },
         "where": watched(),
     }
     words = [w for b in small() for w in ("--set", b)]
     with contextlib.suppress(SystemExit):
-        build_app()(["train", *FILES, *words, "--run-dir", str(folder / "eight"), "--stages", "1", "--no-aim"], standalone_mode=False)
+        build_app()(
+            ["train", *FILES, *words, "--run-dir", str(folder / "eight"), "--stages", "1", "--no-aim"],
+            standalone_mode=False,
+        )
     (folder / "found.json").write_text(json.dumps(found))
 
 
@@ -108,15 +134,23 @@ def iterated(bindings):
     step, every = next(iter(experiment.planned_phases())), np.asarray(experiment.seeds, np.int32)
     with devices.on(experiment.choose_devices()), matrix_products(experiment.precision):
         first = experiment.start(step, every, seeds.vmap_seeds(experiment.initial_state, every))
-        state, _ = step.declaration.iterate(experiment.context(step, every), devices.place(trees.unshare_buffers(first)), 0)
-        return first.training.learner, devices.gather(state).training.learner, where(state.training) if devices.mesh() else None
+        state, _ = step.declaration.iterate(
+            experiment.context(step, every), devices.place(trees.unshare_buffers(first)), 0
+        )
+        return (
+            first.training.learner,
+            devices.gather(state).training.learner,
+            where(state.training) if devices.mesh() else None,
+        )
 
 
 def sac(folder):
     bindings = [*SAC, "Task.environment = @Slider()"]
     before, alone, _ = iterated([*bindings, "Experiment.devices = 1"])
     _, ours, place = iterated([*bindings, "Experiment.devices = 8"])
-    (folder / "sac.json").write_text(json.dumps({"difference": difference(ours, alone), "moved": difference(before, alone), "where": place}))
+    (folder / "sac.json").write_text(
+        json.dumps({"difference": difference(ours, alone), "moved": difference(before, alone), "where": place})
+    )
 
 
 if __name__ == "__main__":

@@ -12,16 +12,38 @@ FACTS = {"gorl": "0", "format": runs.FORMAT, "environment": {"name": "Slider", "
 
 
 def entry(unit: int, value: float, subset: str = "eval") -> RecordEntry:
-    return RecordEntry(unit, 1, "ImprovePolicy", "evaluate", subset, "env_steps", 100 * unit, 0.5 * unit, {"return": value, "loss/value": 1.0})
+    return RecordEntry(
+        unit,
+        1,
+        "ImprovePolicy",
+        "evaluate",
+        subset,
+        "env_steps",
+        100 * unit,
+        0.5 * unit,
+        {"return": value, "loss/value": 1.0},
+    )
 
 
 def info(folder: pathlib.Path, **more) -> RunInfo:
     tree = {"macros": {"SEED": 3}, "gin": {"Clip": {"epsilon": 0.2}, "Task": {"episode_length": 50}}}
     known = dict(name="run-1", study="study", variant="slow", axes={"KL": "0.1", "decoder": "spline"}, seed=3)
-    return RunInfo(**{"folder": str(folder), **known, "parameters": tree, "config": CONFIG, "facts": FACTS, "resumed": False, **more})
+    return RunInfo(
+        **{
+            "folder": str(folder),
+            **known,
+            "parameters": tree,
+            "config": CONFIG,
+            "facts": FACTS,
+            "resumed": False,
+            **more,
+        }
+    )
 
 
-def write(folder: pathlib.Path, values, *, seed: int = 3, status: dict | None = None, picture: bytes | None = None, **facts) -> pathlib.Path:
+def write(
+    folder: pathlib.Path, values, *, seed: int = 3, status: dict | None = None, picture: bytes | None = None, **facts
+) -> pathlib.Path:
     """A run of one seed whose evaluations gave `values`."""
     folder.mkdir(parents=True)
     known = {"name": folder.name, "study": "study", "variant": "slow", "axes": {"KL": "0.1"}, "seed": seed}

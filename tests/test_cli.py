@@ -10,7 +10,14 @@ import pytest
 
 from gorl.tracking import aim_repository as tracking
 
-TOY = ["gorl_fm.gin", "parts/debug.gin", "--set", "Task.environment = @Slider()", "--set", "Experiment.stages = [@stage0/Stage()]"]
+TOY = [
+    "gorl_fm.gin",
+    "parts/debug.gin",
+    "--set",
+    "Task.environment = @Slider()",
+    "--set",
+    "Experiment.stages = [@stage0/Stage()]",
+]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +28,14 @@ def cache(tmp_path_factory):
 def gorl(*arguments, cwd, cache, code=0):
     """Runs `gorl` in a folder and returns what it printed."""
     env = {**os.environ, "GORL_CACHE": str(cache), "COLUMNS": "120"}
-    done = subprocess.run([sys.executable, "-m", "gorl.cli.main", *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-m", "gorl.cli.main", *arguments],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr and "Warning" not in done.stderr
     return done.stdout + done.stderr
@@ -33,7 +47,15 @@ def test_train_evaluate_and_where_things_are(tmp_path, cache):
     name = f"runs/{run.name}"
     assert f"finished: {name}" in output and f"gorl evaluate {name}" in output
     assert "untrained" in output and "stage 0, best" in output
-    assert {p.name for p in run.iterdir()} >= {"config.gin", "operative_config.gin", "sources", "run.json", "metrics.jsonl", "status.json", "checkpoints"}
+    assert {p.name for p in run.iterdir()} >= {
+        "config.gin",
+        "operative_config.gin",
+        "sources",
+        "run.json",
+        "metrics.jsonl",
+        "status.json",
+        "checkpoints",
+    }
     facts = json.loads((run / "run.json").read_text())
     assert facts["environment"]["impl"] == "jax" and facts["precision"] == "highest" and facts["seed"] == 0
     assert facts["versions"]["jax"] and facts["versions"]["gin-config"] == "0.5.0"
@@ -47,22 +69,45 @@ def test_train_evaluate_and_where_things_are(tmp_path, cache):
 def test_several_seeds_are_runs_of_their_own(tmp_path, cache):
     """In folders and, where Aim is installed, in Aim; together on the command line."""
     less = ["--set", "critic/MLP.depth = 1", "--set", "policy/MLP.depth = 1", "--set", "EPISODE_LENGTH = 20"]
-    output = gorl("train", *TOY, *less, "--set", "NUM_SEEDS = 2", "--set", "SEED = 7", "--run-dir", "both", cwd=tmp_path, cache=cache)
+    output = gorl(
+        "train",
+        *TOY,
+        *less,
+        "--set",
+        "NUM_SEEDS = 2",
+        "--set",
+        "SEED = 7",
+        "--run-dir",
+        "both",
+        cwd=tmp_path,
+        cache=cache,
+    )
     assert "seeds 7 to 8" in output and "over 2 seeds" in output
     status = [json.loads((tmp_path / "both" / name / "status.json").read_text()) for name in ("seed7", "seed8", ".")]
-    assert [s["status"] for s in status] == ["finished"] * 3 and status[0]["return_final_best"] != status[1]["return_final_best"]
+    assert [s["status"] for s in status] == ["finished"] * 3 and status[0]["return_final_best"] != status[1][
+        "return_final_best"
+    ]
     output = gorl("evaluate", "both", "--episodes", "2", "--rule", "stochastic", cwd=tmp_path, cache=cache)
-    assert [line.split("│")[1].strip() for line in output.splitlines() if "│" in line and "best" in line] == ["7", "8", "all"]
+    assert [line.split("│")[1].strip() for line in output.splitlines() if "│" in line and "best" in line] == [
+        "7",
+        "8",
+        "all",
+    ]
     if tracking.available():
         import aim
 
-        hashes = [json.loads((tmp_path / "both" / name / "aim.json").read_text())["hash"] for name in ("seed7", "seed8")]
+        hashes = [
+            json.loads((tmp_path / "both" / name / "aim.json").read_text())["hash"] for name in ("seed7", "seed8")
+        ]
         seeds = {run.hash: run["hparams"]["seed"] for run in aim.Repo(str(tmp_path)).iter_runs()}
         assert seeds == dict(zip(hashes, (7, 8)))
     shutil.rmtree(tmp_path / "both" / "seed8" / "checkpoints")  # as of a seed that never came to a policy
     output = gorl("evaluate", "both", "--episodes", "2", cwd=tmp_path, cache=cache)
     assert "seed8 has no checkpoint yet" in output
-    assert [line.split("│")[1].strip() for line in output.splitlines() if "│" in line and "best" in line] == ["7", "all"]
+    assert [line.split("│")[1].strip() for line in output.splitlines() if "│" in line and "best" in line] == [
+        "7",
+        "all",
+    ]
 
 
 def test_saved_configurations_run_again_to_the_same_end(tmp_path, cache):

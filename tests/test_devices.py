@@ -28,7 +28,9 @@ def start(root, *words, count=1, **env):
     """A process of `count` devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "GORL_CACHE": str(root / "cache"), "XLA_FLAGS": flags, **env}
-    return subprocess.Popen([sys.executable, *map(str, words)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [sys.executable, *map(str, words)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def train(root, *words, **more):
@@ -46,14 +48,19 @@ def in_two(root, *words):
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{found.getsockname()[1]}"
-    return finish(*(train(root, *words, GORL_COORDINATOR=address, GORL_PROCESSES="2", GORL_PROCESS=str(i)) for i in range(2)))
+    return finish(
+        *(train(root, *words, GORL_COORDINATOR=address, GORL_PROCESSES="2", GORL_PROCESS=str(i)) for i in range(2))
+    )
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """Runs of the same experiment that changed the number of devices after their first stage."""
     root = tmp_path_factory.mktemp("devices")
-    finish(train(root, *FRESH, "--run-dir", root / "one", "--stages", 1), start(root, HERE / "on_devices.py", root, count=8))
+    finish(
+        train(root, *FRESH, "--run-dir", root / "one", "--stages", 1),
+        start(root, HERE / "on_devices.py", root, count=8),
+    )
     for name in ("one", "eight"):
         shutil.copytree(root / name, root / f"{name}_then")
     finish(train(root, "--resume", root / "one_then", count=8), train(root, "--resume", root / "eight_then"))
@@ -86,7 +93,9 @@ def test_an_iteration_on_eight_devices_is_that_of_one(root):
     step = next(iter(experiment.planned_phases()))
     run = experiment.initial_state(experiment.seed)
     first = step.declaration.start(experiment.context(step), run).training.learner
-    assert difference(first, trained.restore(root / "one")[1].learner) > 10 * ROUNDING  # so there was something to compare
+    assert (
+        difference(first, trained.restore(root / "one")[1].learner) > 10 * ROUNDING
+    )  # so there was something to compare
 
 
 def test_lanes_are_shared_out_and_the_learner_is_everywhere(found):
@@ -100,7 +109,12 @@ def test_an_iteration_of_sac_with_two_seeds(tmp_path):
     finish(start(tmp_path, HERE / "on_devices.py", tmp_path, "sac", count=8))
     found = json.loads((tmp_path / "sac.json").read_text())
     assert found["difference"] < ROUNDING < 10 * ROUNDING < found["moved"]
-    assert found["where"] == {"devices": 8, "rows_on_each": [1] * 8, "clock": "P(None, 'lanes')", "learner_everywhere": True}
+    assert found["where"] == {
+        "devices": 8,
+        "rows_on_each": [1] * 8,
+        "clock": "P(None, 'lanes')",
+        "learner_everywhere": True,
+    }
 
 
 def test_a_run_goes_on_with_another_number_of_devices(root):
@@ -113,7 +127,10 @@ def test_a_run_goes_on_with_another_number_of_devices(root):
     assert difference(arrays(root / "eight_then"), arrays(root / "one_then")) < ROUNDING
     for a, b in zip(lines(root / "one_then"), lines(root / "eight_then"), strict=True):
         for name in {"return", "loss/policy", "loss/decoder", "loss/decoder_validation"} & a["metrics"].keys():
-            assert float(a["metrics"][name]) == pytest.approx(float(b["metrics"][name]), rel=1e-3, abs=1e-4), (a["kind"], name)
+            assert float(a["metrics"][name]) == pytest.approx(float(b["metrics"][name]), rel=1e-3, abs=1e-4), (
+                a["kind"],
+                name,
+            )
 
 
 def test_two_processes_train_what_one_does(root, two):
@@ -121,21 +138,30 @@ def test_two_processes_train_what_one_does(root, two):
     assert "cpu x 2 in 2 processes" in begun and "paused" in begun and "finished" in resumed
     assert "stage 1" not in followed  # the other says nothing
     assert json.loads((root / "two" / "run.json").read_text())["devices"] == {"used": 2, "processes": 2}
-    assert [(x["unit"], x["kind"]) for x in lines(root / "two")] == [(x["unit"], x["kind"]) for x in lines(root / "one_then")]
+    assert [(x["unit"], x["kind"]) for x in lines(root / "two")] == [
+        (x["unit"], x["kind"]) for x in lines(root / "one_then")
+    ]
     assert difference(arrays(root / "two"), arrays(root / "one_then")) < ROUNDING
 
 
 def test_lanes_that_cannot_be_shared_evenly_are_refused_before_anything_is_traced(found):
     message, traces = found["indivisible"]
-    assert message.startswith("stage 0, phase 0 (ImprovePolicy): OnPolicy.num_envs = 12 lanes cannot be shared evenly by 8 devices.")
+    assert message.startswith(
+        "stage 0, phase 0 (ImprovePolicy): OnPolicy.num_envs = 12 lanes cannot be shared evenly by 8 devices."
+    )
     assert "a multiple of 8" in message and "there are 6" in message and traces == {}
-    with pytest.raises(ConfigError, match="OnPolicy.num_envs = 16 lanes cannot be shared evenly by 3 devices"):  # needs no device to be known
+    with pytest.raises(
+        ConfigError, match="OnPolicy.num_envs = 16 lanes cannot be shared evenly by 3 devices"
+    ):  # needs no device to be known
         config.build(FILES, small("Experiment.devices = 3"))
 
 
 def test_more_devices_than_there_are_are_refused(found):
     message, traces = found["too_many"]
-    assert message == "Experiment.devices = 9, but there are 8 cpu devices here. Lower it; None takes all of them." and traces == {}
+    assert (
+        message == "Experiment.devices = 9, but there are 8 cpu devices here. Lower it; None takes all of them."
+        and traces == {}
+    )
     assert found["used"] == {"some": 4, "all": 8, "on_host": 1}
     with pytest.raises(ConfigError, match="must be >= 1"):
         config.build(FILES, small("Experiment.devices = -1"))
@@ -143,7 +169,9 @@ def test_more_devices_than_there_are_are_refused(found):
 
 def test_physics_on_the_host_stays_on_one_device(found):
     message, traces = found["on_host_asked"]
-    assert traces == {} and message.startswith("Experiment.devices = 2 on 1 processes: the physics of OnHost runs on one device")
+    assert traces == {} and message.startswith(
+        "Experiment.devices = 2 on 1 processes: the physics of OnHost runs on one device"
+    )
 
 
 def test_on_one_device_nothing_is_placed():
@@ -160,7 +188,10 @@ def test_on_one_device_nothing_is_placed():
     "env, message",
     [
         ({"GORL_PROCESSES": "2"}, "GORL_PROCESSES is set, but not GORL_COORDINATOR, GORL_PROCESS"),
-        ({"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "two", "GORL_PROCESS": "0"}, "GORL_PROCESSES = 'two': it is a whole number"),
+        (
+            {"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "two", "GORL_PROCESS": "0"},
+            "GORL_PROCESSES = 'two': it is a whole number",
+        ),
         ({"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "2", "GORL_PROCESS": "2"}, "the first is 0 and the last 1"),
     ],
 )

@@ -18,5 +18,10 @@ def test_the_state_is_what_the_phase_holds_and_more_lanes_need_more():
 
     (few, held), (many, more) = found(64), found(256)
     assert set(few) == {"evaluate", "iterate", "evaluate_best", "evaluate_last"}
-    assert held <= few["iterate"].state <= 1.2 * held + 20_000 and many["iterate"].state - few["iterate"].state >= 0.9 * (more - held) > 0
-    assert few["iterate"].working > 0 and few["iterate"].total == few["iterate"].state + few["iterate"].working
+    one = few["iterate"]
+    assert held <= one.state
+    assert one.state <= 1.2 * held + 20_000
+    assert held < more
+    assert many["iterate"].state - one.state >= 0.9 * (more - held)
+    assert one.working > 0
+    assert one.total == one.state + one.working

@@ -20,7 +20,12 @@ SMALL = [
     "policy/MLP.depth = 1",
 ]
 ON_POLICY = ["critic/MLP.width = 8", "critic/MLP.depth = 1"]
-GORL = ["DECODER_WIDTH = 8", "DECODER_DEPTH = 1", "Experiment.stages = [@stage0/Stage(), @stage2/Stage()]", "COLLECT_EPISODE_LENGTH = 50"]
+GORL = [
+    "DECODER_WIDTH = 8",
+    "DECODER_DEPTH = 1",
+    "Experiment.stages = [@stage0/Stage(), @stage2/Stage()]",
+    "COLLECT_EPISODE_LENGTH = 50",
+]
 METHODS = {
     "ppo.gin": ON_POLICY,
     "fpo.gin": ON_POLICY,
@@ -39,7 +44,12 @@ def train(folder, files, bindings):
     configuration = config.build([*files, "parts/debug.gin"], [*SMALL, *bindings])
     run_folder = execution.begin(configuration, folder, study="test")
     entries = []
-    Trainer(Ensemble.of(configuration.experiment), [SeedRun(configuration.experiment.seed, run_folder)], lambda **_: None, [entries.append]).run()
+    Trainer(
+        Ensemble.of(configuration.experiment),
+        [SeedRun(configuration.experiment.seed, run_folder)],
+        lambda **_: None,
+        [entries.append],
+    ).run()
     return configuration.experiment, entries
 
 
@@ -53,7 +63,9 @@ def assert_sound(experiment, entries, folder):
     policy = trained.load(folder)
     action = policy.act(np.zeros((3, 2)), key=jax.random.key(0))
     assert action.shape == (3, 1) and np.all(np.abs(action) < 1)
-    np.testing.assert_array_equal(action, policy.act(np.zeros((3, 2)), key=jax.random.key(1)))  # evaluation draws nothing
+    np.testing.assert_array_equal(
+        action, policy.act(np.zeros((3, 2)), key=jax.random.key(1))
+    )  # evaluation draws nothing
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -66,4 +78,6 @@ def test_the_released_defects_run_from_end_to_end(tmp_path):
     bindings = [*ON_POLICY, *GORL, "COLLECT_STEPS = 400"]
     experiment, entries = train(tmp_path / "run", ["gorl_diffusion.gin", "presets/released_code.gin"], bindings)
     assert_sound(experiment, entries, tmp_path / "run")
-    assert max(e.metrics["log_ratio_first"] for e in entries if e.kind == "iterate") > 1e-3  # the ratio is not 1 at first
+    assert (
+        max(e.metrics["log_ratio_first"] for e in entries if e.kind == "iterate") > 1e-3
+    )  # the ratio is not 1 at first

@@ -14,10 +14,22 @@ MINIMUM = {"x": jnp.array([1.0, -2.0]), "y": jnp.array(0.5)}
 SETTINGS = {
     "constant_schedule": {"value": 0.1},
     "cosine_decay_schedule": {"init_value": 0.1, "decay_steps": 10, "alpha": 0.2, "exponent": 2.0},
-    "exponential_decay": {"init_value": 0.1, "transition_steps": 5, "decay_rate": 0.5, "transition_begin": 2, "end_value": 0.03},
+    "exponential_decay": {
+        "init_value": 0.1,
+        "transition_steps": 5,
+        "decay_rate": 0.5,
+        "transition_begin": 2,
+        "end_value": 0.03,
+    },
     "linear_schedule": {"init_value": 0.1, "end_value": 0.02, "transition_steps": 8},
     "polynomial_schedule": {"init_value": 0.1, "end_value": 0.02, "power": 2.0, "transition_steps": 8},
-    "warmup_cosine_decay_schedule": {"init_value": 0.0, "peak_value": 0.1, "warmup_steps": 4, "decay_steps": 12, "end_value": 0.01},
+    "warmup_cosine_decay_schedule": {
+        "init_value": 0.0,
+        "peak_value": 0.1,
+        "warmup_steps": 4,
+        "decay_steps": 12,
+        "end_value": 0.01,
+    },
     "clip": {"max_delta": 0.5},
     "clip_by_block_rms": {"threshold": 0.5},
     "trace": {"decay": 0.9},
@@ -27,7 +39,9 @@ SETTINGS = {
 
 
 def call(name, **numbers):
-    return OptaxCall(function=getattr(optax, name), numbers={k: np.asarray(v, np.float32) for k, v in numbers.items()}, options=())
+    return OptaxCall(
+        function=getattr(optax, name), numbers={k: np.asarray(v, np.float32) for k, v in numbers.items()}, options=()
+    )
 
 
 def configured(name, **arguments):
@@ -36,7 +50,9 @@ def configured(name, **arguments):
 
 
 def loss(params):
-    return sum(jnp.sum(a * (p - m) ** 2) for a, p, m in zip((1.0, 3.0), jax.tree.leaves(params), jax.tree.leaves(MINIMUM)))
+    return sum(
+        jnp.sum(a * (p - m) ** 2) for a, p, m in zip((1.0, 3.0), jax.tree.leaves(params), jax.tree.leaves(MINIMUM))
+    )
 
 
 @eqx.filter_jit
@@ -69,9 +85,14 @@ def test_sgd_by_hand():
 
 
 def test_arguments_reach_the_function():
-    expected = optax.adam(0.1, b1=0.5, b2=0.7, eps=0.3, nesterov=True).update({"x": jnp.ones(2)}, optax.adam(0.1).init({"x": jnp.ones(2)}))[0]
+    expected = optax.adam(0.1, b1=0.5, b2=0.7, eps=0.3, nesterov=True).update(
+        {"x": jnp.ones(2)}, optax.adam(0.1).init({"x": jnp.ones(2)})
+    )[0]
     made = configured("adam", b1=0.5, b2=0.7, eps=0.3, nesterov=True)
-    assert set(made.numbers) == {"b1", "b2", "eps", "eps_root"} and dict(made.options) == {"nesterov": True, "mu_dtype": None}  # defaults too
+    assert set(made.numbers) == {"b1", "b2", "eps", "eps_root"} and dict(made.options) == {
+        "nesterov": True,
+        "mu_dtype": None,
+    }  # defaults too
     transformation = build(made, np.asarray(0.1, np.float32), OFF)
     updates, _ = transformation.update({"x": jnp.ones(2)}, transformation.init({"x": jnp.ones(2)}))
     np.testing.assert_allclose(updates["x"], expected["x"], rtol=1e-6)
@@ -95,7 +116,9 @@ def test_every_schedule_is_a_learning_rate_of_the_compiled_program(name):
 @pytest.mark.parametrize("steps", [8, 8.0])
 def test_a_schedule_takes_steps_as_integers_or_floats(steps):
     """2e6 is how one writes a large number of updates."""
-    value = eqx.filter_jit(lambda s: s()(jnp.asarray(4)))(configured("linear_schedule", init_value=1.0, end_value=0.0, transition_steps=steps))
+    value = eqx.filter_jit(lambda s: s()(jnp.asarray(4)))(
+        configured("linear_schedule", init_value=1.0, end_value=0.0, transition_steps=steps)
+    )
     np.testing.assert_allclose(value, 0.5)
 
 
@@ -136,7 +159,9 @@ def test_equal_structure_shares_one_compilation():
     first = rate_of_first_step(configured("adam", b1=0.9, eps=1e-8), as_rate(0.1), OFF)
     second = rate_of_first_step(configured("adam", b1=0.5, eps=2.0), as_rate(0.3), np.asarray(5.0, np.float32))
     assert len(traces) == 1
-    np.testing.assert_allclose([first, second], [-0.1, -0.3 * 2.0 / (2.0 + 2.0)], rtol=1e-5)  # yet their numbers are their own
+    np.testing.assert_allclose(
+        [first, second], [-0.1, -0.3 * 2.0 / (2.0 + 2.0)], rtol=1e-5
+    )  # yet their numbers are their own
     rate_of_first_step(configured("adam", b1=0.5, eps=2.0, nesterov=True), as_rate(0.3), OFF)
     rate_of_first_step(configured("rmsprop"), as_rate(0.3), OFF)
     assert len(traces) == 3

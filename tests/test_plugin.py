@@ -38,7 +38,11 @@ def gorl(*arguments, home, cwd=None, code=0):
     """The command line, in a process of its own, away from the repository."""
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "GORL_PLUGINS")}
     # These programs run for milliseconds: they need no optimisation.
-    env |= {"JAX_PLATFORMS": "cpu", "GORL_CACHE": str(home / "cache"), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    env |= {
+        "JAX_PLATFORMS": "cpu",
+        "GORL_CACHE": str(home / "cache"),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
     command = [sys.executable, *(["-m", "gorl.cli.main"] if arguments[0] != "-c" else []), *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd or home, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == code, done.stdout + done.stderr
@@ -85,7 +89,10 @@ def test_the_run_records_the_plugin_and_the_environment(home):
 def test_resuming_the_finished_run_changes_nothing(home):
     before = (home / "run" / "metrics.jsonl").read_bytes()
     output = gorl("train", "--resume", "run", "--no-aim", home=home, code=2)
-    assert f"run was made with the plugin {home / 'my_parts.py'}, which is code" in output and f"name it again: --plugin {home / 'my_parts.py'}" in output
+    assert (
+        f"run was made with the plugin {home / 'my_parts.py'}, which is code" in output
+        and f"name it again: --plugin {home / 'my_parts.py'}" in output
+    )
     output = gorl("train", "--resume", "run", "--no-aim", "--plugin", "my_parts.py", home=home)
     assert f"finished: run\nevaluate:  gorl evaluate run --plugin {home / 'my_parts.py'}\n" in output
     assert (home / "run" / "metrics.jsonl").read_bytes() == before
@@ -95,7 +102,11 @@ def test_the_trained_policy_loads_and_acts(home):
     elsewhere = home / "elsewhere"
     elsewhere.mkdir()
     used = json.loads(gorl("-c", USE, home / "run", home / "my_parts.py", home=home, cwd=elsewhere).splitlines()[-1])
-    assert (used["environment"], used["decoder"], used["body"]) == ("DelayedActions(MJCFEnvironment)", "AffineDecoder", "LinearSkip")
+    assert (used["environment"], used["decoder"], used["body"]) == (
+        "DelayedActions(MJCFEnvironment)",
+        "AffineDecoder",
+        "LinearSkip",
+    )
     assert used["weight"] > 0  # began as 0: the policy's own network was trained
     assert used["obs"] == [3, 5]  # cos, sin, velocity, and two actions under way
     assert all(len(a) == 1 and -1 < a[0] < 1 for a in used["action"])
@@ -105,7 +116,9 @@ def test_the_trained_policy_loads_and_acts(home):
 
 
 def test_a_mistake_in_ones_own_part_is_one_message(home):
-    output = gorl("check", "my_experiment.gin", "--plugin", "my_parts.py", "--set", "DelayedActions.delay = 0", home=home, code=2)
+    output = gorl(
+        "check", "my_experiment.gin", "--plugin", "my_parts.py", "--set", "DelayedActions.delay = 0", home=home, code=2
+    )
     assert "DelayedActions.delay = 0: it must be >= 1." in output and "Traceback" not in output
 
 

@@ -11,7 +11,9 @@ from gorl import config
 from gorl.networks.mlp import MLP, Linear
 from gorl.runtime.precision import PRECISIONS, in_float32, matrix_products, product
 
-MLP_KIND = dict(width=16, depth=2, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
+MLP_KIND = dict(
+    width=16, depth=2, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
+)
 
 
 def sample(*shape, seed=0):
@@ -27,7 +29,9 @@ def test_bfloat16_is_the_product_of_rounded_factors_summed_in_float32():
     assert np.abs(got - weight @ x).max() > 1e-3
 
 
-@pytest.mark.parametrize(("precision", "unit"), [("highest", 2.0**-24), ("tensorfloat32", 2.0**-11), ("bfloat16", 2.0**-8)])
+@pytest.mark.parametrize(
+    ("precision", "unit"), [("highest", 2.0**-24), ("tensorfloat32", 2.0**-11), ("bfloat16", 2.0**-8)]
+)
 def test_a_factor_is_rounded_to_half_a_unit_of_its_last_place(precision, unit):
     with matrix_products(precision):
         got = jax.jit(product)(jnp.asarray([[1.0 + 2 * unit]]), jnp.ones(1))
@@ -58,7 +62,11 @@ def test_weights_and_results_stay_float32_and_batches_agree_with_single_vectors(
 
 def test_the_default_is_the_plain_product():
     with matrix_products("highest"):
-        text = str(jax.make_jaxpr(Linear(4, 4, initializer=jax.nn.initializers.lecun_uniform, key=jax.random.key(0)))(jnp.ones(4)))
+        text = str(
+            jax.make_jaxpr(Linear(4, 4, initializer=jax.nn.initializers.lecun_uniform, key=jax.random.key(0)))(
+                jnp.ones(4)
+            )
+        )
     assert "reduce_precision" not in text and "custom_vjp" not in text
 
 

@@ -50,17 +50,28 @@ def test_the_numbers_are_those_of_rliable(reported):
     functions = {name: getattr(metrics, f"aggregate_{name}") for name in ("iqm", "mean", "median", "optimality_gap")}
     for method, scores in matrices.items():
         np.random.seed(0)
-        points, intervals = library.get_interval_estimates({"": scores}, lambda s: np.array([f(s) for f in functions.values()]), reps=REPETITIONS)
+        points, intervals = library.get_interval_estimates(
+            {"": scores}, lambda s: np.array([f(s) for f in functions.values()]), reps=REPETITIONS
+        )
         for i, name in enumerate(functions):
             row = found[method, "A + B", name]
-            assert [float(row[k]) for k in ("value", "low", "high")] == [points[""][i], *intervals[""][:, i]] and row["unit"] == "score"
+            assert [float(row[k]) for k in ("value", "low", "high")] == [points[""][i], *intervals[""][:, i]] and row[
+                "unit"
+            ] == "score"
     for method in ("flow", "mean"):
         np.random.seed(0)
-        points, intervals = library.get_interval_estimates({"": (matrices[method], matrices["gauss"])}, metrics.probability_of_improvement, reps=REPETITIONS)
+        points, intervals = library.get_interval_estimates(
+            {"": (matrices[method], matrices["gauss"])}, metrics.probability_of_improvement, reps=REPETITIONS
+        )
         row = found[method, "A + B", "probability_of_improvement"]
-        assert [float(row[k]) for k in ("value", "low", "high")] == [points[""], *intervals[""].ravel()] and row["reference"] == "gauss"
+        assert [float(row[k]) for k in ("value", "low", "high")] == [points[""], *intervals[""].ravel()] and row[
+            "reference"
+        ] == "gauss"
     assert ("gauss", "A + B", "probability_of_improvement") not in found
-    assert float(found["flow", "A", "mean"]["value"]) == pytest.approx(850.0) and found["flow", "A", "mean"]["unit"] == "return"
+    assert (
+        float(found["flow", "A", "mean"]["value"]) == pytest.approx(850.0)
+        and found["flow", "A", "mean"]["unit"] == "return"
+    )
 
 
 def test_the_interquartile_mean_by_hand(reported):
@@ -76,10 +87,25 @@ def test_what_is_written_and_printed(reported):
     scores = rows(study / "report" / "scores.csv")
     assert len(scores) == 18
     first = scores[0]
-    assert (first["method"], first["variant"], first["ENV"], first["task"], first["seed"], first["status"]) == ("flow", "flow-A", "'A'", "A", "0", "finished")
-    assert (first["env_steps"], first["final_best"], first["best_evaluation"], first["score"]) == ("1000", "900.0", "900.0", "900.0")
+    assert (first["method"], first["variant"], first["ENV"], first["task"], first["seed"], first["status"]) == (
+        "flow",
+        "flow-A",
+        "'A'",
+        "A",
+        "0",
+        "finished",
+    )
+    assert (first["env_steps"], first["final_best"], first["best_evaluation"], first["score"]) == (
+        "1000",
+        "900.0",
+        "900.0",
+        "900.0",
+    )
     curve = [r for r in rows(study / "report" / "curves.csv") if (r["method"], r["task"]) == ("flow", "A")]
-    assert [(float(r["env_steps"]), float(r["mean_return"]), r["runs"]) for r in curve] == [(0.0, 425.0, "3"), (1000.0, 850.0, "3")]
+    assert [(float(r["env_steps"]), float(r["mean_return"]), r["runs"]) for r in curve] == [
+        (0.0, 425.0, "3"),
+        (1000.0, 850.0, "3"),
+    ]
 
 
 def test_the_page_stands_alone(reported):
@@ -103,12 +129,23 @@ def test_runs_that_are_not_finished_are_named(tmp_path):
     study = make_study(tmp_path / "s", ["flow", "gauss"], [0, 1, 2, 3])
     for seed, status in enumerate(("finished", "diverged", "running", "finished")):
         final = 800.0 if status == "finished" else None
-        make_run(study / "flow" / f"seed{seed}", seed=seed, status=status, evaluations=evaluations, final_best=final, variant="flow", axes={})
+        make_run(
+            study / "flow" / f"seed{seed}",
+            seed=seed,
+            status=status,
+            evaluations=evaluations,
+            final_best=final,
+            variant="flow",
+            axes={},
+        )
     (study / "flow" / "seed3" / "metrics.jsonl").write_text("nonsense\n")
     make_run(study / "gauss" / "seed0", evaluations=evaluations, final_best=700.0, variant="gauss", axes={})
     make_run(study / "gauss" / "seed1", seed=1, status="stopped", variant="gauss", axes={})
     printed = gorl("report", study, tmp_path, "--repetitions", 100, "--out", "out", cwd=tmp_path)
-    assert "| flow | CartpoleBalance | 2 / 4 | 500 to 507 | 600.0 [400.0, 800.0] | 600.0 [400.0, 800.0] | 800.0, 400.0† |" in printed
+    assert (
+        "| flow | CartpoleBalance | 2 / 4 | 500 to 507 | 600.0 [400.0, 800.0] | 600.0 [400.0, 800.0] | 800.0, 400.0† |"
+        in printed
+    )
     assert "| gauss | CartpoleBalance | 1 / 4 | 500 | 700.0 | 700.0 | 700.0 |" in printed
     for line in (
         "seed1 | flow | CartpoleBalance | 1 | diverged | 507 | counted with its last evaluation †",
@@ -120,8 +157,20 @@ def test_runs_that_are_not_finished_are_named(tmp_path):
     ):
         assert line in printed, line
     assert "flow: 1 of 2 scores are last evaluations, of runs that diverged." in printed
-    assert all(status in (tmp_path / "out" / "report.html").read_text() for status in ("diverged", "running", "unreadable", "stopped", "missing"))
-    assert [r["score_is"] for r in rows(tmp_path / "out" / "scores.csv")] == ["final_best", "last_evaluation", "", "", "final_best", "", "", ""]
+    assert all(
+        status in (tmp_path / "out" / "report.html").read_text()
+        for status in ("diverged", "running", "unreadable", "stopped", "missing")
+    )
+    assert [r["score_is"] for r in rows(tmp_path / "out" / "scores.csv")] == [
+        "final_best",
+        "last_evaluation",
+        "",
+        "",
+        "final_best",
+        "",
+        "",
+        "",
+    ]
 
 
 def test_a_killed_run_is_not_called_running(tmp_path):
@@ -129,7 +178,13 @@ def test_a_killed_run_is_not_called_running(tmp_path):
     evaluations = ((0, 1.0, 100.0),)
     study = make_study(tmp_path / "s", ["flow"], [0, 1, 2])
     for seed in (0, 1, 2):
-        run = make_run(study / "flow" / f"seed{seed}", seed=seed, status="finished" if seed == 2 else "running", evaluations=evaluations, variant="flow")
+        run = make_run(
+            study / "flow" / f"seed{seed}",
+            seed=seed,
+            status="finished" if seed == 2 else "running",
+            evaluations=evaluations,
+            variant="flow",
+        )
         (run / ".lock").touch()
     with open(study / "flow" / "seed1" / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -143,7 +198,10 @@ def test_mistakes_end_with_one_clear_line(tmp_path):
     run = make_run(tmp_path / "r", evaluations=((0, 1.0, 100.0),), final_best=1.0)
     empty = make_run(tmp_path / "e", status="running")
     fail = lambda *arguments: gorl("report", *arguments, cwd=tmp_path, code=2)
-    assert fail("nowhere") == "gorl: nowhere is not a run, a group of seeds or a study: it has neither run.json nor study.json.\n"
+    assert (
+        fail("nowhere")
+        == "gorl: nowhere is not a run, a group of seeds or a study: it has neither run.json nor study.json.\n"
+    )
     assert fail(run, "--score", "final_bets").strip().endswith("Did you mean final_best or final_last?")
     assert "one of env_steps, wall_s" in fail(run, "--x", "hours") and "above 0" in fail(run, "--max-return", 0)
     assert "--reference flow: the runs are of ppo." in fail(run, "--reference", "flow")
@@ -156,7 +214,9 @@ def test_mistakes_end_with_one_clear_line(tmp_path):
 def test_runs_without_scores_still_have_curves(tmp_path):
     run = make_run(tmp_path / "r", status="running", evaluations=((0, 1.0, 100.0), (10, 2.0, 200.0)))
     assert "ppo has no score yet" in gorl("report", run, "--x", "wall_s", cwd=tmp_path)
-    assert {p.name for p in (tmp_path / "report").iterdir()} == {name for name in FILES if not name.startswith(("aggregates.p", "aggregates.s", "profiles"))}
+    assert {p.name for p in (tmp_path / "report").iterdir()} == {
+        name for name in FILES if not name.startswith(("aggregates.p", "aggregates.s", "profiles"))
+    }
 
 
 def test_the_command_has_the_defaults_of_the_library():

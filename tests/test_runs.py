@@ -29,7 +29,11 @@ BINDINGS = [
 
 def train(folder: pathlib.Path, cache: pathlib.Path, *, resume: bool = False) -> subprocess.Popen:
     """The command line, in a process of its own."""
-    what = ["--resume", str(folder)] if resume else [*FILES, *(x for b in BINDINGS for x in ("--set", b)), "--run-dir", str(folder)]
+    what = (
+        ["--resume", str(folder)]
+        if resume
+        else [*FILES, *(x for b in BINDINGS for x in ("--set", b)), "--run-dir", str(folder)]
+    )
     env = {**os.environ, "GORL_CACHE": str(cache), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "gorl.cli.main", "train", *what, "--no-aim"]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -56,7 +60,7 @@ def test_resuming_a_finished_run_changes_nothing(reference):
     assert record(run) == before
 
 
-def test_a_run_is_deterministic_and_counts_its_steps(reference):
+def test_units_and_env_steps_are_counted(reference):
     run, _ = reference
     lines = record(run)
     experiment = config.build([str(run / "config.gin")]).experiment
@@ -72,7 +76,9 @@ def test_load_gives_a_policy_that_acts(reference):
     one = policy.act(np.zeros(2), key=key)
     many = policy.act(np.zeros((3, 4, 2)), key=key)
     assert one.shape == (1,) and many.shape == (3, 4, 1)
-    np.testing.assert_allclose(many, np.broadcast_to(one, many.shape), atol=1e-6)  # the mode depends on the observation alone
+    np.testing.assert_allclose(
+        many, np.broadcast_to(one, many.shape), atol=1e-6
+    )  # the mode depends on the observation alone
     assert np.all(np.abs(one) < 1)
     sampled = policy.act(np.zeros((8, 2)), key=key, rule="stochastic")
     assert np.std(sampled) > 1e-3

@@ -78,7 +78,9 @@ def test_each_seed_is_what_it_is_alone(together, tmp_path):
     """To rounding, until the first units of the second stage; the decoder was fitted by then."""
     train(tmp_path / "alone", "SEED = 5")
     alone, ours = lines(tmp_path / "alone"), lines(together / "seed5")
-    assert [(a["stage"], a["kind"], a["env_steps"]) for a in alone] == [(b["stage"], b["kind"], b["env_steps"]) for b in ours]
+    assert [(a["stage"], a["kind"], a["env_steps"]) for a in alone] == [
+        (b["stage"], b["kind"], b["env_steps"]) for b in ours
+    ]
     for a, b in list(zip(alone, ours))[:12]:
         for name, value in a["metrics"].items():
             if name not in ("clip_fraction", "kl", "log_ratio_first", "log_ratio_max"):  # rounding itself
@@ -169,7 +171,12 @@ def poisoned(own_registry):
     gin.register(module="test")(Poisoned)
 
 
-BAD = ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage()]", "stage0/Stage.phases = [@Poisoned()]", "Experiment.checkpoint_interval = 0.0"]
+BAD = [
+    "Task.environment = @Slider()",
+    "Experiment.stages = [@stage0/Stage()]",
+    "stage0/Stage.phases = [@Poisoned()]",
+    "Experiment.checkpoint_interval = 0.0",
+]
 
 
 def test_a_seed_that_diverges_is_frozen_and_the_others_go_on(poisoned, tmp_path):
@@ -179,7 +186,10 @@ def test_a_seed_that_diverges_is_frozen_and_the_others_go_on(poisoned, tmp_path)
     counts = [[x["metrics"]["count"] for x in lines(folder / f"seed{k}")] for k in range(3)]
     assert counts == [list(range(1, 9)), [1, 2, 3, 4, 5], list(range(1, 9))]  # three units in a row: 3, 4, 5
     assert float(trained.restore(folder / "seed0")[1].policy) == 8.0
-    assert float(trained.restore(folder / "seed1")[1].policy) in (5.0, 6.0)  # it is noticed while the next unit is under way
+    assert float(trained.restore(folder / "seed1")[1].policy) in (
+        5.0,
+        6.0,
+    )  # it is noticed while the next unit is under way
 
 
 def test_a_frozen_seed_stays_frozen_after_a_restart(poisoned, tmp_path):

@@ -1,6 +1,8 @@
 """The generic trainer: what is compiled how often, what is recorded, and in which order."""
 
+import dataclasses
 import json
+import time
 
 import jax
 import numpy as np
@@ -8,6 +10,9 @@ import pytest
 
 from gorl import config
 from gorl.errors import ConfigError
+from gorl.experiment import Stage
+from gorl.phases import AbstractPhase, Unit
+from gorl.runs import RunFolder
 from gorl.runtime import programs
 from gorl.training import execution, trained
 from gorl.training.ensemble import Ensemble
@@ -22,7 +27,12 @@ def run(folder, files=("gorl_fm.gin", "parts/debug.gin"), bindings=()):
     configuration = config.build(list(files), [*SLIDER, *bindings])
     run_folder = execution.begin(configuration, folder, study="test")
     entries = []
-    Trainer(Ensemble.of(configuration.experiment), [SeedRun(configuration.experiment.seed, run_folder)], lambda **_: None, [entries.append]).run()
+    Trainer(
+        Ensemble.of(configuration.experiment),
+        [SeedRun(configuration.experiment.seed, run_folder)],
+        lambda **_: None,
+        [entries.append],
+    ).run()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [e.unit for e in entries] == [line["unit"] for line in lines]
     return configuration.experiment, lines
@@ -41,7 +51,16 @@ def test_each_program_compiles_once_for_a_decoder_structure(tmp_path):
     }
     # Other values of hyperparameters are inputs of the same programs, also when the configuration is built anew.
     programs.TRACES.clear()
-    run(tmp_path / "b", bindings=["SEED = 1", "Clip.epsilon = 0.3", "OnPolicy.learning_rate = 1e-4", "stage2/OnPolicy.max_grad_norm = 2.0", "DISCOUNT = 0.9"])
+    run(
+        tmp_path / "b",
+        bindings=[
+            "SEED = 1",
+            "Clip.epsilon = 0.3",
+            "OnPolicy.learning_rate = 1e-4",
+            "stage2/OnPolicy.max_grad_norm = 2.0",
+            "DISCOUNT = 0.9",
+        ],
+    )
     assert dict(programs.TRACES) == {}
 
 
@@ -101,3 +120,28 @@ def test_what_cannot_run_is_refused_before_anything_is_compiled(bindings, messag
         config.build(["gorl_fm.gin", "parts/debug.gin"], [*SLIDER, *bindings])
     assert message in str(err.value)
     assert not programs.TRACES
+
+
+class Idle(AbstractPhase):
+    """Ten units in which nothing happens."""
+
+    def units(self, task):
+        return (Unit("idle", lambda context, state, index: (state, {})),) * 10
+
+    def start(self, context, run):
+        return run
+
+    def finish(self, context, state):
+        return state
+
+
+def test_a_checkpoint_interval_begins_anew_with_every_checkpoint(tmp_path, monkeypatch):
+    """Units take a second and the interval is 3.5: four units after the last one, which may be the end of a phase."""
+    clock, saved = [time.monotonic()], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(SeedRun, "save", lambda *args, row: saved.append(args[-1]["position"]["total_units"]))
+    built = config.build(["ppo.gin", "parts/debug.gin"], [*SLIDER, "Experiment.checkpoint_interval = 3.5"]).experiment
+    experiment = dataclasses.replace(built, stages=[Stage(phases=[Idle(), Idle()])], trackers=[], pictures=[])
+    tick = lambda **_: clock.append(clock.pop() + 1.0)  # called before each unit
+    Trainer(Ensemble.of(experiment), [SeedRun(0, RunFolder.create(tmp_path / "run"))], tick).run()
+    assert saved == [4, 8, 10, 14, 18, 20]

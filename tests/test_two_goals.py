@@ -19,7 +19,13 @@ def masses(folder, name, *parts, bindings=()):
     sets = [x for b in ("Evaluator.num_envs = 256", *bindings) for x in ("--set", b)]
     command = [sys.executable, "-m", "gorl.cli.main", "train", *files, *sets, "--no-aim", "--run-dir", str(folder)]
     # Optimised programs, unlike in other tests: this one trains for long.
-    subprocess.run(command, check=True, capture_output=True, timeout=500, env={**os.environ, "XLA_FLAGS": "", "GORL_CACHE": str(folder.parent / "cache")})
+    subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        timeout=500,
+        env={**os.environ, "XLA_FLAGS": "", "GORL_CACHE": str(folder.parent / "cache")},
+    )
     entries = [e for e in read(folder / "metrics.jsonl") if e.subset == "density"]
     return [tuple(e.metrics[f"mass/{k}"] for k in ("left", "right", "between")) for e in entries]
 
@@ -32,5 +38,11 @@ def test_gorl_keeps_both_goals(decoder, tmp_path):
 
 
 def test_a_gaussian_cannot(tmp_path):
-    (law,) = masses(tmp_path / "run", "ppo_two_goals.gin", bindings=["TOTAL_STEPS = 75_000"])
-    assert law[2] > 0.3 or min(law[:2]) < 0.02  # the bad mean between them, or one goal only
+    """Once it earns more than a broad one, it has given up a goal. (It trains long, as being broad is a plateau.)"""
+    bindings = ["TOTAL_STEPS = 500_000", "OnPolicy.learning_rate = 3e-3"]
+    (law,) = masses(tmp_path / "run", "ppo_two_goals.gin", bindings=bindings)
+    entries = [e for e in read(tmp_path / "run" / "metrics.jsonl") if "return" in e.metrics]
+    broad = next(e for e in entries if e.subset == "eval").metrics["return"]
+    best = next(e for e in entries if e.subset == "final_best").metrics["return"]
+    assert best > broad + 0.2
+    assert min(law[:2]) < 0.02 and max(law[:2]) > 0.8

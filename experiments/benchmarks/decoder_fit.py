@@ -35,7 +35,10 @@ EULER = ["FlowMatchingDecoder.sampler = @Euler()"]
 DECODERS = {
     "flow matching, Midpoint": ("gorl_fm.gin", []),
     "flow matching, Euler": ("gorl_fm.gin", EULER),
-    "flow matching, Euler, logit-normal times": ("gorl_fm.gin", [*EULER, "FlowMatchingDecoder.times = @LogitNormalTimes()"]),
+    "flow matching, Euler, logit-normal times": (
+        "gorl_fm.gin",
+        [*EULER, "FlowMatchingDecoder.times = @LogitNormalTimes()"],
+    ),
     "flow matching, Euler, 1 step": ("gorl_fm.gin", [*EULER, "Euler.steps = 1"]),
     "diffusion, noise": ("gorl_diffusion.gin", []),
     "diffusion, velocity": ("gorl_diffusion.gin", ["DiffusionDecoder.prediction = @VelocityPrediction()"]),
@@ -44,7 +47,11 @@ DECODERS = {
     "Gaussian": ("gorl_gaussian.gin", []),
     "MeanFlow": ("gorl_mean_flow.gin", []),
 }
-PAPER = ["MeanFlowDecoder.times = @LogitNormalTimes()", "MeanFlowDecoder.interval_share = 0.25", "MeanFlowDecoder.to_action_share = 0.0"]
+PAPER = [
+    "MeanFlowDecoder.times = @LogitNormalTimes()",
+    "MeanFlowDecoder.interval_share = 0.25",
+    "MeanFlowDecoder.to_action_share = 0.0",
+]
 MEAN_FLOW = {
     "the paper's settings": [*PAPER, "MeanFlowDecoder.loss_power = 1.0"],
     "the paper's, least squares": PAPER,
@@ -97,20 +104,37 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="", help="decoders whose name has this in it")
-    parser.add_argument("--mean-flow", action="store_true", help="MeanFlow's own settings, each changed alone, in place of the decoders")
+    parser.add_argument(
+        "--mean-flow", action="store_true", help="MeanFlow's own settings, each changed alone, in place of the decoders"
+    )
     args = parser.parse_args()
-    variants = {f"MeanFlow, {k}": ("gorl_mean_flow.gin", v) for k, v in MEAN_FLOW.items()} if args.mean_flow else DECODERS
-    print("| decoder | calls | " + " | ".join(f"{law}: W1, std, mass" for law in LAWS) + " |\n|---|---" + "|---" * len(LAWS) + "|")
+    variants = (
+        {f"MeanFlow, {k}": ("gorl_mean_flow.gin", v) for k, v in MEAN_FLOW.items()} if args.mean_flow else DECODERS
+    )
+    print(
+        "| decoder | calls | "
+        + " | ".join(f"{law}: W1, std, mass" for law in LAWS)
+        + " |\n|---|---"
+        + "|---" * len(LAWS)
+        + "|"
+    )
     rows = []
     for name, (file, bindings) in ((k, v) for k, v in variants.items() if args.only in k):
         phase, cells = declared(file, bindings, args.epochs), []
         for label, law in LAWS.items():
-            found = [{"decoder": name, "bindings": bindings, "law": label, "seed": s, **measure(phase, law, s)} for s in range(args.seeds)]
+            found = [
+                {"decoder": name, "bindings": bindings, "law": label, "seed": s, **measure(phase, law, s)}
+                for s in range(args.seeds)
+            ]
             rows += found
             mean = {k: statistics.mean(abs(f[k]) for f in found) for k in ("w1", "std", "mass")}
             cells.append(f"{mean['w1']:.4f}, {100 * mean['std']:.1f} %, {mean['mass']:.3f}")
         print(f"| {name} | {rows[-1]['network_calls']} | {' | '.join(cells)} |", flush=True)
-    head = {**provenance(), "latents": LATENTS, "errors": "mean: difference; std: relative; mass: of u > 0; w1: Wasserstein-1"}
+    head = {
+        **provenance(),
+        "latents": LATENTS,
+        "errors": "mean: difference; std: relative; mass: of u > 0; w1: Wasserstein-1",
+    }
     body = ",\n  ".join(json.dumps(r, ensure_ascii=False) for r in rows)
     args.out.write_text(json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n  {body}\n ]\n}}\n')
 

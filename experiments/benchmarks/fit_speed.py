@@ -27,7 +27,12 @@ from gorl.runtime import seeds, trees
 from gorl.runtime.precision import matrix_products
 from gorl.state import Dataset, Episodes, RunState
 
-DECODERS = {"flow matching": "gorl_fm.gin", "diffusion": "gorl_diffusion.gin", "MeanFlow": "gorl_mean_flow.gin", "Gaussian": "gorl_gaussian.gin"}
+DECODERS = {
+    "flow matching": "gorl_fm.gin",
+    "diffusion": "gorl_diffusion.gin",
+    "MeanFlow": "gorl_mean_flow.gin",
+    "Gaussian": "gorl_gaussian.gin",
+}
 LENGTH = 1000
 
 
@@ -42,10 +47,20 @@ class Fit:
         spaces = experiment.task.environment.spaces()
         episodes = -(-self.samples // LENGTH)
         normal = lambda i, *shape: jax.random.normal(jax.random.key(i), (episodes, LENGTH, *shape))  # noqa: E731
-        self._data = Dataset(Episodes(normal(0, spaces.observation), normal(1, spaces.action), normal(2), normal(3), jnp.ones((episodes, LENGTH), bool)))
+        self._data = Dataset(
+            Episodes(
+                normal(0, spaces.observation),
+                normal(1, spaces.action),
+                normal(2),
+                normal(3),
+                jnp.ones((episodes, LENGTH), bool),
+            )
+        )
         initial = experiment.decoder(spaces.observation, spaces.action, key=jax.random.key(0))
         run = RunState(initial, dataset=self._data)
-        self._state = trees.unshare_buffers(seeds.add_seed_axis(self.phase.start(PhaseContext(experiment.task, 0, 1, 0), run)))
+        self._state = trees.unshare_buffers(
+            seeds.add_seed_axis(self.phase.start(PhaseContext(experiment.task, 0, 1, 0), run))
+        )
         self._context = PhaseContext(experiment.task, jnp.zeros(1, jnp.int32), 1, 0)
         self.decoder = seeds.take_seed(self._state).decoder
         self._done = 0
@@ -58,10 +73,15 @@ class Fit:
     def op_by_op(self) -> None:
         """One batch, nothing compiled beyond single operations."""
         phase, decoder = self.phase, self.decoder
-        obs, action = (x.reshape(-1, x.shape[-1])[: phase.batch_size] for x in (self._data.episodes.obs, self._data.episodes.action))
+        obs, action = (
+            x.reshape(-1, x.shape[-1])[: phase.batch_size]
+            for x in (self._data.episodes.obs, self._data.episodes.action)
+        )
         keys = jax.random.split(jax.random.key(1), phase.batch_size)
         params, rest = eqx.partition(decoder, trainable(decoder))
-        loss = lambda p: jnp.mean(jax.vmap(lambda o, a, k: phase.loss(eqx.combine(p, rest), None, o, a, key=k))(obs, action, keys))  # noqa: E731
+        loss = lambda p: jnp.mean(
+            jax.vmap(lambda o, a, k: phase.loss(eqx.combine(p, rest), None, o, a, key=k))(obs, action, keys)
+        )  # noqa: E731
         optimizer = phase._optimizer()
         grads = jax.grad(loss)(params)
         updates, _ = optimizer.update(grads, optimizer.init(params), params)
@@ -95,7 +115,9 @@ def main() -> None:
             results[name] = rounded(measured(DECODERS[name], args.bindings, args.batches, args.rounds))
             print(json.dumps({name: results[name]}), flush=True)
     if args.out:
-        args.out.write_text(json.dumps({**provenance(), "precision": args.precision, "results": results}, indent=1) + "\n")
+        args.out.write_text(
+            json.dumps({**provenance(), "precision": args.precision, "results": results}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

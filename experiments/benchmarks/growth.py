@@ -52,7 +52,10 @@ class Wide(AbstractEnvironment):
 def of_environments(count: int) -> Iteration:
     """Four sequences of each."""
     others = [b for b in SIZES if not b.startswith(("NUM_ENVS", "OnPolicy.batch_size"))]
-    return Iteration(METHODS["PPO"], ["ENV = 'CartpoleBalance'", *others, f"NUM_ENVS = {count}", f"OnPolicy.batch_size = {count // 2}"])
+    return Iteration(
+        METHODS["PPO"],
+        ["ENV = 'CartpoleBalance'", *others, f"NUM_ENVS = {count}", f"OnPolicy.batch_size = {count // 2}"],
+    )
 
 
 def of_observations(size: int) -> Iteration:
@@ -71,9 +74,17 @@ WORK = {
 
 def measured(make: Any, values: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
     candidates = {value: make(value) for value in values}
-    times = in_turn({f"{v} {what}": getattr(c, what) for v, c in candidates.items() for what in ("rollout", "iteration")}, rounds)
+    times = in_turn(
+        {f"{v} {what}": getattr(c, what) for v, c in candidates.items() for what in ("rollout", "iteration")}, rounds
+    )
     steps = {v: c.algorithm.env_steps_per_iteration for v, c in candidates.items()}
-    return [{"value": v, **{f"{what}_us_per_env_step": 1e6 * times[f"{v} {what}"] / steps[v] for what in ("rollout", "iteration")}} for v in values]
+    return [
+        {
+            "value": v,
+            **{f"{what}_us_per_env_step": 1e6 * times[f"{v} {what}"] / steps[v] for what in ("rollout", "iteration")},
+        }
+        for v in values
+    ]
 
 
 def main() -> None:

@@ -16,7 +16,9 @@ class Mixture(eqx.Module):
     means: tuple[float, ...] = eqx.field(static=True)
     std: float = eqx.field(static=True)
 
-    def posterior(self, x: Float[Array, " D"], signal: Float[Array, ""], noise: Float[Array, ""]) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
+    def posterior(
+        self, x: Float[Array, " D"], signal: Float[Array, ""], noise: Float[Array, ""]
+    ) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
         """(E[a | x], E[eps | x]) where x = signal a + noise eps, a of this law and eps of N(0, 1)."""
         mean, weight = jnp.array(self.means)[:, None], jnp.array(self.weights)[:, None]
         variance = signal**2 * self.std**2 + noise**2

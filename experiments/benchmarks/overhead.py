@@ -26,7 +26,9 @@ def seconds(kind: str, work: pathlib.Path, number: int, files: list[str], bindin
     run = work / f"{number}-{kind}"
     more = [*bindings, *(OFF if kind == "without" else ())]
     command = ["train", *files, *(x for b in more for x in ("--set", b)), "--run-dir", str(run)]
-    program = f"import sys; sys.argv = ['gorl', *sys.argv[1:]]; {COMMANDS[kind]}; from gorl.cli.main import main; main()"
+    program = (
+        f"import sys; sys.argv = ['gorl', *sys.argv[1:]]; {COMMANDS[kind]}; from gorl.cli.main import main; main()"
+    )
     environment = {**os.environ, "GORL_CACHE": str(work / "cache"), "GORL_AIM_REPO": str(work)}
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", program, *command], env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -34,7 +36,13 @@ def seconds(kind: str, work: pathlib.Path, number: int, files: list[str], bindin
     status = json.loads((run / "status.json").read_text())
     checkpoints = len(list((run / "checkpoints").iterdir()))
     print(f"{kind}: {took:.1f} s", flush=True)
-    return {"kind": kind, "seconds": round(took, 2), "pictures_s": status.get("pictures_s"), "checkpoints_left": checkpoints, "status": status["status"]}
+    return {
+        "kind": kind,
+        "seconds": round(took, 2),
+        "pictures_s": status.get("pictures_s"),
+        "checkpoints_left": checkpoints,
+        "status": status["status"],
+    }
 
 
 def main() -> None:
@@ -47,10 +55,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gorl-overhead-") as folder:
         work = pathlib.Path(folder)
         warm_up = seconds("with", work, 0, options.files, options.bindings)
-        order = [kind for i in range(options.rounds) for kind in (("with", "without") if i % 2 == 0 else ("without", "with"))]
+        order = [
+            kind for i in range(options.rounds) for kind in (("with", "without") if i % 2 == 0 else ("without", "with"))
+        ]
         runs = [seconds(kind, work, i + 1, options.files, options.bindings) for i, kind in enumerate(order)]
     medians = {kind: statistics.median(r["seconds"] for r in runs if r["kind"] == kind) for kind in COMMANDS}
-    result = {**medians, "overhead": round(medians["with"] / medians["without"] - 1, 4), "runs": runs, "warm_up": warm_up, "provenance": provenance()}
+    result = {
+        **medians,
+        "overhead": round(medians["with"] / medians["without"] - 1, 4),
+        "runs": runs,
+        "warm_up": warm_up,
+        "provenance": provenance(),
+    }
     print(f"overhead: {result['overhead']:.1%}")
     if options.out:
         options.out.write_text(json.dumps(result, indent=2) + "\n")

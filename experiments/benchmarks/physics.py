@@ -26,7 +26,13 @@ def main() -> None:
     results = []
     for task in args.tasks:
         found = speed.compare(task, args.impl, speed.Setting(args.envs, args.steps, args.rounds))
-        print(f"{task}: " + ", ".join(f"{s.impl} {s.env_steps_per_s:,.0f} env steps/s (start {s.start_s:.0f} s)" for s in found.speeds), flush=True)
+        print(
+            f"{task}: "
+            + ", ".join(
+                f"{s.impl} {s.env_steps_per_s:,.0f} env steps/s (start {s.start_s:.0f} s)" for s in found.speeds
+            ),
+            flush=True,
+        )
         results.append(found.as_json())
     if args.out:
         shared = any(r["load_per_core"] > 1.25 for r in results)

@@ -13,6 +13,8 @@ KEPT = ("gorl", "created", "python", "versions", "git", "device", "xla_flags")
 def provenance() -> dict[str, Any]:
     path = pathlib.Path(sys.argv[0])
     module = f"experiments.{path.parent.name}.{path.stem}"
-    words = [f"{RESULTS}/{pathlib.Path(w).name}" if pathlib.Path(w).is_absolute() else w for w in sys.argv[1:]]  # what is kept lies there
+    words = [
+        f"{RESULTS}/{pathlib.Path(w).name}" if pathlib.Path(w).is_absolute() else w for w in sys.argv[1:]
+    ]  # what is kept lies there
     known = facts()
     return {"command": ["python", "-m", module, *words], **{k: known[k] for k in KEPT}}

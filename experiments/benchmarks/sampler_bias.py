@@ -105,7 +105,11 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     out = parser.parse_args().out
     rows = measure()
-    head = {**provenance(), "latents": LATENTS, "errors": "mean: difference; std: relative; mass: of u > 0; w1: Wasserstein-1"}
+    head = {
+        **provenance(),
+        "latents": LATENTS,
+        "errors": "mean: difference; std: relative; mass: of u > 0; w1: Wasserstein-1",
+    }
     body = ",\n  ".join(json.dumps(r, ensure_ascii=False) for r in rows)
     out.write_text(json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n  {body}\n ]\n}}\n')
     print(table(rows, 10))

@@ -14,7 +14,11 @@ import subprocess
 import sys
 import tempfile
 
-ONE_ITERATION = ["Experiment.stages = [@stage0/Stage()]", "stage0/Stage.phases = [@ImprovePolicy()]", "WARMUP_STEPS = 1"]
+ONE_ITERATION = [
+    "Experiment.stages = [@stage0/Stage()]",
+    "stage0/Stage.phases = [@ImprovePolicy()]",
+    "WARMUP_STEPS = 1",
+]
 
 
 def start(files: list[str], folder: pathlib.Path, cache: pathlib.Path) -> dict:
@@ -31,13 +35,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as root:
-        starts = [start(args.files, pathlib.Path(root) / f"run{i}", pathlib.Path(root) / "cache") for i in range(1 + args.repeats)]
+        starts = [
+            start(args.files, pathlib.Path(root) / f"run{i}", pathlib.Path(root) / "cache")
+            for i in range(1 + args.repeats)
+        ]
         facts = json.loads((pathlib.Path(root) / "run0" / "run.json").read_text())
     cold, warm = starts[0], starts[1:]
     median = sorted(s["first_training_step_s"] for s in warm)[len(warm) // 2]
     ratio = round(cold["first_training_step_s"] / median, 2)
     keep = ("gorl", "versions", "git", "device", "environment", "python")
-    print(json.dumps({"cold": cold, "warm": warm, "cold_over_warm_median": ratio, "facts": {k: facts[k] for k in keep}}, indent=2))
+    print(
+        json.dumps(
+            {"cold": cold, "warm": warm, "cold_over_warm_median": ratio, "facts": {k: facts[k] for k in keep}}, indent=2
+        )
+    )
 
 
 if __name__ == "__main__":

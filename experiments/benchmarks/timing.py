@@ -46,8 +46,12 @@ class MatrixProducts:
 
     def __init__(self, networks: Sequence[Any], rows: int, updates: int):
         self._networks = [jax.tree.map(jnp.array, weights(n)) for n in networks]
-        self._inputs = [jax.random.normal(jax.random.key(i), (rows, n[0].shape[1])) for i, n in enumerate(self._networks)]
-        products = sum(6 * w.size for n in self._networks for w in n) - sum(2 * n[0].size for n in self._networks)  # no gradient of the inputs
+        self._inputs = [
+            jax.random.normal(jax.random.key(i), (rows, n[0].shape[1])) for i, n in enumerate(self._networks)
+        ]
+        products = sum(6 * w.size for n in self._networks for w in n) - sum(
+            2 * n[0].size for n in self._networks
+        )  # no gradient of the inputs
         self.flop = updates * rows * products
 
         def loss(networks: Any, inputs: Any) -> Any:
@@ -56,7 +60,9 @@ class MatrixProducts:
         def step(networks: Any, inputs: Any) -> Any:
             return jax.tree.map(lambda w, g: w - 1e-9 * g, networks, jax.grad(loss)(networks, inputs))
 
-        self._run = jax.jit(lambda networks, inputs: jax.lax.scan(lambda n, _: (step(n, inputs), None), networks, length=updates)[0])
+        self._run = jax.jit(
+            lambda networks, inputs: jax.lax.scan(lambda n, _: (step(n, inputs), None), networks, length=updates)[0]
+        )
 
     def run(self) -> None:
         jax.block_until_ready(self._run(self._networks, self._inputs))

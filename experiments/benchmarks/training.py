@@ -28,7 +28,13 @@ from gorl.environments.wrappers import DecodedEnvironment
 from gorl.runtime import trees
 from gorl.runtime.precision import matrix_products
 
-SIZES = ["NUM_ENVS = 256", "OnPolicy.unroll_length = 30", "OnPolicy.num_minibatches = 8", "OnPolicy.batch_size = 128", "OnPolicy.num_epochs = 4"]
+SIZES = [
+    "NUM_ENVS = 256",
+    "OnPolicy.unroll_length = 30",
+    "OnPolicy.num_minibatches = 8",
+    "OnPolicy.batch_size = 128",
+    "OnPolicy.num_epochs = 4",
+]
 METHODS = {
     "PPO": ["ppo.gin"],
     "GoRL-FM": ["gorl_fm.gin"],
@@ -43,10 +49,18 @@ METHODS = {
 class Iteration:
     """The iteration of a method's last improvement phase: with a decoder, where it has one, in its initial state."""
 
-    def __init__(self, files: list[str], bindings: list[str], around: Callable[[AbstractEnvironment], AbstractEnvironment] = lambda env: env):
+    def __init__(
+        self,
+        files: list[str],
+        bindings: list[str],
+        around: Callable[[AbstractEnvironment], AbstractEnvironment] = lambda env: env,
+    ):
         experiment = config.build_here(files, bindings).experiment
         step = [s for s in experiment.planned_phases() if hasattr(s.declaration, "algorithm")][-1]
-        task, phase = dataclasses.replace(experiment.task, environment=around(experiment.task.environment)), step.declaration
+        task, phase = (
+            dataclasses.replace(experiment.task, environment=around(experiment.task.environment)),
+            step.declaration,
+        )
         spaces = task.environment.spaces()
         decoder = experiment.decoder(spaces.observation, spaces.action, key=jax.random.key(0))
         for earlier in experiment.planned_phases():
@@ -54,11 +68,17 @@ class Iteration:
         self.algorithm, self._episodes = phase.algorithm, task.episodes
         self._env = DecodedEnvironment(task.squashed, decoder)
         learner = phase._learner(spaces, decoder, key=jax.random.key(2))
-        self._state = trees.unshare_buffers(self.algorithm.start(self._env, learner, self._episodes, key=jax.random.key(3)))
+        self._state = trees.unshare_buffers(
+            self.algorithm.start(self._env, learner, self._episodes, key=jax.random.key(3))
+        )
         self.decoder, self.learner = decoder, learner
         self._key = jax.random.key(4)
-        self._iterate = eqx.filter_jit(lambda read, state: read[0].iterate(read[1], state, self._episodes, key=read[2]), donate="all-except-first")
-        self._roll = eqx.filter_jit(lambda algorithm, env, state, key: algorithm.rollout(env, state, self._episodes, key=key))
+        self._iterate = eqx.filter_jit(
+            lambda read, state: read[0].iterate(read[1], state, self._episodes, key=read[2]), donate="all-except-first"
+        )
+        self._roll = eqx.filter_jit(
+            lambda algorithm, env, state, key: algorithm.rollout(env, state, self._episodes, key=key)
+        )
 
     def iteration(self) -> None:
         self._key, key = jax.random.split(self._key)
@@ -77,9 +97,13 @@ class RawPhysics:
         task, algorithm = experiment.task, next(experiment.planned_phases()).declaration.algorithm
         env = LaneEnvironment(task.environment, algorithm.num_envs, task.episodes)
         steps = algorithm.env_steps_per_iteration // algorithm.num_envs
-        self._actions = jax.random.uniform(jax.random.key(0), (steps, algorithm.num_envs, task.environment.action_size), minval=-1.0)
+        self._actions = jax.random.uniform(
+            jax.random.key(0), (steps, algorithm.num_envs, task.environment.action_size), minval=-1.0
+        )
         self._lanes = trees.unshare_buffers(env.start(jax.random.key(1)))
-        self._run = eqx.filter_jit(lambda actions, lanes: jax.lax.scan(lambda s, a: (env.step(env.refresh(s), a)[0], None), lanes, actions)[0])
+        self._run = eqx.filter_jit(
+            lambda actions, lanes: jax.lax.scan(lambda s, a: (env.step(env.refresh(s), a)[0], None), lanes, actions)[0]
+        )
 
     def steps(self) -> None:
         self._lanes = jax.block_until_ready(self._run(self._actions, self._lanes))
@@ -110,8 +134,14 @@ def measured(name: str, methods: list[str], more: list[str], rounds: int, brax: 
     ppo, physics = iterations["PPO"].algorithm, RawPhysics(METHODS["PPO"], bindings)
     learner, rows = iterations["PPO"].learner, ppo.batch_size * ppo.unroll_length
     update = MatrixProducts([learner.policy, learner.critic], rows, ppo.num_minibatches * ppo.num_epochs)
-    values = ForwardProducts(learner.critic, ppo.env_steps_per_iteration + ppo.num_envs, 1)  # at every observation of the rollout, and the last ones
-    candidates = {"raw physics": physics.steps, "products of the update": update.run, "products of the values": values.run}
+    values = ForwardProducts(
+        learner.critic, ppo.env_steps_per_iteration + ppo.num_envs, 1
+    )  # at every observation of the rollout, and the last ones
+    candidates = {
+        "raw physics": physics.steps,
+        "products of the update": update.run,
+        "products of the values": values.run,
+    }
     for method, iteration in iterations.items():
         candidates |= {f"{method}: iteration": iteration.iteration, f"{method}: rollout": iteration.rollout}
     if brax:
@@ -155,7 +185,10 @@ def main() -> None:
             results[name] = measured(name, args.methods or list(METHODS), args.bindings, args.rounds, args.brax)
             print(json.dumps({name: results[name]}, indent=1), flush=True)
     if args.out:
-        args.out.write_text(json.dumps({**provenance(), "precision": args.precision, "sizes": SIZES, "results": results}, indent=1) + "\n")
+        args.out.write_text(
+            json.dumps({**provenance(), "precision": args.precision, "sizes": SIZES, "results": results}, indent=1)
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,13 @@ from gorl.runtime.precision import matrix_products
 
 METHODS = {"PPO": "ppo.gin", "GoRL-FM, 10 steps": "gorl_fm.gin", "GoRL-MeanFlow, 1 step": "gorl_mean_flow.gin"}
 MORE = ["presets/paper_v3.gin", "parts/tasks/CheetahRun.gin"]
-SIZES = ["NUM_ENVS = 256", "OnPolicy.unroll_length = 30", "OnPolicy.num_minibatches = 8", "OnPolicy.batch_size = 128", "OnPolicy.num_epochs = 4"]
+SIZES = [
+    "NUM_ENVS = 256",
+    "OnPolicy.unroll_length = 30",
+    "OnPolicy.num_minibatches = 8",
+    "OnPolicy.batch_size = 128",
+    "OnPolicy.num_epochs = 4",
+]
 STAGES = 2  # the later ones repeat the second
 
 
@@ -52,7 +58,10 @@ def kinds(experiment: Experiment) -> Iterator[Units]:
         if step.stage >= STAGES:
             return
         begun, context = experiment.start(step, numbers, state), experiment.context(step, numbers)
-        found = [Units(kind(step, name), unit, context, trees.unshare_buffers(begun)) for name, unit in {u.name: u for u in experiment.units(step)}.items()]
+        found = [
+            Units(kind(step, name), unit, context, trees.unshare_buffers(begun))
+            for name, unit in {u.name: u for u in experiment.units(step)}.items()
+        ]
         for units in found:
             units.run()
             units.run()
@@ -66,7 +75,11 @@ def kind(step: Any, unit: str) -> str:
 
 def counts(experiment: Experiment) -> dict[str, int]:
     """How many of each kind the whole run has."""
-    return dict(collections.Counter(kind(step, unit.name) for step in experiment.planned_phases() for unit in experiment.units(step)))
+    return dict(
+        collections.Counter(
+            kind(step, unit.name) for step in experiment.planned_phases() for unit in experiment.units(step)
+        )
+    )
 
 
 def row(experiment: Experiment, times: dict[str, float]) -> dict[str, Any]:
@@ -86,20 +99,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
-    experiments = {m: config.build_here([file, *MORE], [*SIZES, *args.bindings]).experiment for m, file in METHODS.items()}
+    experiments = {
+        m: config.build_here([file, *MORE], [*SIZES, *args.bindings]).experiment for m, file in METHODS.items()
+    }
     with matrix_products(next(iter(experiments.values())).precision):
         units = {(m, u.name): u for m, e in experiments.items() for u in kinds(e)}
         times: dict[tuple, list[float]] = {key: [] for key in units}
         for _ in range(args.rounds):
             for key, one in units.items():
                 times[key].append(seconds(one.run))
-    results = {m: row(e, {name: statistics.median(t) for (method, name), t in times.items() if method == m}) for m, e in experiments.items()}
+    results = {
+        m: row(e, {name: statistics.median(t) for (method, name), t in times.items() if method == m})
+        for m, e in experiments.items()
+    }
     for result in results.values():
-        result["outside_fit_over_ppo"] = result["us_per_env_step_outside_fit"] / results["PPO"]["us_per_env_step_outside_fit"]
+        result["outside_fit_over_ppo"] = (
+            result["us_per_env_step_outside_fit"] / results["PPO"]["us_per_env_step_outside_fit"]
+        )
     results = rounded(results)
     print(json.dumps(results, indent=1))
     if args.out:
-        args.out.write_text(json.dumps({**provenance(), "sizes": SIZES, "files": MORE, "results": results}, indent=1) + "\n")
+        args.out.write_text(
+            json.dumps({**provenance(), "sizes": SIZES, "files": MORE, "results": results}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

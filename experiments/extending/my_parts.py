@@ -173,7 +173,12 @@ class AffineDecoder(AbstractDecoder):
         return mean + jnp.exp(log_scale) * latent
 
     def loss(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_a"], latent: Float[Array, " D_z"], *, key: PRNGKeyArray
+        self,
+        obs: Float[Array, " D_o"],
+        action: Float[Array, " D_a"],
+        latent: Float[Array, " D_z"],
+        *,
+        key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         del latent, key  # a likelihood needs no noise
         mean, log_scale = self._law(obs)

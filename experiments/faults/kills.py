@@ -32,14 +32,28 @@ TOY = (
     "Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]", "stage1/ImprovePolicy.env_steps = %STAGE_STEPS",
     "WARMUP_STEPS = 960", "STAGE_STEPS = 960", "COLLECT_STEPS = 800", "FIT_EPOCHS = 6", "decoder/MLP.width = 16", "Experiment.checkpoint_interval = 0.0",
 )  # fmt: skip
-REAL = ("ENV = 'CartpoleBalance'", "policy/MLP.width = 32", "decoder/MLP.width = 32", "Experiment.checkpoint_interval = 0.0")
+REAL = (
+    "ENV = 'CartpoleBalance'",
+    "policy/MLP.width = 32",
+    "decoder/MLP.width = 32",
+    "Experiment.checkpoint_interval = 0.0",
+)
 FAMILIES = {
     "flow matching": (["gorl_fm.gin", "parts/debug.gin"], TOY),
     "diffusion": (["gorl_diffusion.gin", "parts/debug.gin"], TOY),
     "SAC on latents": (["gorl_sac.gin", "parts/debug.gin"], TOY),
     "CartpoleBalance": (["gorl_fm.gin", "parts/debug.gin"], REAL),
 }
-TURNS = ("flow matching", "diffusion", "flow matching", "diffusion", "SAC on latents", "flow matching", "diffusion", "CartpoleBalance")
+TURNS = (
+    "flow matching",
+    "diffusion",
+    "flow matching",
+    "diffusion",
+    "SAC on latents",
+    "flow matching",
+    "diffusion",
+    "CartpoleBalance",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +119,9 @@ class Harness:
                 if not (folder / "run.json").exists():  # killed before there was a run
                     shutil.rmtree(folder, ignore_errors=True)
             else:
-                trial.differences = same_bits.differences(folder, reference) if code == 0 else [f"exit code {code}: {output[-2000:]}"]
+                trial.differences = (
+                    same_bits.differences(folder, reference) if code == 0 else [f"exit code {code}: {output[-2000:]}"]
+                )
                 if not trial.differences:
                     shutil.rmtree(folder)
                 return trial
@@ -113,16 +129,31 @@ class Harness:
     def _attempt(self, family: str, folder: pathlib.Path, moment: str | None, rng: random.Random) -> tuple[int, str]:
         files, bindings = FAMILIES[family]
         begin = [*files, *(x for b in bindings for x in ("--set", b)), "--run-dir", str(folder)]
-        train = ["train", *(["--resume", str(folder)] if folder.exists() else begin), *([] if self._aim else ["--no-aim"])]
+        train = [
+            "train",
+            *(["--resume", str(folder)] if folder.exists() else begin),
+            *([] if self._aim else ["--no-aim"]),
+        ]
         point = POINTS.get(moment)
-        fault = [str(HERE / "saboteur.py"), point.target, str(rng.randint(1, point.calls)), str(rng.uniform(0, point.within))] if point else None
+        fault = (
+            [
+                str(HERE / "saboteur.py"),
+                point.target,
+                str(rng.randint(1, point.calls)),
+                str(rng.uniform(0, point.within)),
+            ]
+            if point
+            else None
+        )
         repo = self._work / "aim" / folder.name  # one each: a killed writer may leave a lock that others would wait for
         repo.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "GORL_CACHE": str(self._work / "cache"), "GORL_AIM_REPO": str(repo)}
         process = subprocess.Popen([sys.executable, *(fault or ["-m", "gorl.cli.main"]), *train], env=environment, stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT, text=True)  # fmt: skip
         if moment == ANY:
-            threading.Thread(target=_kill_after_progress, args=(process, folder, rng.randint(0, 6), rng.uniform(0, 0.3)), daemon=True).start()
+            threading.Thread(
+                target=_kill_after_progress, args=(process, folder, rng.randint(0, 6), rng.uniform(0, 0.3)), daemon=True
+            ).start()
         output, _ = process.communicate(timeout=600)
         return process.returncode, output
 
@@ -154,7 +185,9 @@ def _lines(path: pathlib.Path) -> int:
 def last_unit(folder: pathlib.Path) -> str:
     """Phase and kind of the record's last whole line."""
     path = folder / "metrics.jsonl"
-    lines = [line for line in (path.read_bytes().splitlines(keepends=True) if path.exists() else []) if line.endswith(b"\n")]
+    lines = [
+        line for line in (path.read_bytes().splitlines(keepends=True) if path.exists() else []) if line.endswith(b"\n")
+    ]
     return "{phase}/{kind}".format(**json.loads(lines[-1])) if lines else "start"
 
 
@@ -165,7 +198,9 @@ def summary(trials: list[Trial]) -> dict:
         "kills": len(kills),
         "runs": count(t.family for t in trials),
         "mismatches": sum(bool(t.differences) for t in trials),
-        "differences": [{"family": t.family, "kills": t.kills, "differences": t.differences} for t in trials if t.differences],
+        "differences": [
+            {"family": t.family, "kills": t.kills, "differences": t.differences} for t in trials if t.differences
+        ],
         "kills_by_family": count(t.family for t in trials for _ in t.kills),
         "kills_by_moment": count(moment for moment, _ in kills),
         "kills_by_last_unit_of_the_record": count(unit for _, unit in kills),
@@ -178,7 +213,9 @@ def main() -> None:
     parser.add_argument("--per-run", type=int, default=10, help="kills of one run at most")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=pathlib.Path, help="default: a temporary folder; what did not match is left there")
+    parser.add_argument(
+        "--work", type=pathlib.Path, help="default: a temporary folder; what did not match is left there"
+    )
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
     work = options.work or pathlib.Path(tempfile.mkdtemp(prefix="gorl-kills-"))
@@ -193,13 +230,23 @@ def main() -> None:
         done, number, running = 0, 0, set()
         while done < options.kills or running:
             while done < options.kills and len(running) < options.processes:
-                running.add(pool.submit(harness.trial, TURNS[number % len(TURNS)], number, moments(options.per_run, options.seed + number)))
+                running.add(
+                    pool.submit(
+                        harness.trial,
+                        TURNS[number % len(TURNS)],
+                        number,
+                        moments(options.per_run, options.seed + number),
+                    )
+                )
                 number += 1
             ended, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
             for trial in (f.result() for f in ended):
                 trials.append(trial)
                 done += len(trial.kills)
-                print(f"{done}/{options.kills} kills: {trial.family}, killed {len(trial.kills)} times, {trial.differences or 'the same bits'}", flush=True)
+                print(
+                    f"{done}/{options.kills} kills: {trial.family}, killed {len(trial.kills)} times, {trial.differences or 'the same bits'}",
+                    flush=True,
+                )
                 write()
     if not any(t.differences for t in trials) and options.work is None:
         shutil.rmtree(work)

@@ -27,17 +27,28 @@ def difference(mutant: Mutant) -> list[str]:
     """What was edited, to repeat it."""
     if mutant.edited == "command line":
         return [b[:300] for b in mutant.case.bindings if b not in mutant.original.bindings]
-    texts = [case.texts[mutant.edited].decode(errors="backslashreplace").split("\n") for case in (mutant.original, mutant.case)]
+    texts = [
+        case.texts[mutant.edited].decode(errors="backslashreplace").split("\n")
+        for case in (mutant.original, mutant.case)
+    ]
     return [line[:300] for line in difflib.unified_diff(*texts, n=0, lineterm="")][2:20]
 
 
 def defect(number: int, mutant: Mutant, verdict: Verdict) -> dict:
     """`number`: which of the seed's mutants it is."""
-    about = {"number": number, "kind": mutant.kind, "files": mutant.case.files, "bindings": mutant.original.bindings, "edited": mutant.edited}
+    about = {
+        "number": number,
+        "kind": mutant.kind,
+        "files": mutant.case.files,
+        "bindings": mutant.original.bindings,
+        "edited": mutant.edited,
+    }
     return {**about, "difference": difference(mutant), "what": verdict.text[:3000]}
 
 
-def run(count: int, seed: int, seconds: float, folder: pathlib.Path) -> tuple[dict[str, collections.Counter], list[dict], float]:
+def run(
+    count: int, seed: int, seconds: float, folder: pathlib.Path
+) -> tuple[dict[str, collections.Counter], list[dict], float]:
     """(outcomes by kind, defects, the longest check in seconds)."""
     counts: dict[str, collections.Counter] = {kind: collections.Counter() for kind in mutations.EDITS}
     defects, longest, began = [], 0.0, time.monotonic()
@@ -52,7 +63,11 @@ def run(count: int, seed: int, seconds: float, folder: pathlib.Path) -> tuple[di
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if (i + 1) % 50 == 0:
-            print(f"{i + 1}/{count} mutants, {len(defects)} defects, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{i + 1}/{count} mutants, {len(defects)} defects, {time.monotonic() - began:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     return counts, defects, longest
 
 
@@ -68,7 +83,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, verdicts.working_in(pathlib.Path(folder)):
         counts, defects, longest = run(args.count, args.seed, args.seconds, pathlib.Path(folder))
     totals = sum(counts.values(), collections.Counter())
-    result = {"mutants": args.count, "seed": args.seed, "outcomes": totals, "defects": defects, "by_kind": counts, "longest_check_s": round(longest, 2)}
+    result = {
+        "mutants": args.count,
+        "seed": args.seed,
+        "outcomes": totals,
+        "defects": defects,
+        "by_kind": counts,
+        "longest_check_s": round(longest, 2),
+    }
     text = json.dumps({**result, "wall_s": round(time.monotonic() - began, 1), "provenance": about}, indent=2)
     print(text)
     if out:

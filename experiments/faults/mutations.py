@@ -61,14 +61,22 @@ def _shipped_text(name: str) -> bytes:
 def cases() -> list[Case]:
     """The combinations that users name: a method with a preset or control, a task and sizes; and studies."""
     tasks = [f"parts/tasks/{p.name}" for p in sorted((shipped() / "parts/tasks").glob("*.gin"))]
-    changes = [f"{folder}/{p.name}" for folder in ("controls", "presets") for p in sorted((shipped() / folder).glob("*.gin"))]
+    changes = [
+        f"{folder}/{p.name}" for folder in ("controls", "presets") for p in sorted((shipped() / folder).glob("*.gin"))
+    ]
     found = []
     for i, method in enumerate(runnable_files(shipped())):
         sizes = next(p for p in (*PARTS[2:], PARTS[i % 2]) if p == PARTS[i % 2] or p[12:-4] in method)
-        found += [_own(method), _own(method, tasks[i % len(tasks)], sizes), _own(method, "parts/debug.gin", bindings=TOY)]
+        found += [
+            _own(method),
+            _own(method, tasks[i % len(tasks)], sizes),
+            _own(method, "parts/debug.gin", bindings=TOY),
+        ]
     for i, change in enumerate(changes):
         found.append(_own("gorl_diffusion.gin" if i % 2 else "gorl_fm.gin", change, "parts/debug.gin", bindings=TOY))
-    studies = [EXPERIMENTS / name for name in runnable_files(EXPERIMENTS) if b"Study." in (EXPERIMENTS / name).read_bytes()]
+    studies = [
+        EXPERIMENTS / name for name in runnable_files(EXPERIMENTS) if b"Study." in (EXPERIMENTS / name).read_bytes()
+    ]
     return found * 6 + [_own(str(p), study=True) for p in studies]  # a study takes seconds
 
 
@@ -92,7 +100,9 @@ def _of_text(edit: Callable[[random.Random, str], str | None], expected: str = "
     """An edit of a random file's text, or of what is typed."""
 
     def make(rng: random.Random, case: Case, kind: str) -> Mutant | None:
-        name, before = rng.choice([*((n, t.decode()) for n, t in case.texts.items()), *(("command line", b) for b in case.bindings)])
+        name, before = rng.choice(
+            [*((n, t.decode()) for n, t in case.texts.items()), *(("command line", b) for b in case.bindings)]
+        )
         after = edit(rng, before)
         if after is None or after == before or (name == "command line" and expected):
             return None
@@ -109,7 +119,11 @@ def _of_bytes(edit: Callable[[random.Random, bytes], bytes], expected: str = "")
     def make(rng: random.Random, case: Case, kind: str) -> Mutant | None:
         name = rng.choice(list(case.texts))
         after = edit(rng, case.texts[name])
-        return None if after == case.texts[name] else Mutant(kind, dataclasses.replace(case, texts={**case.texts, name: after}), case, name, expected)
+        return (
+            None
+            if after == case.texts[name]
+            else Mutant(kind, dataclasses.replace(case, texts={**case.texts, name: after}), case, name, expected)
+        )
 
     return make
 
@@ -119,7 +133,9 @@ def _typed(edit: Callable[[random.Random, Case], str | None], expected: str = ""
 
     def make(rng: random.Random, case: Case, kind: str) -> Mutant | None:
         binding = edit(rng, case)
-        return binding and Mutant(kind, dataclasses.replace(case, bindings=(*case.bindings, binding)), case, "command line", expected)
+        return binding and Mutant(
+            kind, dataclasses.replace(case, bindings=(*case.bindings, binding)), case, "command line", expected
+        )
 
     return make
 
@@ -176,7 +192,9 @@ def _a_match(rng: random.Random, pattern: re.Pattern | str, text: str) -> re.Mat
     return rng.choice(found) if found else None
 
 
-def _edit_match(pattern: re.Pattern | str, new: Callable[[random.Random, re.Match], str]) -> Callable[[random.Random, str], str | None]:
+def _edit_match(
+    pattern: re.Pattern | str, new: Callable[[random.Random, re.Match], str]
+) -> Callable[[random.Random, str], str | None]:
     def edit(rng: random.Random, text: str) -> str | None:
         match = _a_match(rng, pattern, text)
         return match and _replaced(text, *match.span(), new(rng, match))
@@ -192,7 +210,9 @@ def _edit_position(new: Callable[[random.Random, str, int], str]) -> Callable[[r
     return edit
 
 
-def _edit_lines(new: Callable[[random.Random, list[str], int], list[str]]) -> Callable[[random.Random, str], str | None]:
+def _edit_lines(
+    new: Callable[[random.Random, list[str], int], list[str]],
+) -> Callable[[random.Random, str], str | None]:
     """`new(rng, lines, i)` with a line that has code."""
 
     def edit(rng: random.Random, text: str) -> str | None:
@@ -221,7 +241,14 @@ def _swap_references(rng: random.Random, text: str) -> str | None:
 
 def _misspelt(rng: random.Random, word: str) -> str:
     i = rng.randrange(len(word))
-    return rng.choice((word[:i] + word[i + 1 :], word[:i] + word[i] + word[i:], word[:i] + rng.choice("abcxyzABCXYZ") + word[i + 1 :], word.swapcase()))
+    return rng.choice(
+        (
+            word[:i] + word[i + 1 :],
+            word[:i] + word[i] + word[i:],
+            word[:i] + rng.choice("abcxyzABCXYZ") + word[i + 1 :],
+            word.swapcase(),
+        )
+    )
 
 
 def _swapped_lines(rng: random.Random, lines: list[str], i: int) -> list[str]:
@@ -253,13 +280,21 @@ def _typed_macro(rng: random.Random, case: Case) -> str | None:
 
 
 def _typed_size(rng: random.Random, case: Case) -> str:
-    known = [f"{tables.show_name(s)}.{p}" for s in tables.registered() if s.startswith("gorl.") for p in tables.parameters(s) if p in _SIZES]
+    known = [
+        f"{tables.show_name(s)}.{p}"
+        for s in tables.registered()
+        if s.startswith("gorl.")
+        for p in tables.parameters(s)
+        if p in _SIZES
+    ]
     return f"{rng.choice(known)} = {rng.choice(_BUDGETS)}"
 
 
 def _typed_reference(rng: random.Random, case: Case) -> str:
     name = rng.choice([*tables.configurables(), *(f"%{c}" for c in tables.constants())])
-    value = name if name.startswith("%") else f"@{rng.choice(('', '', 'policy/', 'stage0/'))}{name}{rng.choice(('', '()'))}"
+    value = (
+        name if name.startswith("%") else f"@{rng.choice(('', '', 'policy/', 'stage0/'))}{name}{rng.choice(('', '()'))}"
+    )
     value = rng.choice((value, value, f"[{value}]", f"[{value}, {value}]", "{'a': " + value + "}"))
     return f"{_a_parameter(rng)} = {value}"
 
@@ -271,8 +306,23 @@ _ENVIRONMENTS = ("PlaygroundEnvironment.impl = 'wrap'", "PlaygroundEnvironment.o
 
 
 def _environment(rng: random.Random, case: Case) -> str:
-    name = rng.choice(("CheetaRun", "cheetahrun", "ant", "Cheetah Run", "", "../x", "CheetahRun\\x00", "PandaPickCube", "🙂", "x" * 5000))
-    return rng.choice((f"ENV = '{name}'", f"PlaygroundEnvironment.name = '{name}'", f"Task.environment = '{name}'", *_ENVIRONMENTS))
+    name = rng.choice(
+        (
+            "CheetaRun",
+            "cheetahrun",
+            "ant",
+            "Cheetah Run",
+            "",
+            "../x",
+            "CheetahRun\\x00",
+            "PandaPickCube",
+            "🙂",
+            "x" * 5000,
+        )
+    )
+    return rng.choice(
+        (f"ENV = '{name}'", f"PlaygroundEnvironment.name = '{name}'", f"Task.environment = '{name}'", *_ENVIRONMENTS)
+    )
 
 
 def _dead(rng: random.Random, case: Case) -> str:
@@ -308,7 +358,12 @@ def _other_bytes(rng: random.Random, text: bytes) -> bytes:
     return text[:i] + rng.randbytes(rng.randrange(1, 5)) + text[i + 1 :]
 
 
-_LONG = (f"ENV = '{'x' * 50_000}'\n", f"SEED = {'[' * 3000}{']' * 3000}\n", f"{'A' * 50_000} = 1\n", f"# {'x' * 100_000}\n")
+_LONG = (
+    f"ENV = '{'x' * 50_000}'\n",
+    f"SEED = {'[' * 3000}{']' * 3000}\n",
+    f"{'A' * 50_000} = 1\n",
+    f"# {'x' * 100_000}\n",
+)
 _GARBAGE = (b"", b"\n", b"# nothing\n", b"{}", b"\x7fELF", b"<html>")
 EDITS: dict[str, Callable[..., Mutant | None]] = {
     "delete a character": _of_text(_edit_position(lambda rng, t, i: t[:i] + t[i + 1 :])),

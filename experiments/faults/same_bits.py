@@ -32,14 +32,20 @@ def status(run: pathlib.Path) -> dict[str, Any]:
 def differences(run: pathlib.Path, reference: pathlib.Path) -> list[str]:
     """In parameters, optimiser and normaliser state, datasets, the record, the count of environment steps, how it ended."""
     found = [f"status: {a} != {b}" for a, b in [(status(run)["status"], status(reference)["status"])] if a != b]
-    found += [f"env_steps: {a} != {b}" for a, b in [(status(run).get("env_steps"), status(reference).get("env_steps"))] if a != b]
+    found += [
+        f"env_steps: {a} != {b}"
+        for a, b in [(status(run).get("env_steps"), status(reference).get("env_steps"))]
+        if a != b
+    ]
     ours, theirs = record(run), record(reference)
     found += [f"record, line {i + 1}: {a} != {b}" for i, (a, b) in enumerate(zip(ours, theirs)) if a != b]
     found += [f"record: {len(ours)} lines != {len(theirs)}"] if len(ours) != len(theirs) else []
     (arrays, datasets), (expected, expected_datasets) = stored(run), stored(reference)
     found += ["datasets"] if datasets != expected_datasets else []
     found += [f"array {path}: on one side only" for path in arrays.keys() ^ expected.keys()]
-    return found + [f"array {path}" for path in arrays.keys() & expected.keys() if not _same(arrays[path], expected[path])]
+    return found + [
+        f"array {path}" for path in arrays.keys() & expected.keys() if not _same(arrays[path], expected[path])
+    ]
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

@@ -46,7 +46,10 @@ def track(folder: pathlib.Path, repo: pathlib.Path, entries: list[RecordEntry]) 
     """One run in its record and in Aim, to its end."""
     from gorl.tracking.aim import AimTracker
 
-    run, record = AimTracker(repo=str(repo), interval=0.05, experiment=None).start(describe(folder)), Record(folder / "metrics.jsonl")
+    run, record = (
+        AimTracker(repo=str(repo), interval=0.05, experiment=None).start(describe(folder)),
+        Record(folder / "metrics.jsonl"),
+    )
     for each in entries:
         record.log(each)
         run.log(each)
@@ -62,8 +65,12 @@ def returns(repo: pathlib.Path) -> list[list[float]]:
 
     from gorl.tracking import aim_repository
 
-    aim_repository.index(repo)  # as `gorl browse` does: of runs that end at once, each is written, but not each finds the index free
-    return sorted(m.data.numpy()[1][0].tolist() for m in Repo(str(repo)).query_metrics("metric.name == 'return'", report_mode=0))
+    aim_repository.index(
+        repo
+    )  # as `gorl browse` does: of runs that end at once, each is written, but not each finds the index free
+    return sorted(
+        m.data.numpy()[1][0].tolist() for m in Repo(str(repo)).query_metrics("metric.name == 'return'", report_mode=0)
+    )
 
 
 def keys(folder: pathlib.Path, count: int = 3000, units: int = 5) -> dict[str, Any]:
@@ -73,15 +80,26 @@ def keys(folder: pathlib.Path, count: int = 3000, units: int = 5) -> dict[str, A
     from gorl import config
     from gorl.cli.display import ConsoleDisplay
 
-    entries = [entry(i, {"return": float(i), **{f"part{k}/value": k / 7 for k in range(count - 1)}}) for i in range(units)]
+    entries = [
+        entry(i, {"return": float(i), **{f"part{k}/value": k / 7 for k in range(count - 1)}}) for i in range(units)
+    ]
     record, seconds = Record(folder / "metrics.jsonl"), {}
     seconds["record"] = timed(lambda: [record.log(e) for e in entries] and record.close())
     bindings = ["Task.environment = @Slider()"]
-    display = ConsoleDisplay(config.build(["ppo.gin", "parts/debug.gin"], bindings).experiment, Console(file=open(os.devnull, "w")))
+    display = ConsoleDisplay(
+        config.build(["ppo.gin", "parts/debug.gin"], bindings).experiment, Console(file=open(os.devnull, "w"))
+    )
     seconds["console"] = timed(lambda: [display.entry(e) for e in entries])
     seconds["aim"] = timed(lambda: track(folder / "run", folder / "repo", entries))
-    whole = list(read(folder / "metrics.jsonl")) == entries and returns(folder / "repo") == [[float(i) for i in range(units)]]
-    return {"keys": count, "units": units, "whole": whole, **{f"{name}_s_a_unit": round(s / units, 4) for name, s in seconds.items()}}
+    whole = list(read(folder / "metrics.jsonl")) == entries and returns(folder / "repo") == [
+        [float(i) for i in range(units)]
+    ]
+    return {
+        "keys": count,
+        "units": units,
+        "whole": whole,
+        **{f"{name}_s_a_unit": round(s / units, 4) for name, s in seconds.items()},
+    }
 
 
 def record(folder: pathlib.Path, lines: int = 1_000_000) -> dict[str, Any]:
@@ -96,7 +114,19 @@ def record(folder: pathlib.Path, lines: int = 1_000_000) -> dict[str, Any]:
 
     def write() -> None:
         for i in range(lines):
-            one.log(RecordEntry(i, 0, "ImprovePolicy", "iterate", "train" if i % 100 else "eval", "env_steps", i, i / 10, {"return": float(i), "loss/value": 0.1}))
+            one.log(
+                RecordEntry(
+                    i,
+                    0,
+                    "ImprovePolicy",
+                    "iterate",
+                    "train" if i % 100 else "eval",
+                    "env_steps",
+                    i,
+                    i / 10,
+                    {"return": float(i), "loss/value": 0.1},
+                )
+            )
 
     write_s = timed(write)
     position = one.position()
@@ -117,7 +147,9 @@ def runs(folder: pathlib.Path, count: int = 500, seconds: float = 600.0) -> dict
     took, began = [], time.monotonic()
     while len(took) < count and time.monotonic() - began < seconds:
         i = len(took)
-        took.append(timed(lambda i=i: track(folder / f"run{i}", folder, [entry(u, {"return": float(i)}) for u in range(3)])))
+        took.append(
+            timed(lambda i=i: track(folder / f"run{i}", folder, [entry(u, {"return": float(i)}) for u in range(3)]))
+        )
         gc.collect()
     answered = browse(folder)
     whole = returns(folder) == sorted([float(i)] * 3 for i in range(len(took)))
@@ -178,19 +210,28 @@ def writers(folder: pathlib.Path, count: int = 64, entries: int = 20) -> dict[st
 def together(folder: pathlib.Path, count: int = 4) -> dict[str, Any]:
     """Real runs alone, and then all at once: are their records the same?"""
     start = lambda where, seed: subprocess.Popen(  # noqa: E731
-        gorl("train", *TOY, "--set", f"SEED = {seed}", "--run-dir", str(folder / f"{where}{seed}")), stdout=subprocess.DEVNULL
+        gorl("train", *TOY, "--set", f"SEED = {seed}", "--run-dir", str(folder / f"{where}{seed}")),
+        stdout=subprocess.DEVNULL,
     )
     alone_s = timed(lambda: [start("alone", seed).wait() for seed in range(count)])
     together_s = timed(lambda: [process.wait() for process in [start("together", seed) for seed in range(count)]])
-    values = lambda where, seed: [(e.unit, e.env_steps, sorted(e.metrics.items())) for e in read(folder / f"{where}{seed}" / "metrics.jsonl")]
-    same = [repr(values("alone", s)) == repr(values("together", s)) and len(values("alone", s)) > 3 for s in range(count)]
+    values = lambda where, seed: [
+        (e.unit, e.env_steps, sorted(e.metrics.items())) for e in read(folder / f"{where}{seed}" / "metrics.jsonl")
+    ]
+    same = [
+        repr(values("alone", s)) == repr(values("together", s)) and len(values("alone", s)) > 3 for s in range(count)
+    ]
     return {"runs": count, "alone_s": round(alone_s, 1), "together_s": round(together_s, 1), "equal": same}
 
 
 def memory(folder: pathlib.Path, seconds: float = 180.0) -> dict[str, Any]:
     """The resident memory of one long run against its units: the slope of its second half."""
     steps = ["--set", "TOTAL_STEPS = 20_000_000", "--set", "Experiment.checkpoint_interval = 5.0"]
-    process = subprocess.Popen(gorl("train", *TOY, *steps, "--run-dir", str(folder / "run")), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        gorl("train", *TOY, *steps, "--run-dir", str(folder / "run")),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     path, size, units, samples = folder / "run" / "metrics.jsonl", 0, 0, []
     began = time.monotonic()
     while time.monotonic() - began < seconds and process.poll() is None:
@@ -238,7 +279,9 @@ PARTS = {f.__name__: f for f in (keys, record, writers, together, memory, runs)}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=PARTS)
-    parser.add_argument("--seconds", type=float, default=180.0, help="of the long run, and at most of adding runs to Aim")
+    parser.add_argument(
+        "--seconds", type=float, default=180.0, help="of the long run, and at most of adding runs to Aim"
+    )
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     from experiments.benchmarks.provenance import provenance

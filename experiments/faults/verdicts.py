@@ -106,7 +106,10 @@ def _refused(mutant: Mutant, err: GorlError) -> Verdict:
         return Verdict("defect", f"refused, though it says the same: {message}")
     unclear = [word for word in JARGON if word in said]
     if unclear or not _END.search(message) or len(said) > LONGEST or re.search(r"[\x00-\x08\x0b-\x1f\x7f]", message):
-        return Verdict("defect", f"not a clear message ({', '.join(unclear) or 'its end, length or characters'}): {message[:1000]!r}")
+        return Verdict(
+            "defect",
+            f"not a clear message ({', '.join(unclear) or 'its end, length or characters'}): {message[:1000]!r}",
+        )
     if re.search(r"has no effect|nothing uses %", message) and not mutant.case.study and not _some_dead():
         return Verdict("defect", f"refused as without effect, but every binding has one: {message}")
     return Verdict("refused", message)
@@ -115,7 +118,13 @@ def _refused(mutant: Mutant, err: GorlError) -> Verdict:
 def _accepted(mutant: Mutant, configuration: Any) -> Verdict | None:
     """A binding of the user's own that reaches nothing must be refused, or noted if it is in a file."""
     source: Source = configuration.source
-    noted = {f"{m[1]}:{n}" for note in configuration.notes for m in [re.match(r"(.*?):([\d, ]+): ", note)] if m for n in m[2].split(", ")}
+    noted = {
+        f"{m[1]}:{n}"
+        for note in configuration.notes
+        for m in [re.match(r"(.*?):([\d, ]+): ", note)]
+        if m
+        for n in m[2].split(", ")
+    }
     for key in dead(configuration.tables, source):
         origin = source.origins[key]
         if key[1] != STUDY and str(origin) not in noted:
@@ -128,7 +137,9 @@ def _fitting(mutant: Mutant, configuration: Any) -> Verdict:
         return Verdict("defect", "accepted, though a binding reaches nothing")
     if mutant.expected == "same":
         place(mutant.original, pathlib.Path.cwd())
-        if _tree(mutant.original.files, mutant.original.bindings, tuple(mutant.original.texts.items())) != repr(configuration.tree):
+        if _tree(mutant.original.files, mutant.original.bindings, tuple(mutant.original.texts.items())) != repr(
+            configuration.tree
+        ):
             return Verdict("defect", "does not build what it did, though it says the same")
     return Verdict("accepted with a note" if configuration.notes else "accepted")
 
@@ -154,7 +165,14 @@ def _again(configuration: Any, folder: pathlib.Path) -> Verdict | None:
 
 def dead(now: tables.Snapshot, source: Source) -> list[tables.Key]:
     """The bindings of the user's own files and of the command line that do not reach the experiment."""
-    return unreached(now, [key for key, origin in source.origins.items() if origin.file == COMMAND_LINE or origin.file not in source.shipped])
+    return unreached(
+        now,
+        [
+            key
+            for key, origin in source.origins.items()
+            if origin.file == COMMAND_LINE or origin.file not in source.shipped
+        ],
+    )
 
 
 def unreached(now: tables.Snapshot, keys: list[tables.Key]) -> list[tables.Key]:

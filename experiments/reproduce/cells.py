@@ -103,7 +103,12 @@ class TrainingCell(AbstractCell):
         declared = variant.configuration.experiment.env_steps()
         clock = _Deadline(deadline)
         try:
-            plan.sweep.executor.run(study, [job], JobSettings(aim=self._aim, plugins=plan.source.plugins), Watch(_nothing, self._ended, clock.tick))
+            plan.sweep.executor.run(
+                study,
+                [job],
+                JobSettings(aim=self._aim, plugins=plan.source.plugins),
+                Watch(_nothing, self._ended, clock.tick),
+            )
         except KeyboardInterrupt:
             if not clock.passed:
                 raise
@@ -118,8 +123,12 @@ class TrainingCell(AbstractCell):
 
     def _keep(self, study: StudyFolder, job: Job, declared: int) -> None:
         if (study.path / job.folder / "run.json").is_file():
-            words = [part for word in (*self._words, self._named) for part in (["--set", word] if "=" in word else [word])]
-            outcomes.write(self.path, outcomes.of_run(self.entry, study.status(job), declared, study.path / job.folder, words))
+            words = [
+                part for word in (*self._words, self._named) for part in (["--set", word] if "=" in word else [word])
+            ]
+            outcomes.write(
+                self.path, outcomes.of_run(self.entry, study.status(job), declared, study.path / job.folder, words)
+            )
 
 
 @functools.cache
@@ -147,11 +156,16 @@ def _nothing(*_: object) -> None:
 
 def make(scale: Scale, out: pathlib.Path, results: pathlib.Path, *, aim: bool = True) -> list[AbstractCell]:
     """All cells in order of priority. `out`: where the studies are; `aim`: whether their curves go to Aim."""
-    return [_cell(scale.block_of(entry), scale, entry, out, outcomes.path_of(results, scale, entry), aim) for entry in scale.entries()]
+    return [
+        _cell(scale.block_of(entry), scale, entry, out, outcomes.path_of(results, scale, entry), aim)
+        for entry in scale.entries()
+    ]
 
 
 @functools.singledispatch
-def _cell(block: AbstractBlock, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path, aim: bool) -> AbstractCell:
+def _cell(
+    block: AbstractBlock, scale: Scale, entry: Entry, out: pathlib.Path, path: pathlib.Path, aim: bool
+) -> AbstractCell:
     raise NotImplementedError(f"no cell for a {type(block).__name__}")
 
 

@@ -20,7 +20,9 @@ class Forecast:
 
     def __init__(self, guess: Guess, measured: Mapping[Entry, Outcome]):
         self._guess = guess
-        self._known = {e: o.seconds / o.share for e, o in measured.items() if o.share >= LEAST_SHARE and o.seconds > 0.0}
+        self._known = {
+            e: o.seconds / o.share for e, o in measured.items() if o.share >= LEAST_SHARE and o.seconds > 0.0
+        }
         self._methods = {m: i for i, m in enumerate(dict.fromkeys(e.method for e in self._known))}
         self._tasks = {t: i for i, t in enumerate(dict.fromkeys(e.task for e in self._known))}
         self._fit = self._fitted()
@@ -50,5 +52,8 @@ class Forecast:
         rows = [self._row(entry) for entry in self._known]
         target = [np.log(s) - np.log(self._guess.of(e.method, e.task) or 1.0) for e, s in self._known.items()]
         stiff = np.sqrt(STIFFNESS) * np.eye(size)[1:]
-        matrix, values = np.concatenate([np.reshape(rows, (-1, size)), stiff]), np.concatenate([target, np.zeros(size - 1)])
+        matrix, values = (
+            np.concatenate([np.reshape(rows, (-1, size)), stiff]),
+            np.concatenate([target, np.zeros(size - 1)]),
+        )
         return np.linalg.lstsq(matrix, values, rcond=None)[0]

@@ -1,7 +1,7 @@
 """What is kept of a cell: a small JSON file with curves, scores and where they come from, and no path of the machine.
 
-    experiments/results/reproduce/SCALE/METHOD/TASK.json        of training
-    experiments/results/reproduce/SCALE/physics/TASK.json       of physics
+experiments/results/reproduce/SCALE/METHOD/TASK.json        of training
+experiments/results/reproduce/SCALE/physics/TASK.json       of physics
 """
 
 import dataclasses
@@ -63,14 +63,26 @@ def of_run(entry: Entry, status: str, declared: int, folder: pathlib.Path, words
 
 def write(path: pathlib.Path, outcome: Outcome) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"method": outcome.method, "task": outcome.task, "status": outcome.status, "declared_env_steps": outcome.declared}
+    about = {
+        "method": outcome.method,
+        "task": outcome.task,
+        "status": outcome.status,
+        "declared_env_steps": outcome.declared,
+    }
     write_json(path, {**about, **outcome.facts, "seeds": [_seed(run) for run in outcome.runs]})
 
 
 def _seed(run: RunResult) -> dict[str, Any]:
     curve = [[e.env_steps, round(e.wall_s, 1), round(e.value, 3)] for e in run.evaluations]
     scores = {name: round(value, 3) for name, value in run.scores.items()}
-    return {"seed": run.seed, "status": run.status, "env_steps": run.env_steps, "wall_s": run.wall_s, "scores": scores, "evaluations": curve}
+    return {
+        "seed": run.seed,
+        "status": run.status,
+        "env_steps": run.env_steps,
+        "wall_s": run.wall_s,
+        "scores": scores,
+        "evaluations": curve,
+    }
 
 
 def read(path: pathlib.Path) -> Outcome | None:
@@ -78,7 +90,12 @@ def read(path: pathlib.Path) -> Outcome | None:
     if not path.is_file():
         return None
     found = json.loads(path.read_text())
-    known = {"method": found["method"], "task": found["task"], "status": found["status"], "declared": found["declared_env_steps"]}
+    known = {
+        "method": found["method"],
+        "task": found["task"],
+        "status": found["status"],
+        "declared": found["declared_env_steps"],
+    }
     runs = tuple(_run(found, seed) for seed in found["seeds"])
     return Outcome(**known, runs=runs, facts={k: found[k] for k in ("command", *PROVENANCE) if k in found})
 

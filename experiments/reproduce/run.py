@@ -41,7 +41,14 @@ def seconds(text: str) -> float:
 class Session:
     """One call of the driver. `say`: what a person should read; `now`: a monotonic clock."""
 
-    def __init__(self, scale: scales.Scale, results: pathlib.Path, budget: float, say: Callable[[str], None], now: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        scale: scales.Scale,
+        results: pathlib.Path,
+        budget: float,
+        say: Callable[[str], None],
+        now: Callable[[], float] = time.monotonic,
+    ):
         self._scale, self._results, self._say, self._now = scale, results, say, now
         self.began = now()
         self.deadline = self.began + budget
@@ -55,7 +62,9 @@ class Session:
         ends["left"] = [cell.name for cell in waiting]
         return ends
 
-    def _pass(self, wanted: Sequence[cells.AbstractCell], ends: dict[str, list[str]], *, partial: bool) -> list[cells.AbstractCell]:
+    def _pass(
+        self, wanted: Sequence[cells.AbstractCell], ends: dict[str, list[str]], *, partial: bool
+    ) -> list[cells.AbstractCell]:
         """Runs what there is time for, and returns the others."""
         waiting = []
         for number, cell in enumerate(wanted, 1):
@@ -100,14 +109,20 @@ def chosen(every: Sequence[cells.AbstractCell], only: Sequence[str]) -> list[cel
     return [cell for cell in every if not only or cell.name in only]
 
 
-def show(scale: scales.Scale, wanted: Sequence[cells.AbstractCell], results: pathlib.Path, say: Callable[[str], None]) -> None:
+def show(
+    scale: scales.Scale, wanted: Sequence[cells.AbstractCell], results: pathlib.Path, say: Callable[[str], None]
+) -> None:
     """What would run, in order, and how long it may take."""
     forecast = Forecast(scale.guess, outcomes.read_all(results, scale))
     total = 0.0
     for number, cell in enumerate(wanted, 1):
         expected = 0.0 if cell.share() >= 1.0 else cell.expected(forecast)
         total += expected or 0.0
-        state = "done" if cell.share() >= 1.0 else f"{cell.share():.0%} done, " * (cell.share() > 0.0) + ("?" if expected is None else clock(expected))
+        state = (
+            "done"
+            if cell.share() >= 1.0
+            else f"{cell.share():.0%} done, " * (cell.share() > 0.0) + ("?" if expected is None else clock(expected))
+        )
         say(f"{number:4d}  {cell.name:48s}{state}")
     say(f"{len(wanted)} cells, {clock(total)} expected")
 
@@ -115,12 +130,23 @@ def show(scale: scales.Scale, wanted: Sequence[cells.AbstractCell], results: pat
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", required=True, help="cpu or full, or a file that declares another")
-    parser.add_argument("--budget", type=seconds, default=float("inf"), help="wall-clock time, such as 60m (default: no end)")
-    parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="where the studies are kept")
+    parser.add_argument(
+        "--budget", type=seconds, default=float("inf"), help="wall-clock time, such as 60m (default: no end)"
+    )
+    parser.add_argument(
+        "--work", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="where the studies are kept"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="where the results go")
-    parser.add_argument("--aim", action=argparse.BooleanOptionalAction, default=True, help="track the runs in Aim, if it is installed, or not")
+    parser.add_argument(
+        "--aim",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="track the runs in Aim, if it is installed, or not",
+    )
     parser.add_argument("--only", action="append", default=[], metavar="METHOD/TASK", help="this cell; repeatable")
-    parser.add_argument("--partial", action="store_true", help="begin also what cannot end in time; it is saved and goes on next time")
+    parser.add_argument(
+        "--partial", action="store_true", help="begin also what cannot end in time; it is saved and goes on next time"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show cells and expected times, and run nothing")
     args = parser.parse_args(words)
     args.work, args.out = args.work.resolve(), args.out.resolve()
@@ -146,7 +172,10 @@ def main(words: Sequence[str] | None = None) -> int:
     except GorlError as err:
         print(f"run.py: {err}", file=sys.stderr)
         return 2
-    say(", ".join(f"{len(names)} {how}" for how, names in ends.items() if names) + f" in {clock(time.monotonic() - session.began)}")
+    say(
+        ", ".join(f"{len(names)} {how}" for how, names in ends.items() if names)
+        + f" in {clock(time.monotonic() - session.began)}"
+    )
     return 1 if ends.get(cells.FAILED) else 0
 
 

@@ -108,7 +108,9 @@ class Scale:
         preset = [name for base, others in self.presets.items() for name in (base, *others)]
         for name in (*(e.method for e in self.entries() if e.kind == "train"), *paired, *preset):
             if name not in self.studies:
-                raise ConfigError(f"Scale {self.name}: {name!r} is not one of its studies.{did_you_mean(name, self.studies)}")
+                raise ConfigError(
+                    f"Scale {self.name}: {name!r} is not one of its studies.{did_you_mean(name, self.studies)}"
+                )
 
     def entries(self) -> list[Entry]:
         """Every cell once, in order of priority."""
@@ -120,7 +122,9 @@ class Scale:
     @property
     def main_methods(self) -> list[str]:
         """Those that are no control and no published preset."""
-        special = {c for pairs in self.controls.values() for c in pairs.values()} | {p for others in self.presets.values() for p in others}
+        special = {c for pairs in self.controls.values() for c in pairs.values()} | {
+            p for others in self.presets.values() for p in others
+        }
         return [name for name in self.studies if name not in special]
 
     @property
@@ -137,6 +141,8 @@ def load(name: str) -> Scale:
     path = pathlib.Path(name) if name.endswith(".gin") else HERE / "parts" / f"order_{name}.gin"
     if not path.is_file():
         known = sorted(p.stem.removeprefix("order_") for p in (HERE / "parts").glob("order_*.gin"))
-        raise ConfigError(f"--scale {name}: it is one of {', '.join(known)}, or a .gin file.{did_you_mean(name, known)}")
+        raise ConfigError(
+            f"--scale {name}: it is one of {', '.join(known)}, or a .gin file.{did_you_mean(name, known)}"
+        )
     config.read([str(path)])
     return gin.get_configurable("reproduce.Scale")()

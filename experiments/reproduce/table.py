@@ -1,6 +1,6 @@
 """Regenerates docs/results.md, its pictures, and the measured parts of docs/comparison.md, from experiments/results/reproduce alone.
 
-    python -m experiments.reproduce.table
+python -m experiments.reproduce.table
 """
 
 import argparse
@@ -73,7 +73,12 @@ def load(name: str, folder: pathlib.Path) -> Measured:
 def published(path: pathlib.Path = scales.HERE / "published.csv") -> dict[tuple[str, str], float]:
     """Returns of the published table, by method and task."""
     with open(path, newline="", encoding="utf-8") as file:
-        return {(method, row["task"]): float(value) for row in csv.DictReader(file) for method, value in row.items() if method != "task"}
+        return {
+            (method, row["task"]): float(value)
+            for row in csv.DictReader(file)
+            for method, value in row.items()
+            if method != "task"
+        }
 
 
 def shown(estimate: Estimate) -> str:
@@ -90,7 +95,9 @@ def cell(measured: Measured, method: str, task: str, theirs: Mapping[tuple[str, 
     """Ours, after the published number where that compares."""
     estimate, outcome = measured.estimate(method, task), measured.cells.get(Entry("train", method, task))
     ours = shown(estimate) if estimate else f"{outcome.share:.0%} run" if outcome and outcome.share else UNMEASURED
-    before = f"{theirs[method, task]:.0f} → " if (method, task) in theirs else "– → " if measured.scale.published else ""
+    before = (
+        f"{theirs[method, task]:.0f} → " if (method, task) in theirs else "– → " if measured.scale.published else ""
+    )
     return before + ours
 
 
@@ -119,11 +126,18 @@ def preset_rows(measured: Measured) -> Iterator[tuple[str, ...]]:
     presets = measured.scale.presets
     pairs = [(ours, theirs) for ours, others in presets.items() for theirs in others]
     if best := best_preset(measured):
-        pairs = [(best, theirs) for others in presets.values() for theirs in others] + [pair for pair in pairs if pair[0] != best]
+        pairs = [(best, theirs) for others in presets.values() for theirs in others] + [
+            pair for pair in pairs if pair[0] != best
+        ]
     for ours, theirs in pairs:
         found = measured.better(ours, theirs)
         mark = " (our best)" if ours == best else ""
-        yield (ours + mark, theirs, probability(found[0]) if found else UNMEASURED, ", ".join(found[1]) if found else "–")
+        yield (
+            ours + mark,
+            theirs,
+            probability(found[0]) if found else UNMEASURED,
+            ", ".join(found[1]) if found else "–",
+        )
 
 
 def best_preset(measured: Measured) -> str | None:
@@ -153,7 +167,9 @@ def sources(measured: Measured) -> Listing:
         facts = outcome.facts
         git, device, versions = facts.get("git") or {}, facts["device"], facts["versions"]
         where = f"{device.get('cores')} cores of {device['cpu']}" if device["platform"] == "cpu" else device["kind"]
-        commit = f"commit {(git.get('commit') or 'unknown')[:10]}{' with uncommitted changes' if git.get('dirty') else ''}"
+        commit = (
+            f"commit {(git.get('commit') or 'unknown')[:10]}{' with uncommitted changes' if git.get('dirty') else ''}"
+        )
         implementation = facts.get("environment", {}).get("impl", "its own")
         line = f"{where}; {commit}; jax {versions.get('jax')}, mujoco {versions.get('mujoco')}; physics {implementation}; precision {facts.get('precision')}"
         found[line] = found.get(line, 0) + 1
@@ -162,17 +178,31 @@ def sources(measured: Measured) -> Listing:
 
 def curves(measured: Measured, methods: Sequence[str]) -> bytes | None:
     """A PNG of the evaluation curves of methods, unfinished cells as far as they went; None where there are none."""
-    runs = [run for entry, outcome in measured.cells.items() for run in outcome.runs if entry.method in methods and run.evaluations]
+    runs = [
+        run
+        for entry, outcome in measured.cells.items()
+        for run in outcome.runs
+        if entry.method in methods and run.evaluations
+    ]
     runs.sort(key=lambda run: methods.index(run.method))
     if not runs:
         return None
     lines = tuple(gorl_curves.curves(runs, "env_steps"))
     nothing = {"by_task": {}, "aggregates": {}, "better": {}, "reference": None, "profiles": {}}
-    drawn = Results(runs=tuple(runs), problems=(), settings=Settings(score=SCORE), matrices=ScoreMatrices((), {}, ()), curves=lines, **nothing)
+    drawn = Results(
+        runs=tuple(runs),
+        problems=(),
+        settings=Settings(score=SCORE),
+        matrices=ScoreMatrices((), {}, ()),
+        curves=lines,
+        **nothing,
+    )
     return figures.render(figures.draw(drawn, figures.LIGHT)["curves"], "png")
 
 
-def section(measured: Measured, theirs: Mapping[tuple[str, str], float], physics: Mapping[str, dict], pictures: Sequence[str]) -> list[Block]:
+def section(
+    measured: Measured, theirs: Mapping[tuple[str, str], float], physics: Mapping[str, dict], pictures: Sequence[str]
+) -> list[Block]:
     scale = measured.scale
     trained = [e for e in scale.entries() if e.kind == "train"]
     ended = sum(measured.cells[e].ended for e in trained if e in measured.cells)
@@ -181,12 +211,17 @@ def section(measured: Measured, theirs: Mapping[tuple[str, str], float], physics
         Text(scale.about),
         Text(
             f"{ended} of {len(trained)} cells are measured. Each number is the mean over seeds of the final return, of the best policy in fresh episodes, "
-            "with the 95 % bootstrap interval over seeds" + (", after the published number (→)." if scale.published else ".")
+            "with the 95 % bootstrap interval over seeds"
+            + (", after the published number (→)." if scale.published else ".")
         ),
         table(measured, theirs),
     ]
     name = f"results/{scale.name}"
-    blocks += [Picture(name, "Evaluation return in training; lines are means over seeds, bands their 95 % intervals.")] if name in pictures else []
+    blocks += (
+        [Picture(name, "Evaluation return in training; lines are means over seeds, bands their 95 % intervals.")]
+        if name in pictures
+        else []
+    )
     blocks += [Heading("Our settings and the published ones", 3), Text(PRESETS)]
     blocks += [Table(("setting", "against", "P(above) [95 %]", "tasks"), tuple(preset_rows(measured)))]
     for control in scale.controls:
@@ -195,19 +230,29 @@ def section(measured: Measured, theirs: Mapping[tuple[str, str], float], physics
     blocks += [Heading("Physics, environment steps per second", 3), _physics(physics)] if physics else []
     blocks += [Heading("Made by", 3), sources(measured)] if measured.cells else []
     if missing := unmeasured(measured):
-        blocks += [Heading("Unmeasured", 3), Text(f"Expected times (h:mm:ss) come from what is measured, and before that from: {scale.guess.source}."), missing]
+        blocks += [
+            Heading("Unmeasured", 3),
+            Text(f"Expected times (h:mm:ss) come from what is measured, and before that from: {scale.guess.source}."),
+            missing,
+        ]
     return blocks
 
 
 def _physics(physics: Mapping[str, dict]) -> Table:
     names = list(dict.fromkeys(name for found in physics.values() for name in found["speeds"]))
-    speeds = lambda found: (f"{found['speeds'][n]['env_steps_per_s']:,}" if n in found["speeds"] else "–" for n in names)  # noqa: E731
-    return Table(("task", "environments", *names), tuple((task, str(f["num_envs"]), *speeds(f)) for task, f in physics.items()))
+    speeds = lambda found: (
+        f"{found['speeds'][n]['env_steps_per_s']:,}" if n in found["speeds"] else "–" for n in names
+    )  # noqa: E731
+    return Table(
+        ("task", "environments", *names), tuple((task, str(f["num_envs"]), *speeds(f)) for task, f in physics.items())
+    )
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:
     """A page with its measured parts replaced; a part of which nothing is known says so."""
-    return _PART.sub(lambda found: f"{found[1]}{parts.get(found['name'], UNMEASURED.capitalize() + '.')}\n{found[3]}", text)
+    return _PART.sub(
+        lambda found: f"{found[1]}{parts.get(found['name'], UNMEASURED.capitalize() + '.')}\n{found[3]}", text
+    )
 
 
 def effects(everything: Sequence[Measured]) -> dict[str, str]:
@@ -230,7 +275,12 @@ def regenerate(folder: pathlib.Path, docs: pathlib.Path) -> list[pathlib.Path]:
             written.append(docs / "results" / f"{measured.scale.name}.png")
             written[-1].write_bytes(png)
             pictures.append(f"results/{measured.scale.name}")
-    head = [Heading("Results", 1), Text(f"Generated from `experiments/results/reproduce/` by `{COMMAND}`: not to be edited. What is not measured says so.")]
+    head = [
+        Heading("Results", 1),
+        Text(
+            f"Generated from `experiments/results/reproduce/` by `{COMMAND}`: not to be edited. What is not measured says so."
+        ),
+    ]
     body = [block for m in everything for block in section(m, theirs, outcomes.read_physics(folder, m.scale), pictures)]
     written.append(docs / "results.md")
     written[-1].write_text(page.markdown([*head, *body]), encoding="utf-8")

@@ -1,7 +1,7 @@
 """A phase that records the law of actions, and the picture of it.
 
-    gorl train experiments/two_goals/two_goals.gin --plugin experiments/two_goals/action_density.py
-    python -m experiments.two_goals.action_density RUN [RUN ...] --out PICTURE.png
+gorl train experiments/two_goals/two_goals.gin --plugin experiments/two_goals/action_density.py
+python -m experiments.two_goals.action_density RUN [RUN ...] --out PICTURE.png
 """
 
 import argparse
@@ -62,7 +62,11 @@ def density(shared: tuple, each: tuple, state: tuple) -> dict[str, Float[Array, 
     masses = jnp.histogram(action, bins=phase.bins, range=(-1.0, 1.0))[0] / phase.samples
     near = {name: jnp.mean(jnp.abs(action - goal) < NEAR) for name, goal in (("left", -GOAL), ("right", GOAL))}
     between = jnp.mean(jnp.abs(action) < GOAL - NEAR)
-    return {**{f"density/{i:03d}": m for i, m in enumerate(masses)}, **{f"mass/{k}": v for k, v in near.items()}, "mass/between": between}
+    return {
+        **{f"density/{i:03d}": m for i, m in enumerate(masses)},
+        **{f"mass/{k}": v for k, v in near.items()},
+        "mass/between": between,
+    }
 
 
 def main() -> None:
@@ -81,7 +85,10 @@ def main() -> None:
             width = 2.0 / len(masses)
             axis.bar([-1.0 + width * (i + 0.5) for i in range(len(masses))], [m / width for m in masses], width=width)
             left, between, right = (entry.metrics[f"mass/{k}"] for k in ("left", "between", "right"))
-            axis.set_title(f"{run.name}, stage {entry.stage}\n{left:.2f} left, {between:.2f} between, {right:.2f} right", fontsize=8)
+            axis.set_title(
+                f"{run.name}, stage {entry.stage}\n{left:.2f} left, {between:.2f} between, {right:.2f} right",
+                fontsize=8,
+            )
             for goal in (-GOAL, GOAL):
                 axis.axvline(goal, color="black", linewidth=0.5)
         for axis in row[len(law) :]:

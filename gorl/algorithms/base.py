@@ -19,19 +19,23 @@ class AbstractLearner(eqx.Module):
 
     policy: eqx.AbstractVar[AbstractPolicy]
 
+    @abc.abstractmethod
+    def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
+        """V(s) in the units that the algorithm learns in (its scaled rewards). Unbatched; `obs` is what the policy sees."""
+
+
+class AbstractActorCritic(AbstractLearner):
+    """A learner whose policy and critic see observations through normalizers of their own."""
+
     critic: eqx.AbstractVar[AbstractCritic | AbstractActionCritic]
 
-    def observe(self, rollout: Transition) -> "AbstractLearner":
+    def observe(self, rollout: Transition) -> "AbstractActorCritic":
         """Returns the same learner whose normalizers have seen a rollout of transitions [T, B]."""
         weight = rollout.valid.astype(jnp.float32).reshape(-1)
         rows = lambda x: x.reshape(-1, x.shape[-1])
         policy = self.policy.observe(rows(rollout.obs), weight)
         critic = self.critic.observe(rows(rollout.for_critic), weight)
         return eqx.tree_at(lambda learner: (learner.policy, learner.critic), self, (policy, critic))
-
-    @abc.abstractmethod
-    def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
-        """V(s) in the units that the algorithm learns in (its scaled rewards). Unbatched; `obs` is what the policy sees."""
 
 
 class AbstractAlgorithm(eqx.Module):

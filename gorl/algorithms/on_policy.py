@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.acting.lanes import LaneEnvironment
 from gorl.acting.rollout import act, episode_metrics
-from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
+from gorl.algorithms.base import AbstractActorCritic, AbstractAlgorithm
 from gorl.algorithms.critics import AbstractCritic, values_along
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
@@ -31,7 +31,7 @@ from gorl.runtime import devices, trees
 from gorl.state import Lanes, Spaces, Transition
 
 
-class OnPolicyLearner(AbstractLearner):
+class OnPolicyLearner(AbstractActorCritic):
     policy: AbstractPolicy
     critic: AbstractCritic
     optimizer: Any

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.acting.lanes import LaneEnvironment
 from gorl.acting.rollout import act, episode_metrics
-from gorl.algorithms.base import AbstractAlgorithm, AbstractLearner
+from gorl.algorithms.base import AbstractActorCritic, AbstractAlgorithm
 from gorl.algorithms.critics import AbstractActionCritic
 from gorl.algorithms.replay import Experience, Replay, experience
 from gorl.environments.base import AbstractEnvironment
@@ -27,7 +27,7 @@ from gorl.state import Lanes, Spaces
 SIZES = ("num_envs", "unroll_length", "updates_per_step", "batch_size", "min_replay", "replay_capacity")
 
 
-class SACLearner(AbstractLearner):
+class SACLearner(AbstractActorCritic):
     policy: AbstractGaussianPolicy
     critic: AbstractActionCritic
     target: Any  # the critic's trained arrays, averaged over updates; its normaliser is the critic's own

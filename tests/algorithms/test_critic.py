@@ -29,7 +29,9 @@ def steps(length, lanes, ends):
 EVERY = [(t, lane) for t in range(7) for lane in range(4)]
 
 
-@pytest.mark.parametrize("ends", [[], [(2, 1)], [(0, 0), (6, 3)], [(t, 2) for t in range(7)], EVERY[:5], EVERY], ids=len)
+@pytest.mark.parametrize(
+    "ends", [[], [(2, 1)], [(0, 0), (6, 3)], [(t, 2) for t in range(7)], EVERY[:5], EVERY], ids=len
+)
 def test_values_are_those_of_every_observation(ends):
     obs, next_obs = steps(7, 4, ends)
     now, then = jax.jit(lambda *x: values_along(lambda o: jnp.sum(o**2), *x))(obs, next_obs)

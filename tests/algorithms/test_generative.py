@@ -11,7 +11,14 @@ import pytest
 
 from gorl.algorithms import Critic, OnPolicy
 from gorl.environments.task import EpisodeRules
-from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation
+from gorl.environments.toy import (
+    AbstractToy,
+    ConstantReward,
+    DelayedReward,
+    RewardFromAction,
+    RewardFromBoth,
+    RewardFromObservation,
+)
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.generative.grids import UniformGrid
@@ -44,14 +51,33 @@ class Probe(AbstractToy):
         return jax.lax.switch(self.number.astype(jnp.int32), [p.move for p in PROBES], obs, clock, action)
 
 
-network = functools.partial(MLP, width=16, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
+network = functools.partial(
+    MLP, width=16, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
+)
 normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
-common = {"body": network, "normalizer": normalizer, "time_embedding": FourierTime(frequencies=2), "velocity_scale": 0.25}
+common = {
+    "body": network,
+    "normalizer": normalizer,
+    "time_embedding": FourierTime(frequencies=2),
+    "velocity_scale": 0.25,
+}
 flow = functools.partial(FlowPolicy, **common, sampler=Euler(steps=5, grid=UniformGrid()), draws=4)
 METHODS = {  # policy, trust region, first learning rate
-    "FPO": (functools.partial(flow, target=NoiseTarget(), times=DiscreteTimes(steps=5), ratio=AveragedRatio()), Clip(0.05), 3e-3),
-    "FPO per draw": (functools.partial(flow, target=NoiseTarget(), times=DiscreteTimes(steps=5), ratio=PerDrawRatio(clip=3.0)), Clip(0.05), 3e-3),
-    "FPO++": (functools.partial(flow, target=VelocityTarget(), times=UniformTimes(), ratio=PerDrawRatio(clip=3.0)), ASPO(0.2), 1e-2),
+    "FPO": (
+        functools.partial(flow, target=NoiseTarget(), times=DiscreteTimes(steps=5), ratio=AveragedRatio()),
+        Clip(0.05),
+        3e-3,
+    ),
+    "FPO per draw": (
+        functools.partial(flow, target=NoiseTarget(), times=DiscreteTimes(steps=5), ratio=PerDrawRatio(clip=3.0)),
+        Clip(0.05),
+        3e-3,
+    ),
+    "FPO++": (
+        functools.partial(flow, target=VelocityTarget(), times=UniformTimes(), ratio=PerDrawRatio(clip=3.0)),
+        ASPO(0.2),
+        1e-2,
+    ),
     "DPPO": (functools.partial(DenoisingPolicy, **common, sigma=0.1, steps=5, final_steps=5), Clip(0.2), 1e-2),
 }
 
@@ -65,7 +91,9 @@ def on_policy(method, **changes):
         "trust_region": region,
         "regularizers": [],
         "optimizer": OptaxCall(function=optax.adam, numbers={}, options=()),
-        "learning_rate": OptaxCall(optax.linear_schedule, {"init_value": start, "end_value": end}, (("transition_steps", ITERATIONS * 16),)),
+        "learning_rate": OptaxCall(
+            optax.linear_schedule, {"init_value": start, "end_value": end}, (("transition_steps", ITERATIONS * 16),)
+        ),
         "max_grad_norm": np.inf,
         "advantage": GeneralizedAdvantage(),
         "advantage_unit": "iteration",
@@ -111,7 +139,9 @@ def test_the_five_probes(method, getkey):
     learners, metrics = train(algorithm, algorithm.create(Spaces(1, 1, 1), key=getkey()), jax.random.split(getkey(), 5))
     assert not np.any(metrics["updates_skipped"])
     assert np.max(metrics["log_ratio_first"]) < 2e-5  # of ratios that later move by more:
-    assert np.min(np.mean(metrics["log_ratio_max"], axis=1)[1:]) > 1e-3  # (a constant reward gives no action an advantage)
+    assert (
+        np.min(np.mean(metrics["log_ratio_max"], axis=1)[1:]) > 1e-3
+    )  # (a constant reward gives no action an advantage)
 
     probe = lambda i: jax.tree.map(lambda x: x[i] if eqx.is_array(x) else x, learners)
     value = lambda i, x: float(probe(i).critic(jnp.array([x])))
@@ -139,7 +169,11 @@ def test_a_cost_that_needs_a_gaussian_is_refused(method, regularizer, getkey):
 def test_a_policy_and_a_critic_take_any_normaliser(getkey):
     shrinking = functools.partial(ShrinkingNormalizer, epsilon=1e-6, clip=10.0)
     policy, *_ = METHODS["FPO"]
-    algorithm = on_policy("FPO", policy=functools.partial(policy, normalizer=shrinking), critic=functools.partial(Critic, body=network, normalizer=shrinking))
+    algorithm = on_policy(
+        "FPO",
+        policy=functools.partial(policy, normalizer=shrinking),
+        critic=functools.partial(Critic, body=network, normalizer=shrinking),
+    )
     learner = algorithm.create(Spaces(1, 1, 1), key=getkey())
     data = jax.random.normal(getkey(), (100, 1))
     for module in (learner.policy, learner.critic):

@@ -10,7 +10,14 @@ import pytest
 from gorl.algorithms import Critic, OnPolicy
 from gorl.algorithms.on_policy import Batch
 from gorl.environments.task import EpisodeRules
-from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation
+from gorl.environments.toy import (
+    AbstractToy,
+    ConstantReward,
+    DelayedReward,
+    RewardFromAction,
+    RewardFromBoth,
+    RewardFromObservation,
+)
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import structural
@@ -44,10 +51,14 @@ class Walk(AbstractToy):
 
 def on_policy(**changes):
     """PPO with small networks: 2 x 8 x 3 = 48 steps an iteration, 12 in each lane."""
-    network = functools.partial(MLP, width=3, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
+    network = functools.partial(
+        MLP, width=3, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
+    )
     normalizer = functools.partial(RunningNormalizer, epsilon=EPSILON, clip=10.0)
     settings = {
-        "policy": functools.partial(GaussianPolicy, body=network, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=1.0),
+        "policy": functools.partial(
+            GaussianPolicy, body=network, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=1.0
+        ),
         "critic": functools.partial(Critic, body=network, normalizer=normalizer),
         "trust_region": Clip(0.2),
         "regularizers": [EntropyBonus(0.01), LatentKL(0.003)],
@@ -105,7 +116,9 @@ def network(w0, b0, w1, b1, x):
 
 
 def normalize(normalizer, x):
-    return (x - np.asarray(normalizer.mean, np.float64)) / np.sqrt(np.asarray(normalizer.variance, np.float64) + EPSILON)
+    return (x - np.asarray(normalizer.mean, np.float64)) / np.sqrt(
+        np.asarray(normalizer.variance, np.float64) + EPSILON
+    )
 
 
 def standard(advantage):
@@ -137,7 +150,12 @@ def ppo(leaves, learner, rows, standardize=standard):
 
 
 def total(terms):
-    return terms["loss/policy"] + 0.25 * terms["loss/value"] + 0.01 * terms["cost/EntropyBonus"] + 0.003 * terms["cost/LatentKL"]
+    return (
+        terms["loss/policy"]
+        + 0.25 * terms["loss/value"]
+        + 0.01 * terms["cost/EntropyBonus"]
+        + 0.003 * terms["cost/LatentKL"]
+    )
 
 
 def gradient(leaves, learner, rows, h=1e-6):
@@ -174,7 +192,11 @@ def advantages(rollout, learner, discount, gae_lambda, reward_scale):
         later = 0.0
         for t in reversed(range(now.shape[0])):
             terminated, truncated = bool(rollout.terminated[t, lane]), bool(rollout.truncated[t, lane])
-            delta = reward_scale * float(rollout.reward[t, lane]) + (0.0 if terminated else discount * then[t, lane]) - now[t, lane]
+            delta = (
+                reward_scale * float(rollout.reward[t, lane])
+                + (0.0 if terminated else discount * then[t, lane])
+                - now[t, lane]
+            )
             later = delta + (0.0 if terminated or truncated else discount * gae_lambda * later)
             advantage[t, lane] = later
     return advantage, advantage + now
@@ -194,7 +216,10 @@ def crafted():
     @functools.partial(eqx.filter_jit, compiler_options=QUICK)
     def acted():
         learner = on_policy().create(Spaces(2, 3, 2), key=learner_key)
-        observed = (learner.policy.observe(obs.reshape(-1, 2), jnp.ones(48)), learner.critic.observe(critic_obs.reshape(-1, 3), jnp.ones(48)))
+        observed = (
+            learner.policy.observe(obs.reshape(-1, 2), jnp.ones(48)),
+            learner.critic.observe(critic_obs.reshape(-1, 3), jnp.ones(48)),
+        )
         learner = eqx.tree_at(lambda m: (m.policy, m.critic), learner, observed)
         sample = jax.vmap(jax.vmap(lambda o, k: learner.policy.sample(o, key=k)))
         return learner, *sample(obs, jax.random.split(sample_key, (16, 3)))
@@ -204,8 +229,17 @@ def crafted():
     valid = jnp.ones((16, 3), bool).at[::2, 1].set(False)  # 8 of 48 are not
     advantage, target = 3.0 + normal(16, 3), normal(16, 3)
     no, zero = jnp.zeros((16, 3), bool), jnp.zeros((16, 3))
-    batch = Batch(Transition(obs, critic_obs, action, old, zero, critic_obs, no, no, valid, no, zero), advantage, target)
-    rows = {"obs": obs, "critic_obs": critic_obs, "action": action, "old_log_prob": old, "advantage": advantage, "target": target}
+    batch = Batch(
+        Transition(obs, critic_obs, action, old, zero, critic_obs, no, no, valid, no, zero), advantage, target
+    )
+    rows = {
+        "obs": obs,
+        "critic_obs": critic_obs,
+        "action": action,
+        "old_log_prob": old,
+        "advantage": advantage,
+        "target": target,
+    }
     flat = lambda x: np.asarray(x, np.float64).reshape(48, *x.shape[2:])
     return learner, batch, {**{k: flat(x) for k, x in rows.items()}, "valid": np.asarray(valid).reshape(48)}
 
@@ -264,7 +298,10 @@ def test_metrics_are_means_over_the_updates_that_count(crafted, getkey):
 
 @pytest.mark.parametrize(
     "settings, standardize",
-    [({"normalize_advantage": False}, lambda a: a), ({"advantage_epsilon": 2.5}, lambda a: (a - np.mean(a)) / (np.std(a) + 2.5))],
+    [
+        ({"normalize_advantage": False}, lambda a: a),
+        ({"advantage_epsilon": 2.5}, lambda a: (a - np.mean(a)) / (np.std(a) + 2.5)),
+    ],
 )
 def test_how_advantages_are_normalised(crafted, getkey, settings, standardize):
     learner, batch, rows = crafted
@@ -293,7 +330,13 @@ def test_in_a_minibatch_advantages_are_its_sequences_with_the_critic_as_it_is(cr
     advantage, target = (x.T.reshape(48) for x in advantages(turned, learner, 0.9, 0.8, 2.0))
     algorithm = on_policy(num_minibatches=1, batch_size=16, num_epochs=1, advantage_unit="minibatch")
     after, metrics = update(algorithm, learner, Batch(moves, batch.advantage, batch.target), getkey())
-    check_sgd_step(learner, after, {**rows, "advantage": advantage, "target": target, "valid": np.ones(48, bool)}, metrics, atol=5e-5)
+    check_sgd_step(
+        learner,
+        after,
+        {**rows, "advantage": advantage, "target": target, "valid": np.ones(48, bool)},
+        metrics,
+        atol=5e-5,
+    )
 
 
 def unit_pair(key, **changes):
@@ -312,7 +355,13 @@ def test_units_agree_where_a_sequence_is_the_rollout_and_the_critic_has_not_chan
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("changes", [{"num_epochs": 1, "num_minibatches": 1, "batch_size": 16}, {"unroll_length": 12, "batch_size": 4, "num_minibatches": 1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_epochs": 1, "num_minibatches": 1, "batch_size": 16},
+        {"unroll_length": 12, "batch_size": 4, "num_minibatches": 1},
+    ],
+)
 def test_units_differ_where_sequences_are_shorter_or_the_critic_moves(getkey, changes):
     assert max(np.max(np.abs(one - other)) for one, other in zip(*unit_pair(getkey(), **changes))) > 1e-3
 
@@ -322,7 +371,10 @@ def test_the_estimator_is_a_setting(getkey):
     reward = jnp.array([[1.0, 2.0], [10.0, 20.0]])  # [T, B]
     no, obs = jnp.zeros((2, 2), bool), jnp.zeros((2, 2, 1))
     rollout = Transition(obs, None, obs, reward, reward, obs, no, no, ~no, no, reward)
-    for estimator, expected in ((GeneralizedAdvantage(), [[1.0, 2.0], [10.0, 20.0]]), (BraxAdvantage(), [[10.0, 20.0], [10.0, 20.0]])):
+    for estimator, expected in (
+        (GeneralizedAdvantage(), [[1.0, 2.0], [10.0, 20.0]]),
+        (BraxAdvantage(), [[10.0, 20.0], [10.0, 20.0]]),
+    ):
         algorithm = on_policy(advantage=estimator, gae_lambda=0.0, reward_scale=1.0)
         critic = jax.tree.map(jnp.zeros_like, algorithm.create(Spaces(1, 1, 1), key=getkey()).critic)
         np.testing.assert_allclose(algorithm.estimate(critic, rollout, 1)[1].advantage, expected, rtol=1e-6)
@@ -337,7 +389,9 @@ def observations(rollout):
 
 def test_an_iteration_is_a_rollout_its_advantages_and_one_step(getkey):
     algorithm, env = on_policy(num_minibatches=1, batch_size=16, num_epochs=1), squashed(Walk(center=0.2))
-    rollout_of = eqx.filter_jit(lambda state, key: algorithm.rollout(env, state, EPISODES, key=key)[1], compiler_options=QUICK)
+    rollout_of = eqx.filter_jit(
+        lambda state, key: algorithm.rollout(env, state, EPISODES, key=key)[1], compiler_options=QUICK
+    )
     keys, states, rollouts = [getkey(), getkey()], [begin(algorithm, env, getkey())], []
     for key in keys:  # the second one is compared: before it, the normalisers have learned something
         rollouts.append(rollout_of(states[-1], jax.random.split(key)[0]))
@@ -346,7 +400,11 @@ def test_an_iteration_is_a_rollout_its_advantages_and_one_step(getkey):
     learner, rollout = states[1].learner, rollouts[1]
 
     assert rollout.obs.shape == (12, 4, 1) and jnp.all(rollout.valid)
-    assert jnp.any(rollout.terminated) and jnp.any(rollout.truncated) and not jnp.any(rollout.terminated & rollout.truncated)
+    assert (
+        jnp.any(rollout.terminated)
+        and jnp.any(rollout.truncated)
+        and not jnp.any(rollout.terminated & rollout.truncated)
+    )
     moved = np.asarray(rollout.obs + 0.5 * jnp.tanh(jnp.clip(rollout.action, -3.0, 3.0)))
     np.testing.assert_allclose(rollout.next_critic_obs, moved, atol=1e-6)  # what came before any reset
     np.testing.assert_allclose(rollout.reward, moved[..., 0] - 0.2, atol=1e-6)
@@ -355,7 +413,12 @@ def test_an_iteration_is_a_rollout_its_advantages_and_one_step(getkey):
 
     advantage, target = advantages(rollout, learner, 0.9, 0.8, 2.0)
     obs, flat = observations(rollout), lambda x: np.asarray(x, np.float64).reshape(48)
-    rows = {"obs": obs, "critic_obs": obs, "action": flat(rollout.action)[:, None], "old_log_prob": flat(rollout.extras)}
+    rows = {
+        "obs": obs,
+        "critic_obs": obs,
+        "action": flat(rollout.action)[:, None],
+        "old_log_prob": flat(rollout.extras),
+    }
     rows |= {"advantage": flat(advantage), "target": flat(target), "valid": np.ones(48, bool)}
     check_sgd_step(learner, states[2].learner, rows, metrics, atol=5e-5)
     assert metrics["episodes"] == jnp.sum(rollout.finished) > 0
@@ -363,7 +426,11 @@ def test_an_iteration_is_a_rollout_its_advantages_and_one_step(getkey):
 
     seen = np.concatenate([observations(r) for r in rollouts])
     for normalizer in (states[2].learner.policy.normalizer, states[2].learner.critic.normalizer):
-        np.testing.assert_allclose([normalizer.count, normalizer.mean[0], normalizer.variance[0]], [96.0, np.mean(seen), np.var(seen)], rtol=1e-4)
+        np.testing.assert_allclose(
+            [normalizer.count, normalizer.mean[0], normalizer.variance[0]],
+            [96.0, np.mean(seen), np.var(seen)],
+            rtol=1e-4,
+        )
 
 
 def test_a_sequence_is_consecutive_steps_of_one_lane(getkey):
@@ -402,10 +469,14 @@ def test_the_ratio_is_1_before_any_update_of_an_iteration(getkey):
 def test_statistics_before_the_update_spoil_the_ratio(getkey):
     """The published defect: the policy that acted saw other inputs. The statistics themselves end up the same."""
     env, key, start = squashed(Walk(center=5.0)), getkey(), getkey()
-    after, before = (iterate(a, env, begin(a, env, start), key) for a in (on_policy(statistics=s) for s in ("after", "before")))
+    after, before = (
+        iterate(a, env, begin(a, env, start), key) for a in (on_policy(statistics=s) for s in ("after", "before"))
+    )
     assert after[1]["log_ratio_first"] < 1e-5
     assert before[1]["log_ratio_first"] > 0.05
-    for one, other in zip(jax.tree.leaves(after[0].learner.policy.normalizer), jax.tree.leaves(before[0].learner.policy.normalizer)):
+    for one, other in zip(
+        jax.tree.leaves(after[0].learner.policy.normalizer), jax.tree.leaves(before[0].learner.policy.normalizer)
+    ):
         np.testing.assert_array_equal(one, other)
 
 
@@ -455,7 +526,10 @@ def test_fractions_must_be_fractions(name, value):
 @pytest.mark.parametrize(
     "setting, message",
     [
-        ({"advantage_unit": "minibatches"}, r"OnPolicy\.advantage_unit = 'minibatches': it is 'iteration' or 'minibatch'\. Did you mean minibatch\?"),
+        (
+            {"advantage_unit": "minibatches"},
+            r"OnPolicy\.advantage_unit = 'minibatches': it is 'iteration' or 'minibatch'\. Did you mean minibatch\?",
+        ),
         ({"statistics": "befor"}, r"OnPolicy\.statistics = 'befor': it is 'after' or 'before'\. Did you mean before\?"),
     ],
 )
@@ -486,15 +560,21 @@ def test_a_gradient_norm_that_nothing_passes_is_named():
 
 def train(env, key):
     """PPO as one would use it, on 40 iterations of 512 steps."""
-    network = functools.partial(MLP, width=16, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.1)
+    network = functools.partial(
+        MLP, width=16, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.1
+    )
     normalizer = functools.partial(RunningNormalizer, epsilon=EPSILON, clip=10.0)
     start, end = np.asarray(5e-3, np.float32), np.asarray(0.0, np.float32)
     algorithm = on_policy(
-        policy=functools.partial(GaussianPolicy, body=network, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=0.5),
+        policy=functools.partial(
+            GaussianPolicy, body=network, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=0.5
+        ),
         critic=functools.partial(Critic, body=network, normalizer=normalizer),
         regularizers=[EntropyBonus(0.03)],
         optimizer=ADAM,
-        learning_rate=OptaxCall(optax.linear_schedule, {"init_value": start, "end_value": end}, (("transition_steps", 40 * 16),)),
+        learning_rate=OptaxCall(
+            optax.linear_schedule, {"init_value": start, "end_value": end}, (("transition_steps", 40 * 16),)
+        ),
         max_grad_norm=1.0,
         reward_scale=1.0,
         num_envs=16,

@@ -32,7 +32,9 @@ def test_the_newest_transitions_are_kept(getkey, total, kept):
     assert buffer.size(state) == len(kept)
     drawn = buffer.sample(state, 40, key=getkey())
     assert drawn.obs.shape == (40, 10, 2) and drawn.reward.shape == (40, 10)
-    assert set(np.asarray(drawn.reward).reshape(-1)) == set(map(float, kept))  # each missed with probability 10 · 0.9^400
+    assert set(np.asarray(drawn.reward).reshape(-1)) == set(
+        map(float, kept)
+    )  # each missed with probability 10 · 0.9^400
     np.testing.assert_array_equal(drawn.obs[..., 1], -drawn.reward)
     np.testing.assert_array_equal(drawn.next_obs[..., 0], drawn.reward + 0.5)
     assert np.any(drawn.reward[0] != drawn.reward[1])
@@ -48,7 +50,14 @@ def test_sampling_is_uniform(getkey):
 
 def test_ready_from_the_smallest_size_on():
     buffer = Replay(10, 6, 2)
-    assert [bool(buffer.ready(filled(buffer, n))) for n in (0, 3, 6, 9, 12, 15)] == [False, False, True, True, True, True]
+    assert [bool(buffer.ready(filled(buffer, n))) for n in (0, 3, 6, 9, 12, 15)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]
 
 
 def test_adding_to_a_donated_buffer_copies_nothing_of_its_size(getkey):
@@ -63,8 +72,12 @@ def test_adding_to_a_donated_buffer_copies_nothing_of_its_size(getkey):
 
         return jax.lax.scan(step, state, (jnp.arange(5.0), jax.random.split(key, 5)))
 
-    donated, plain = (jax.jit(run, donate_argnums=d).lower(buffer.empty(Slider()), getkey()).compile().as_text() for d in ((0,), ()))
-    copies = lambda text: [line for line in text.splitlines() if " copy(" in line and "f32[1,4096,2]" in line.split("copy(")[0]]
+    donated, plain = (
+        jax.jit(run, donate_argnums=d).lower(buffer.empty(Slider()), getkey()).compile().as_text() for d in ((0,), ())
+    )
+    copies = lambda text: [
+        line for line in text.splitlines() if " copy(" in line and "f32[1,4096,2]" in line.split("copy(")[0]
+    ]
     assert "f32[1,4096,2]" in donated and copies(donated) == []
     assert copies(plain) != []  # as it would look
 

@@ -14,7 +14,15 @@ from gorl.algorithms.critics import TwinCritic
 from gorl.algorithms.replay import Experience
 from gorl.decoders import AbstractDecoder
 from gorl.environments.task import EpisodeRules
-from gorl.environments.toy import AbstractToy, ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation, Slider
+from gorl.environments.toy import (
+    AbstractToy,
+    ConstantReward,
+    DelayedReward,
+    RewardFromAction,
+    RewardFromBoth,
+    RewardFromObservation,
+    Slider,
+)
 from gorl.environments.wrappers import DecodedEnvironment, SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.networks import MLP, LayerNormMLP, RunningNormalizer, trainable
@@ -35,11 +43,15 @@ NORMALIZER = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
 
 
 def network(kind, width=16):
-    return functools.partial(kind, width=width, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.1)
+    return functools.partial(
+        kind, width=width, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.1
+    )
 
 
 def gaussian(body=MLP):
-    return functools.partial(GaussianPolicy, body=network(body), normalizer=NORMALIZER, min_std=1e-3, max_std=10.0, initial_std=0.5)
+    return functools.partial(
+        GaussianPolicy, body=network(body), normalizer=NORMALIZER, min_std=1e-3, max_std=10.0, initial_std=0.5
+    )
 
 
 def sac(**changes):
@@ -99,7 +111,10 @@ class Line(eqx.Module):
 
 def linear(critic_rows, policy_rows=((0.0,), (0.0,))):
     """(algorithm, learner): Q_i(s, a) = w_i . [s, a] on raw observations and actions; mean and std from the rows of the policy."""
-    settings = {"body": lambda i, o, *, key: Line(jnp.zeros((o, i))), "normalizer": functools.partial(RunningNormalizer, epsilon=0.0, clip=np.inf)}
+    settings = {
+        "body": lambda i, o, *, key: Line(jnp.zeros((o, i))),
+        "normalizer": functools.partial(RunningNormalizer, epsilon=0.0, clip=np.inf),
+    }
     algorithm = sac(
         policy=functools.partial(GaussianPolicy, min_std=1e-3, max_std=10.0, initial_std=0.5, **settings),
         critic=functools.partial(TwinCritic, squash=False, **settings),
@@ -120,13 +135,22 @@ def rows(**changes):
     """Five transitions that all lead from s = 1 to s' = 3 with a = 2 and r = 1."""
     column = lambda x: jnp.full((5, 1), x)
     no, yes = jnp.zeros(5, bool), jnp.ones(5, bool)
-    settings = {"obs": column(1.0), "critic_obs": None, "action": column(2.0), "reward": jnp.ones(5), "next_obs": column(3.0), "next_critic_obs": None}
+    settings = {
+        "obs": column(1.0),
+        "critic_obs": None,
+        "action": column(2.0),
+        "reward": jnp.ones(5),
+        "next_obs": column(3.0),
+        "next_critic_obs": None,
+    }
     return Experience(**{**settings, "terminated": no, "valid": yes, **changes})
 
 
 def draws(key, count=5):
     """The standard normal numbers behind an update's samples: (actions at s, actions at s')."""
-    one = lambda k: np.asarray(jax.vmap(lambda k: jax.random.normal(k, (1,)))(jax.random.split(k, count)), np.float64)[:, 0]
+    one = lambda k: np.asarray(jax.vmap(lambda k: jax.random.normal(k, (1,)))(jax.random.split(k, count)), np.float64)[
+        :, 0
+    ]
     return [one(k) for k in jax.random.split(key)]
 
 
@@ -148,14 +172,18 @@ def test_the_target_bootstraps_unless_terminated_and_invalid_rows_have_no_weight
     _, found = update(algorithm, learner, rows(terminated=terminated, valid=valid), key)
     np.testing.assert_allclose(found["loss/critic"], np.mean(error[:4]), rtol=1e-4)
     absurd = rows(terminated=terminated, valid=valid, reward=jnp.ones(5).at[4].set(1e9))
-    np.testing.assert_allclose(update(algorithm, learner, absurd, key)[1]["loss/critic"], found["loss/critic"], rtol=1e-6)
+    np.testing.assert_allclose(
+        update(algorithm, learner, absurd, key)[1]["loss/critic"], found["loss/critic"], rtol=1e-6
+    )
 
 
 def test_the_policy_climbs_the_smaller_q(getkey):
     """Q = (3 a, 1 a): the minimum's slope is 1 where a > 0 and 3 where a < 0."""
     algorithm, learner = linear([[0.0, 3.0], [0.0, 1.0]])
     for shift, slope in ((100.0, 1.0), (-100.0, 3.0)):
-        moved = eqx.tree_at(lambda m: m.policy.body.weight, learner, jnp.array([[shift], [0.0]]))  # the mean is `shift` at s = 1
+        moved = eqx.tree_at(
+            lambda m: m.policy.body.weight, learner, jnp.array([[shift], [0.0]])
+        )  # the mean is `shift` at s = 1
         after, metrics = update(algorithm, moved, rows(), getkey())
         np.testing.assert_allclose(after.policy.body.weight[0, 0] - shift, 0.1 * slope, rtol=1e-3)
         smaller = 1.0 if shift > 0 else 3.0
@@ -254,21 +282,40 @@ def test_warm_up_wrap_around_and_shapes(getkey):
     state = begin(algorithm, env, getkey())
     assert algorithm.env_steps_per_iteration == 80
     first, metrics = iterate(algorithm, env, state, getkey())
-    assert metrics["updates"] == 0 and metrics["replay_size"] == 80 and metrics["updates_skipped"] == 0 and np.isnan(metrics["loss/critic"])
-    trained = lambda m: (eqx.filter((m.policy, m.critic), trainable((m.policy, m.critic))), m.log_temperature, m.target, m.optimizer)
+    assert (
+        metrics["updates"] == 0
+        and metrics["replay_size"] == 80
+        and metrics["updates_skipped"] == 0
+        and np.isnan(metrics["loss/critic"])
+    )
+    trained = lambda m: (
+        eqx.filter((m.policy, m.critic), trainable((m.policy, m.critic))),
+        m.log_temperature,
+        m.target,
+        m.optimizer,
+    )
     assert eqx.tree_equal(trained(first.learner), trained(state.learner))
     assert first.learner.policy.normalizer.count == 80 == first.learner.critic.normalizer.count
     second, metrics = iterate(algorithm, env, first, getkey())
     assert metrics["updates"] == 2 * 9 and metrics["replay_size"] == 100 and metrics["updates_skipped"] == 0
-    for new, old in zip(*(jax.tree.leaves(eqx.filter((m.policy, m.critic), trainable((m.policy, m.critic)))) for m in (second.learner, first.learner))):
+    for new, old in zip(
+        *(
+            jax.tree.leaves(eqx.filter((m.policy, m.critic), trainable((m.policy, m.critic))))
+            for m in (second.learner, first.learner)
+        )
+    ):
         assert np.any(new != old)
     assert second.learner.policy.normalizer.count == 160
     old, new = first.replay.experience.obs[0], second.replay.experience.obs[0]
     assert new.shape == (100, 2) and second.replay.current_index == 60
     np.testing.assert_array_equal(new[60:80], old[60:80])  # not yet overwritten
-    assert np.all(np.any(np.asarray(new[:60] != old[:60]), axis=1)) and np.all(np.any(np.asarray(new[80:]) != 0, axis=1))
+    assert np.all(np.any(np.asarray(new[:60] != old[:60]), axis=1)) and np.all(
+        np.any(np.asarray(new[80:]) != 0, axis=1)
+    )
     assert all(x.shape == () and x.dtype == jnp.float32 for x in metrics.values())
-    shape = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), eqx.filter(tree, eqx.is_array))
+    shape = lambda tree: jax.tree.map(
+        lambda x: (x.shape, x.dtype, getattr(x, "weak_type", False)), eqx.filter(tree, eqx.is_array)
+    )
     assert shape(second) == shape(first)
 
 
@@ -325,7 +372,9 @@ def test_seeds_side_by_side_are_as_alone(getkey):
     keys = jnp.stack([getkey(), getkey()])
     alone = [iterate(algorithm, env, s, k) for s, k in zip(states, keys)]
     stack = lambda *trees: jax.tree.map(lambda *x: jnp.stack(x), *trees)
-    both = eqx.filter_jit(jax.vmap(lambda s, k: algorithm.iterate(env, s, EPISODES, key=k)), compiler_options=QUICK)(stack(*states), keys)
+    both = eqx.filter_jit(jax.vmap(lambda s, k: algorithm.iterate(env, s, EPISODES, key=k)), compiler_options=QUICK)(
+        stack(*states), keys
+    )
     np.testing.assert_array_equal(both[1]["updates"], [18, 18])
     for found, expected in zip(jax.tree.leaves(both), jax.tree.leaves(stack(*alone))):
         if not jnp.issubdtype(found.dtype, jax.dtypes.prng_key):
@@ -339,7 +388,9 @@ def test_a_checkpoint_takes_the_state(tmp_path):
     step = next(experiment.planned_phases())
     template = experiment.template(0, True)
     context = experiment.context(step, np.zeros(1, np.int32))
-    iterated = eqx.filter_eval_shape(lambda s: seeds.take_seed(step.declaration.iterate(context, seeds.add_seed_axis(s), 0)[0]), template)
+    iterated = eqx.filter_eval_shape(
+        lambda s: seeds.take_seed(step.declaration.iterate(context, seeds.add_seed_axis(s), 0)[0]), template
+    )
     leaves = lambda tree: [(x.shape, x.dtype) for x in jax.tree.leaves(tree)]
     assert leaves(iterated) == leaves(template) and jax.tree.structure(iterated) == jax.tree.structure(template)
     count = iter(range(10**6))
@@ -351,13 +402,17 @@ def test_a_checkpoint_takes_the_state(tmp_path):
     store.close()
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     assert restored.training.replay.experience.obs.shape == (1, 320, 2)
-    assert eqx.tree_equal(restored.training.replay, state.training.replay) and eqx.tree_equal(restored.training.learner, state.training.learner)
+    assert eqx.tree_equal(restored.training.replay, state.training.replay) and eqx.tree_equal(
+        restored.training.learner, state.training.learner
+    )
 
 
 # ---- settings ----
 
 
-@pytest.mark.parametrize("name", ["num_envs", "unroll_length", "updates_per_step", "batch_size", "min_replay", "replay_capacity"])
+@pytest.mark.parametrize(
+    "name", ["num_envs", "unroll_length", "updates_per_step", "batch_size", "min_replay", "replay_capacity"]
+)
 def test_sizes_must_be_positive(name):
     with pytest.raises(ConfigError, match=rf"SAC\.{name} = 0: it must be >= 1\."):
         sac(**{name: 0}).check(EPISODE_LENGTH)
@@ -381,7 +436,10 @@ def test_settings_that_do_not_fit(changes, message):
 
 
 def test_a_policy_without_a_density_is_refused(getkey):
-    with pytest.raises(ConfigError, match=r"SAC\.policy builds MLP, which is not an AbstractGaussianPolicy\. SAC moves along samples and needs their density"):
+    with pytest.raises(
+        ConfigError,
+        match=r"SAC\.policy builds MLP, which is not an AbstractGaussianPolicy\. SAC moves along samples and needs their density",
+    ):
         sac(policy=network(MLP)).create(Spaces(1, 1, 1), key=getkey())
     with pytest.raises(ConfigError, match=r"SAC\.critic builds GaussianPolicy, which is not an AbstractActionCritic"):
         sac(critic=gaussian()).create(Spaces(1, 1, 1), key=getkey())

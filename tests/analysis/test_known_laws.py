@@ -8,7 +8,10 @@ LAW = Mixture((0.3, 0.7), (-0.6, 0.8), 0.25)
 
 
 def density(law, a):
-    parts = [w * np.exp(-((a - m) ** 2) / (2 * law.std**2)) / (law.std * np.sqrt(2 * np.pi)) for w, m in zip(law.weights, law.means)]
+    parts = [
+        w * np.exp(-((a - m) ** 2) / (2 * law.std**2)) / (law.std * np.sqrt(2 * np.pi))
+        for w, m in zip(law.weights, law.means)
+    ]
     return np.sum(parts, axis=0)
 
 
@@ -36,7 +39,9 @@ def test_quantiles_invert_the_cdf():
     p = levels(9)
     np.testing.assert_allclose(LAW.cdf(LAW.quantiles(p)), p, atol=1e-9)
     np.testing.assert_allclose(STANDARD.quantiles(np.array([0.5, 0.975])), [0.0, 1.959963985], atol=1e-8)
-    np.testing.assert_allclose(LAW.cdf(np.array([0.1])), [0.3 * 0.99744487 + 0.7 * 0.00255513], atol=1e-7)  # ± 2.8 std from the modes
+    np.testing.assert_allclose(
+        LAW.cdf(np.array([0.1])), [0.3 * 0.99744487 + 0.7 * 0.00255513], atol=1e-7
+    )  # ± 2.8 std from the modes
 
 
 def test_errors_by_hand():
@@ -46,7 +51,9 @@ def test_errors_by_hand():
     shifted = errors(LAW, own + 0.125)
     np.testing.assert_allclose([shifted["mean"], shifted["std"], shifted["w1"]], [0.125, 0.0, 0.125], atol=1e-9)
     np.testing.assert_allclose(errors(STANDARD, 1.5 * STANDARD.quantiles(levels(1001)))["std"], 0.5, atol=1e-9)
-    np.testing.assert_allclose(errors(LAW, np.abs(own))["mass"], 0.3, atol=2e-3)  # 700 of 1000 are above 0, less what the modes' tails have
+    np.testing.assert_allclose(
+        errors(LAW, np.abs(own))["mass"], 0.3, atol=2e-3
+    )  # 700 of 1000 are above 0, less what the modes' tails have
 
 
 def test_quantiles_are_those_of_draws(getkey):

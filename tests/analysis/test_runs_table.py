@@ -12,9 +12,18 @@ EVALUATIONS = ((0, 1.0, 100.0), (10, 2.0, 300.0), (20, 3.0, 200.0))
 
 
 def test_a_run(tmp_path):
-    path = make_run(tmp_path / "r", task="CheetahRun", seed=4, evaluations=EVALUATIONS, final_best=310.0, final_last=190.0)
+    path = make_run(
+        tmp_path / "r", task="CheetahRun", seed=4, evaluations=EVALUATIONS, final_best=310.0, final_last=190.0
+    )
     ((run,), problems) = load([path])
-    assert (run.method, run.task, run.seed, run.status, run.variant, problems) == ("ppo", "CheetahRun", 4, "finished", None, [])
+    assert (run.method, run.task, run.seed, run.status, run.variant, problems) == (
+        "ppo",
+        "CheetahRun",
+        4,
+        "finished",
+        None,
+        [],
+    )
     assert run.scores == {"final_best": 310.0, "final_last": 190.0, "best_evaluation": 300.0, "last_evaluation": 200.0}
     assert [tuple(e) for e in run.evaluations] == list(EVALUATIONS) and (run.env_steps, run.wall_s) == (20, 3.0)
 
@@ -22,20 +31,34 @@ def test_a_run(tmp_path):
 def test_a_value_that_is_not_finite_is_no_evaluation(tmp_path):
     path = make_run(tmp_path / "r", status="diverged", evaluations=(*EVALUATIONS, (30, 4.0, float("nan"))))
     ((run,), _) = load([path])
-    assert run.scores == {"best_evaluation": 300.0, "last_evaluation": 200.0} and run.env_steps == 37 and len(run.evaluations) == 3
+    assert (
+        run.scores == {"best_evaluation": 300.0, "last_evaluation": 200.0}
+        and run.env_steps == 37
+        and len(run.evaluations) == 3
+    )
 
 
 def test_a_group_with_a_member_that_is_missing(tmp_path):
     group = make_run(tmp_path / "g", members=["seed0", "seed1"])
     make_run(group / "seed0", evaluations=EVALUATIONS)
     runs, _ = load([group, group / "seed0", tmp_path / "g"])  # each run once, however often named
-    assert [(r.seed, r.task, r.status, r.method) for r in runs] == [(0, "CartpoleBalance", "finished", "ppo"), (1, "CartpoleBalance", "missing", "ppo")]
+    assert [(r.seed, r.task, r.status, r.method) for r in runs] == [
+        (0, "CartpoleBalance", "finished", "ppo"),
+        (1, "CartpoleBalance", "missing", "ppo"),
+    ]
 
 
 def test_a_study_lists_what_is_declared(tmp_path):
     study = make_study(tmp_path / "s", ["flow", "gauss"], [0, 1, 2])
     for seed, status in ((0, "finished"), (1, "stopped")):
-        make_run(study / "flow" / f"seed{seed}", seed=seed, status=status, evaluations=EVALUATIONS, variant="flow", axes={"decoder": "flow"})
+        make_run(
+            study / "flow" / f"seed{seed}",
+            seed=seed,
+            status=status,
+            evaluations=EVALUATIONS,
+            variant="flow",
+            axes={"decoder": "flow"},
+        )
     make_run(study / "flow" / "seed2", seed=2)
     (study / "flow" / "seed2" / "run.json").write_text("{")
     runs, _ = load([study])
@@ -48,7 +71,14 @@ def test_a_study_lists_what_is_declared(tmp_path):
     assert runs[0].axes == {"decoder": "flow"} and "run.json" in runs[2].problem and "\n" not in runs[2].problem
 
 
-BROKEN = [("run.json", "[]"), ("run.json", "{"), ("metrics.jsonl", "{}\n"), ("metrics.jsonl", "nonsense\n"), ("status.json", "{"), ("status.json", "[]")]
+BROKEN = [
+    ("run.json", "[]"),
+    ("run.json", "{"),
+    ("metrics.jsonl", "{}\n"),
+    ("metrics.jsonl", "nonsense\n"),
+    ("status.json", "{"),
+    ("status.json", "[]"),
+]
 
 
 @pytest.mark.parametrize("file, text", BROKEN)
@@ -58,7 +88,12 @@ def test_a_broken_file_makes_one_run_unreadable(tmp_path, file, text):
         make_run(group / f"seed{seed}", seed=seed, evaluations=EVALUATIONS)
     (group / "seed1" / file).write_text(text)
     (good, bad), _ = load([group])
-    assert good.status == "finished" and bad.status == "unreadable" and str(group / "seed1") in bad.problem and not bad.evaluations
+    assert (
+        good.status == "finished"
+        and bad.status == "unreadable"
+        and str(group / "seed1") in bad.problem
+        and not bad.evaluations
+    )
 
 
 def test_a_record_cut_off_by_a_crash_is_read_as_far_as_it_goes(tmp_path):
@@ -83,7 +118,12 @@ def test_paths_that_are_no_runs(tmp_path):
 def test_an_axis_of_tasks_distinguishes_no_methods(tmp_path):
     study = make_grid(tmp_path / "s", {"flow": {"A": [1.0], "B": [2.0]}, "gauss": {"A": [3.0], "B": [4.0]}})
     runs, _ = load([study])
-    assert [(r.method, r.task, r.scores["final_best"]) for r in runs] == [("flow", "A", 1.0), ("flow", "B", 2.0), ("gauss", "A", 3.0), ("gauss", "B", 4.0)]
+    assert [(r.method, r.task, r.scores["final_best"]) for r in runs] == [
+        ("flow", "A", 1.0),
+        ("flow", "B", 2.0),
+        ("gauss", "A", 3.0),
+        ("gauss", "B", 4.0),
+    ]
 
 
 def test_what_is_not_the_same_has_another_name(tmp_path):

@@ -32,9 +32,16 @@ def test_aggregates_by_hand():
 
 def test_intervals_are_those_of_rliable_with_the_same_seed():
     found = statistics.aggregates(SCORES, repetitions=300)
-    functions = (metrics.aggregate_iqm, metrics.aggregate_mean, metrics.aggregate_median, metrics.aggregate_optimality_gap)
+    functions = (
+        metrics.aggregate_iqm,
+        metrics.aggregate_mean,
+        metrics.aggregate_median,
+        metrics.aggregate_optimality_gap,
+    )
     np.random.seed(statistics.BOOTSTRAP_SEED)
-    points, intervals = library.get_interval_estimates({"a": SCORES}, lambda s: np.array([f(s) for f in functions]), reps=300)
+    points, intervals = library.get_interval_estimates(
+        {"a": SCORES}, lambda s: np.array([f(s) for f in functions]), reps=300
+    )
     for i, name in enumerate(("iqm", "mean", "median", "optimality_gap")):
         assert (found[name].value, found[name].low, found[name].high) == (points["a"][i], *intervals["a"][:, i])
     assert statistics.aggregates(SCORES, repetitions=300) == found
@@ -55,7 +62,9 @@ def test_probability_of_improvement():
     assert found.value == 2.5 / 4
     found = statistics.probability_of_improvement(SCORES, OTHERS, repetitions=100)
     np.random.seed(statistics.BOOTSTRAP_SEED)
-    points, intervals = library.get_interval_estimates({"a,b": (SCORES, OTHERS)}, metrics.probability_of_improvement, reps=100)
+    points, intervals = library.get_interval_estimates(
+        {"a,b": (SCORES, OTHERS)}, metrics.probability_of_improvement, reps=100
+    )
     assert (found.value, found.low, found.high) == (points["a,b"], *intervals["a,b"].ravel())
     assert found.value == pytest.approx((SCORES[:, None] > OTHERS[None]).mean())
 
@@ -85,7 +94,10 @@ def test_one_run_has_no_interval():
         ("diverged", {"last_evaluation": 10.0}, (10.0, "last_evaluation")),
         ("stopped", {"last_evaluation": 20.0}, (20.0, "last_evaluation")),
         ("diverged", {}, None),
-        *((status, {"final_best": 900.0}, None) for status in ("running", "paused", "interrupted", "failed", "unknown", "missing", "unreadable")),
+        *(
+            (status, {"final_best": 900.0}, None)
+            for status in ("running", "paused", "interrupted", "failed", "unknown", "missing", "unreadable")
+        ),
     ],
 )
 def test_which_runs_have_a_score(status, scores, expected):

@@ -36,8 +36,20 @@ DEBUG = ["gorl_fm.gin", "parts/debug.gin"]
 
 def test_both_spellings_are_the_same():
     ours = gorl("check", *DEBUG, "--set", "SEED = 3", "--set", "ENV = 'FishSwim'")
-    gins = gorl("check", "--gin_files", DEBUG[0], "--gin_files=parts/debug.gin", "--gin_bindings", "SEED = 3", "--gin_bindings=ENV = 'FishSwim'")
-    assert ours == gins and "seed 3" in ours and ours.startswith("gorl_fm.gin parts/debug.gin: FishSwim (mujoco_playground, auto)")
+    gins = gorl(
+        "check",
+        "--gin_files",
+        DEBUG[0],
+        "--gin_files=parts/debug.gin",
+        "--gin_bindings",
+        "SEED = 3",
+        "--gin_bindings=ENV = 'FishSwim'",
+    )
+    assert (
+        ours == gins
+        and "seed 3" in ours
+        and ours.startswith("gorl_fm.gin parts/debug.gin: FishSwim (mujoco_playground, auto)")
+    )
 
 
 def test_a_check_shows_stages_phases_and_budgets():
@@ -63,12 +75,19 @@ def test_a_check_says_what_rounding_adds():
 
 
 def test_a_check_shows_what_files_and_the_command_line_change(folder):
-    (folder / "mine.gin").write_text("include 'gorl_fm.gin'\nENV = 'FishSwim'\nSEED = 0\nNUM_ENVS = 64\nstage2/Clip.epsilon = 0.125\nXYZZY = 1\n")
+    (folder / "mine.gin").write_text(
+        "include 'gorl_fm.gin'\nENV = 'FishSwim'\nSEED = 0\nNUM_ENVS = 64\nstage2/Clip.epsilon = 0.125\nXYZZY = 1\n"
+    )
     lines = gorl("check", "mine.gin", "parts/debug.gin", "--set", "SEED = 3").splitlines()
     heads = [line for line in lines if "changes" in line]
     assert heads == ["mine.gin changes gorl_fm.gin:", "parts/debug.gin changes mine.gin:", "--set changes:"]
     parts = [re.split(r"\s{3,}", line.strip()) for line in lines[lines.index(heads[0]) + 1 : lines.index(heads[1])]]
-    assert [p[0] for p in parts] == ["ENV = 'FishSwim'", "NUM_ENVS = 64", "stage2/Clip.epsilon = 0.125", "XYZZY = 1"]  # SEED = 0 changes nothing
+    assert [p[0] for p in parts] == [
+        "ENV = 'FishSwim'",
+        "NUM_ENVS = 64",
+        "stage2/Clip.epsilon = 0.125",
+        "XYZZY = 1",
+    ]  # SEED = 0 changes nothing
     assert re.fullmatch(r"was 'CheetahRun' \(gorl_fm.gin:\d+\)", parts[0][1])
     assert re.fullmatch(r"was 2048 \(parts/base.gin:\d+\)", parts[1][1])
     assert re.fullmatch(r"elsewhere %STAGE_CLIP \(Clip.epsilon, parts/gorl.gin:\d+\)", parts[2][1])
@@ -134,17 +153,34 @@ def test_types_read_as_one_writes_them():
         assert [p.name for p in entry.parameters] == list(tables.parameters(selector))
         assert entry.doc == "" or entry.doc in inspect.getdoc(target)
         for p in entry.parameters:
-            assert not re.search(r"Array|ndarray|numpy|jaxtyping|typing|collections|<|\bgorl\.|Factory", p.kind), f"{entry.name}.{p.name}: {p.kind}"
+            assert not re.search(r"Array|ndarray|numpy|jaxtyping|typing|collections|<|\bgorl\.|Factory", p.kind), (
+                f"{entry.name}.{p.name}: {p.kind}"
+            )
             # Run folders from before there were any must still be read.
-            later = ("Experiment.pictures", "Experiment.devices", "PlaygroundEnvironment.threads", "FitDecoder.micro_batch_size")
+            later = (
+                "Experiment.pictures",
+                "Experiment.devices",
+                "PlaygroundEnvironment.threads",
+                "FitDecoder.micro_batch_size",
+            )
             older = f"{entry.name}.{p.name}" in later
-            assert selector.startswith("optax.") or older or p.default is None, f"{entry.name}.{p.name} has a default in Python"
+            assert selector.startswith("optax.") or older or p.default is None, (
+                f"{entry.name}.{p.name} has a default in Python"
+            )
 
 
 @pytest.mark.parametrize(
     "name, kinds",
     [
-        ("OnPolicy", {"max_grad_norm": "float", "num_envs": "int", "policy": "class (no parentheses)", "regularizers": "list of AbstractRegularizer"}),
+        (
+            "OnPolicy",
+            {
+                "max_grad_norm": "float",
+                "num_envs": "int",
+                "policy": "class (no parentheses)",
+                "regularizers": "list of AbstractRegularizer",
+            },
+        ),
         ("ImprovePolicy", {"reinitialize": "bool", "hand_on": "str", "algorithm": "AbstractAlgorithm"}),
         ("PlaygroundEnvironment", {"name": "str", "obs_key": "str | None"}),
         ("MLP", {"width": "int", "activation": "function or class (no parentheses)"}),
@@ -186,7 +222,10 @@ def test_a_plugin_is_listed(folder, own_registry):
     [
         (["list", "bindngs"], "it lists environments, configs, bindings. Did you mean bindings?"),
         (["list", "bindings", "OnPolcy"], "nothing is called 'OnPolcy'. Did you mean OnPolicy?"),
-        (["gorl_fm.gin", "--set", "SEED = 3"], "gorl_fm.gin is a file, not a command. Did you mean gorl train gorl_fm.gin --set 'SEED = 3', or gorl check"),
+        (
+            ["gorl_fm.gin", "--set", "SEED = 3"],
+            "gorl_fm.gin is a file, not a command. Did you mean gorl train gorl_fm.gin --set 'SEED = 3', or gorl check",
+        ),
         (["check", "SEED=3"], "'SEED=3' is a binding, not a file. Write --set in front: --set 'SEED=3'."),
         (["check"], "no configuration file was named. `gorl list configs` shows the shipped ones."),
     ],
@@ -197,7 +236,9 @@ def test_words_that_are_nearly_right(words, answer):
     assert answer in str(err.value)
 
 
-@pytest.mark.parametrize("words, answer", [(["trian"], "Did you mean 'train'"), (["check", "ppo.gin", "--sett", "x"], "--set")])
+@pytest.mark.parametrize(
+    "words, answer", [(["trian"], "Did you mean 'train'"), (["check", "ppo.gin", "--sett", "x"], "--set")]
+)
 def test_commands_and_options_that_are_nearly_right(words, answer):
     result = typer.testing.CliRunner().invoke(build_app(), words)
     assert result.exit_code == 2 and answer in result.output
@@ -206,6 +247,8 @@ def test_commands_and_options_that_are_nearly_right(words, answer):
 def test_the_program_prints_one_message_and_fails(tmp_path):
     """From any directory; no traceback."""
     command = [sys.executable, "-m", "gorl.cli.main", "check", "gorl_fm.gin", "--set", "SEEDS = 3"]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "gorl: command line `SEEDS = 3`: nothing uses %SEEDS. Did you mean SEED?\n"

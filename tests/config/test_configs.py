@@ -34,7 +34,11 @@ SIZES = Spaces(3, 3, 2)
 def plugins(name):
     """An experiment with code of its own has it beside it."""
     folder = pathlib.Path(name).parent
-    return [str(p) for p in sorted(folder.glob("*.py")) if pathlib.Path(name).is_absolute() and "@gin.register" in p.read_text()]
+    return [
+        str(p)
+        for p in sorted(folder.glob("*.py"))
+        if pathlib.Path(name).is_absolute() and "@gin.register" in p.read_text()
+    ]
 
 
 def build(*files, bindings=()):
@@ -127,7 +131,9 @@ def test_each_control_changes_what_it_says(name):
 def test_stage_0_only_has_the_budget_of_all_stages():
     total = build("gorl_fm.gin").experiment.env_steps()
     alone = build("gorl_fm.gin", "controls/stage0_only.gin").experiment.env_steps()
-    assert 0 <= alone - total < 32 * 1024 * 30 and alone == build("ppo.gin").experiment.env_steps()  # one iteration, rounded up
+    assert (
+        0 <= alone - total < 32 * 1024 * 30 and alone == build("ppo.gin").experiment.env_steps()
+    )  # one iteration, rounded up
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -169,7 +175,9 @@ def test_what_the_released_code_does():
     }  # fmt: skip
     for binding, value in expected.items():
         assert taken(built, binding) == value, binding
-    steps = [u.env_steps for s in built.experiment.planned_phases() for u in built.experiment.units(s) if u.name == "collect"]
+    steps = [
+        u.env_steps for s in built.experiment.planned_phases() for u in built.experiment.units(s) if u.name == "collect"
+    ]
     assert steps == [2048 * 9600] * 3
     assert taken(build("fpo.gin", "presets/released_code.gin"), "Evaluator.rule") == "stochastic"
     assert taken(build("ppo.gin", "presets/released_code.gin"), "Evaluator.rule") == "mode"
@@ -177,11 +185,15 @@ def test_what_the_released_code_does():
 
 
 def test_another_algorithm_is_one_line():
-    lines = [line for line in (shipped() / "gorl_sac.gin").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in (shipped() / "gorl_sac.gin").read_text().splitlines() if line and not line.startswith("#")
+    ]
     assert lines == ["include 'gorl_fm.gin'", "ImprovePolicy.algorithm = @SAC()"]
     ppo, sac = (build(name).experiment for name in ("gorl_fm.gin", "gorl_sac.gin"))
     assert [s.name for s in ppo.planned_phases()] == [s.name for s in sac.planned_phases()]
-    assert build("gorl_fm.gin", bindings=["ImprovePolicy.algorithm = @SAC()"]).operative == build("gorl_sac.gin").operative
+    assert (
+        build("gorl_fm.gin", bindings=["ImprovePolicy.algorithm = @SAC()"]).operative == build("gorl_sac.gin").operative
+    )
 
 
 @pytest.mark.parametrize("which", ["config.gin", "operative_config.gin"])
@@ -197,14 +209,20 @@ def test_a_saved_configuration_is_the_same_experiment(name, which, tmp_path):
     steps = [list(x.experiment.planned_phases()) for x in (before, after)]
     assert steps[0] and len(steps[0]) == len(steps[1])
     for a, b in zip(*steps):
-        assert (a.stage, a.phase) == (b.stage, b.phase) and eqx.tree_equal(settings(a.declaration), settings(b.declaration))
+        assert (a.stage, a.phase) == (b.stage, b.phase) and eqx.tree_equal(
+            settings(a.declaration), settings(b.declaration)
+        )
         assert which == "operative_config.gin" or eqx.tree_equal(a.declaration, b.declaration)
     assert eqx.tree_equal(before.experiment.task, after.experiment.task)
 
 
 @pytest.mark.parametrize("name", ["gorl_fm.gin", "ppo.gin"])
 def test_a_saved_configuration_builds_the_same_modules(name, tmp_path):
-    widths = ["critic/MLP.width = 4", "policy/MLP.width = 4", *(["decoder/MLP.width = 4"] if "gorl" in name else [])]  # few shapes to compile
+    widths = [
+        "critic/MLP.width = 4",
+        "policy/MLP.width = 4",
+        *(["decoder/MLP.width = 4"] if "gorl" in name else []),
+    ]  # few shapes to compile
     bindings = [*widths, "critic/MLP.depth = 1", "Clip.epsilon = 0.125"]
     before = build(name, bindings=bindings)
     before.save(tmp_path)
@@ -291,7 +309,9 @@ def test_the_operative_configuration_lists_what_papers_list():
     assert "\npolicy/optax.adam:\n  b1 = 0.9\n" in built.operative and "b1" not in built.config  # a default of optax's
     assert "\nClip:\n" in built.config and "\nstage3/Clip:\n" in built.operative
     for binding in LISTED:
-        assert all(isinstance(v, (int, float)) for v in values(parameters, binding)) and values(parameters, binding), binding
+        assert all(isinstance(v, (int, float)) for v in values(parameters, binding)) and values(parameters, binding), (
+            binding
+        )
     assert values(parameters, "critic/MLP.activation") == ["%jax.nn.silu"]
     assert values(parameters, "critic/MLP.initializer") == ["%jax.nn.initializers.lecun_uniform"]
 
@@ -303,9 +323,13 @@ def test_the_operative_configuration_lists_what_papers_list():
 def test_each_decoder_costs_what_its_file_says(name, kind, calls):
     built = build(name)
     fit = next(s.declaration for s in built.experiment.planned_phases() if isinstance(s.declaration, FitDecoder))
-    decoder = eqx.filter_eval_shape(lambda: fit.create(SIZES, IdentityDecoder(3, 2, key=jax.random.key(0)), key=jax.random.key(0)))
+    decoder = eqx.filter_eval_shape(
+        lambda: fit.create(SIZES, IdentityDecoder(3, 2, key=jax.random.key(0)), key=jax.random.key(0))
+    )
     assert type(decoder) is kind and decoder.network_calls == calls
-    assert values(built.parameters()["gin"], "decoder/MLP.width") == [64] and values(built.parameters()["gin"], "decoder/MLP.depth") == [4]
+    assert values(built.parameters()["gin"], "decoder/MLP.width") == [64] and values(
+        built.parameters()["gin"], "decoder/MLP.depth"
+    ) == [4]
 
 
 # What a file's comments name as alternatives.
@@ -325,13 +349,20 @@ def test_alternatives_need_one_binding(name, binding):
 
 
 def test_a_schedule_that_leaves_the_action_is_refused_before_anything_runs():
-    with pytest.raises(ConfigError, match=r"LinearSchedule leaves alphabar = 0\.904 .* Raise LinearSchedule\.levels = 10"):
-        build("gorl_diffusion.gin", bindings=["DiffusionDecoder.schedule = @LinearSchedule()", "LinearSchedule.levels = 10"])
+    with pytest.raises(
+        ConfigError, match=r"LinearSchedule leaves alphabar = 0\.904 .* Raise LinearSchedule\.levels = 10"
+    ):
+        build(
+            "gorl_diffusion.gin",
+            bindings=["DiffusionDecoder.schedule = @LinearSchedule()", "LinearSchedule.levels = 10"],
+        )
 
 
 def test_modules_are_of_their_own_class_and_as_built_by_hand():
     """gin must leave no trace: such as a subclass, a wrapper or another structure."""
-    experiment = build("gorl_fm.gin", bindings=["critic/MLP.width = 4", "policy/MLP.width = 4", "decoder/MLP.width = 4"]).experiment
+    experiment = build(
+        "gorl_fm.gin", bindings=["critic/MLP.width = 4", "policy/MLP.width = 4", "decoder/MLP.width = 4"]
+    ).experiment
     key = jax.random.key(0)
     sizes = {"activation": jax.nn.silu, "initializer": jax.nn.initializers.lecun_uniform}
     normalizer = RunningNormalizer(3, epsilon=1e-6, clip=10.0)
@@ -362,8 +393,14 @@ def test_an_experiment_does_not_change_when_another_is_read():
     two = build("ppo.gin", bindings=["policy/MLP.width = 9", "DISCOUNT = 0.5"])
     gin.clear_config()
     for built, width in ((one, 7), (two, 9), (one, 7)):
-        algorithm = next(s.declaration.algorithm for s in built.experiment.planned_phases() if isinstance(s.declaration, ImprovePolicy))
-        learner = jax.eval_shape(lambda a=algorithm: a.create(SIZES, key=jax.random.key(0)).policy.body.layers[0].weight)
+        algorithm = next(
+            s.declaration.algorithm
+            for s in built.experiment.planned_phases()
+            if isinstance(s.declaration, ImprovePolicy)
+        )
+        learner = jax.eval_shape(
+            lambda a=algorithm: a.create(SIZES, key=jax.random.key(0)).policy.body.layers[0].weight
+        )
         assert learner.shape == (width, 3)
     assert one.parameters() == parameters and one.macros() == macros and macros["DISCOUNT"] == 0.995
 
@@ -386,7 +423,9 @@ print(json.dumps({"backends": list(jax._src.xla_bridge._backends), "seconds": ti
 
 def test_a_check_starts_no_device_and_no_simulator(tmp_path):
     env = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
-    done = subprocess.run([sys.executable, "-c", CHECK], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", CHECK], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert "184,381,440" in done.stdout
     facts = json.loads(done.stdout.splitlines()[-1])
@@ -394,7 +433,10 @@ def test_a_check_starts_no_device_and_no_simulator(tmp_path):
     assert facts["seconds"] < 20  # 2 on an idle core
 
 
-@pytest.mark.parametrize("role, answer", [("policy", "OnPolicy.policy builds MLP"), ("critic", "@critic/MLP does not fit everywhere it is used")])
+@pytest.mark.parametrize(
+    "role, answer",
+    [("policy", "OnPolicy.policy builds MLP"), ("critic", "@critic/MLP does not fit everywhere it is used")],
+)
 def test_a_network_is_no_policy_or_critic(role, answer):
     """The mistake of naming the network where the class around it belongs is answered before anything runs."""
     with pytest.raises(ConfigError) as err:

@@ -143,11 +143,26 @@ MISTAKES = {
 
 # The same, but the answer names the line of another file too.
 MISTAKES_ELSEWHERE = {
-    "include cycle": ("include 'loop.gin'", "loop.gin:1: loop.gin includes itself: loop.gin -> loop.gin. Remove one of these includes."),
-    "newer format": ("include 'newer.gin'", "newer.gin:1: this file has format 2, and gorl ", "reads format 1. Install a newer gorl: pip install -U gorl."),
+    "include cycle": (
+        "include 'loop.gin'",
+        "loop.gin:1: loop.gin includes itself: loop.gin -> loop.gin. Remove one of these includes.",
+    ),
+    "newer format": (
+        "include 'newer.gin'",
+        "newer.gin:1: this file has format 2, and gorl ",
+        "reads format 1. Install a newer gorl: pip install -U gorl.",
+    ),
     "unknown format": ("include 'odd.gin'", "odd.gin:1: this file has format one", "Write 1."),
-    "mistake in an included file": ("include 'broken.gin'", "broken.gin:2: `ENV = FingerSpin`: FingerSpin is not a value."),
-    "second runnable file": ("include 'ppo.gin'", "ppo.gin:3: parts/base.gin was read before", "would set ENV back from 'CheetahRun' (gorl_fm.gin:", "Remove"),
+    "mistake in an included file": (
+        "include 'broken.gin'",
+        "broken.gin:2: `ENV = FingerSpin`: FingerSpin is not a value.",
+    ),
+    "second runnable file": (
+        "include 'ppo.gin'",
+        "ppo.gin:3: parts/base.gin was read before",
+        "would set ENV back from 'CheetahRun' (gorl_fm.gin:",
+        "Remove",
+    ),
 }
 
 # What a file may say (a note tells), but who types it means it.
@@ -202,7 +217,9 @@ def test_mistakes_are_answered(mistake, how, folder):
     line = 4 + (parts.pop(0) if isinstance(parts[0], int) else 0)
     message = answer(how, text, folder)
     where = f"main.gin:{line}" if how == "file" else f"command line `{text}`"
-    assert message.startswith(f"{where}: ") or (where in message and ("is set at" in message or "builds something" in message)), message
+    assert message.startswith(f"{where}: ") or (
+        where in message and ("is set at" in message or "builds something" in message)
+    ), message
     assert all(part in message for part in parts), message
 
 
@@ -255,11 +272,26 @@ def test_every_missing_value_is_named_at_once(folder):
         ((["gorl_fm"],), ("there is no file 'gorl_fm'. Did you mean gorl_fm.gin?",)),
         ((["gorl_fm.gin", "ENV='FishSwim'"],), ("is a binding, not a file. Write --set in front",)),
         ((["gorl_fm.gin"], [""]), ("--set is empty", '--set "SEED = 3"')),
-        ((["gorl_fm.gin"], ["SEED = 1", "SEED = 2"]), ("SEED is bound twice on the command line, first at command line `SEED = 1`. Remove one.",)),
-        ((["gorl_fm.gin"], ["ENV = 'FishSwim'", "include 'gorl_fm.gin'"]), ("this include comes after ENV is bound", "Put includes first.")),
-        ((["gorl_fm.gin", "ppo.gin"],), ("parts/base.gin was read before", "name only one of the files that include it")),
-        ((["gorl_fm.gin"], ["ENV = FishSwim"]), ("In a shell, put double quotes around the whole: --set \"NAME = 'value'\".",)),
-        ((["gorl_fm.gin"], [], ["no_such_module"]), ("--plugin no_such_module: No module named 'no_such_module'.", "or the path of a .py file.")),
+        (
+            (["gorl_fm.gin"], ["SEED = 1", "SEED = 2"]),
+            ("SEED is bound twice on the command line, first at command line `SEED = 1`. Remove one.",),
+        ),
+        (
+            (["gorl_fm.gin"], ["ENV = 'FishSwim'", "include 'gorl_fm.gin'"]),
+            ("this include comes after ENV is bound", "Put includes first."),
+        ),
+        (
+            (["gorl_fm.gin", "ppo.gin"],),
+            ("parts/base.gin was read before", "name only one of the files that include it"),
+        ),
+        (
+            (["gorl_fm.gin"], ["ENV = FishSwim"]),
+            ("In a shell, put double quotes around the whole: --set \"NAME = 'value'\".",),
+        ),
+        (
+            (["gorl_fm.gin"], [], ["no_such_module"]),
+            ("--plugin no_such_module: No module named 'no_such_module'.", "or the path of a .py file."),
+        ),
         ((["gorl_fm.gin"], [], ["no_such_file.py"]), ("--plugin no_such_file.py: there is no such file.",)),
     ],
 )
@@ -306,8 +338,16 @@ class Clip:
     "text, line, parts",
     [
         ("OnPolicy.trust_region = @Picky()\nPicky.size = 4", 5, ["mine.Picky cannot be built: the size must be odd."]),
-        ("OnPolicy.trust_region = @Picky()", 4, ["@Picky() needs size, and nothing binds it. Write Picky.size = ..., in a file or with --set."]),
-        ("OnPolicy.trust_region = @Picky()\nPicky.size = 5.0", 5, ["mine.Picky.size = 5.0, but it must be of type int. Write 5."]),
+        (
+            "OnPolicy.trust_region = @Picky()",
+            4,
+            ["@Picky() needs size, and nothing binds it. Write Picky.size = ..., in a file or with --set."],
+        ),
+        (
+            "OnPolicy.trust_region = @Picky()\nPicky.size = 5.0",
+            5,
+            ["mine.Picky.size = 5.0, but it must be of type int. Write 5."],
+        ),
         ("OnPolicy.trust_region = @Broken()", 4, ["mine.Broken cannot be built: KeyError: 'nothing'."]),
     ],
 )
@@ -323,12 +363,17 @@ def test_an_ambiguous_name_is_answered(how, folder, own_registry):
     (folder / "namesake.py").write_text(NAMESAKE)
     message = answer(how, "stage2/Clip.epsilon = 0.3", folder, ["namesake.py"])
     assert "parts/base.gin:" in message  # the first to say Clip
-    assert "Clip may be gorl.Clip or mine.Clip. Write one of these; or if one is yours, give it another name." in message
+    assert (
+        "Clip may be gorl.Clip or mine.Clip. Write one of these; or if one is yours, give it another name." in message
+    )
 
 
 def test_a_plugin_that_fails_says_where(folder, own_registry):
     (folder / "bad.py").write_text("import gin\nx = undefined_name\n")
-    with pytest.raises(ConfigError, match=r"--plugin bad.py fails to import: NameError: name 'undefined_name' is not defined \(.*bad.py:2\)"):
+    with pytest.raises(
+        ConfigError,
+        match=r"--plugin bad.py fails to import: NameError: name 'undefined_name' is not defined \(.*bad.py:2\)",
+    ):
         config.build(["ppo.gin"], plugins=["bad.py"])
 
 
@@ -347,5 +392,7 @@ def test_gorl_has_no_numbers_of_its_own():
     """A number that a paper's table would list lives in a gin file and nowhere else."""
     for selector, target in tables.registered().items():
         if selector.startswith("gorl."):
-            numbers = [n for n, p in inspect.signature(target).parameters.items() if isinstance(p.default, (int, float))]
+            numbers = [
+                n for n, p in inspect.signature(target).parameters.items() if isinstance(p.default, (int, float))
+            ]
             assert not numbers, f"{selector}: {numbers}"

@@ -59,7 +59,11 @@ def test_later_files_and_then_the_command_line_win(folder):
     built = config.build(["a.gin", "b.gin"], ["SEED = 7"])
     assert built.experiment.seed == 7 and built.macros()["NUM_ENVS"] == 128
     changes = [c for c in built.source.changes if tables.show_key(c.key) == "SEED"]
-    assert [(c.origin.file, c.old, c.new) for c in changes][1:] == [("a.gin", 0, 5), ("b.gin", 5, 6), ("command line", 6, 7)]
+    assert [(c.origin.file, c.old, c.new) for c in changes][1:] == [
+        ("a.gin", 0, 5),
+        ("b.gin", 5, 6),
+        ("command line", 6, 7),
+    ]
 
 
 def test_what_a_scope_inherits_is_known():
@@ -71,12 +75,16 @@ def test_what_a_scope_inherits_is_known():
 def test_reading_a_part_twice_is_fine_while_it_undoes_nothing(folder):
     write(folder, a="include 'ppo.gin'\ninclude 'parts/base.gin'\n", part="include 'parts/gaussian.gin'\n")
     assert config.build(["ppo.gin", "part.gin"]).experiment.seed == 0
-    with pytest.raises(ConfigError, match=r"^a.gin:2: parts/base.gin was read before, .* ENV back from 'CheetahRun' \(ppo.gin:\d+\)"):
+    with pytest.raises(
+        ConfigError, match=r"^a.gin:2: parts/base.gin was read before, .* ENV back from 'CheetahRun' \(ppo.gin:\d+\)"
+    ):
         config.build(["a.gin"])
 
 
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(folder):
-    (folder / "mine.gin").write_bytes(b"\xef\xbb\xbf# gorl-format: 1\r\ninclude 'ppo.gin'\r\nSEED = 5\r\nOnPolicy:\r\n  num_epochs = 3\r\n")
+    (folder / "mine.gin").write_bytes(
+        b"\xef\xbb\xbf# gorl-format: 1\r\ninclude 'ppo.gin'\r\nSEED = 5\r\nOnPolicy:\r\n  num_epochs = 3\r\n"
+    )
     assert config.build(["mine.gin"]).experiment.seed == 5
 
 
@@ -89,7 +97,9 @@ def test_a_file_that_is_not_text_is_refused(folder):
 @pytest.mark.parametrize("character, shown", [("\x00", "\\\\x00"), ("\x1b", "\\\\x1b"), ("\u2028", "\\\\u2028")])
 def test_a_control_character_is_named_and_not_repeated(character, shown, folder):
     (folder / "mine.gin").write_text(f"include 'ppo.gin'\nSEED = {character}5\n")
-    with pytest.raises(ConfigError, match=f"^mine.gin:2: `SEED = {shown}5`: this line has the control character {shown}. Remove it.$"):
+    with pytest.raises(
+        ConfigError, match=f"^mine.gin:2: `SEED = {shown}5`: this line has the control character {shown}. Remove it.$"
+    ):
         config.build(["mine.gin"])
 
 
@@ -135,7 +145,11 @@ def test_values_are_written_as_they_are_read(value):
     assert read == value and type(read) is type(value)
 
 
-@pytest.mark.parametrize("value", [math.nan, object(), {1, 2}, [math.nan], {"a": object()}], ids=["nan", "object", "set", "nan in a list", "object in a dict"])
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, object(), {1, 2}, [math.nan], {"a": object()}],
+    ids=["nan", "object", "set", "nan in a list", "object in a dict"],
+)
 def test_what_no_file_can_say_is_not_written(value):
     with pytest.raises(ConfigError, match="cannot be written in a configuration file"):
         literal(value)
@@ -204,5 +218,9 @@ def test_balanced_text_is_not_blamed():
 
 def test_nothing_outside_this_package_touches_gins_inside():
     package = pathlib.Path(reader.__file__).parent
-    users = [p for p in package.parent.rglob("*.py") if "gin.config" in (t := p.read_text()) or "from gin import config" in t or "gin._" in t]
+    users = [
+        p
+        for p in package.parent.rglob("*.py")
+        if "gin.config" in (t := p.read_text()) or "from gin import config" in t or "gin._" in t
+    ]
     assert users and all(p.parent == package for p in users)

@@ -11,7 +11,14 @@ import pytest
 
 import gorl.registry  # noqa: F401
 from gorl.config import tables
-from gorl.decoders import AbstractDecoder, DiffusionDecoder, FlowMatchingDecoder, GaussianDecoder, IdentityDecoder, MeanFlowDecoder
+from gorl.decoders import (
+    AbstractDecoder,
+    DiffusionDecoder,
+    FlowMatchingDecoder,
+    GaussianDecoder,
+    IdentityDecoder,
+    MeanFlowDecoder,
+)
 from gorl.decoders.mean_flow import PredictedTangent
 from gorl.generative.grids import PowerGrid
 from gorl.generative.predictions import VelocityPrediction
@@ -21,17 +28,34 @@ from gorl.generative.times import UniformTimes
 from gorl.networks import MLP, FourierTime, RunningNormalizer, trainable
 
 OBS_SIZE, ACTION_SIZE, BATCH = 3, 2, 4
-BODY = functools.partial(MLP, width=8, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
+BODY = functools.partial(
+    MLP, width=8, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
+)
 INPUTS = {"body": BODY, "normalizer": functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)}
 FLOW = {**INPUTS, "time_embedding": FourierTime(4), "times": UniformTimes()}
-DIFFUSION = {"schedule": CosineSchedule(5, offset=0.008, floor=1e-3), "levels": NoisyLevels(), "prediction": VelocityPrediction(), "x0_clip": np.inf}
+DIFFUSION = {
+    "schedule": CosineSchedule(5, offset=0.008, floor=1e-3),
+    "levels": NoisyLevels(),
+    "prediction": VelocityPrediction(),
+    "x0_clip": np.inf,
+}
 # class: (what is bound, network calls an action)
 DECODERS = {
     IdentityDecoder: ({}, 0),
     GaussianDecoder: ({**INPUTS, "min_std": 1e-3, "max_std": 10.0, "initial_std": 1.0}, 1),
     FlowMatchingDecoder: ({**FLOW, "sampler": Midpoint(3, PowerGrid(1.5))}, 6),
     DiffusionDecoder: ({**INPUTS, "time_embedding": FourierTime(4), **DIFFUSION}, 5),
-    MeanFlowDecoder: ({**FLOW, "tangent": PredictedTangent(), "interval_share": 0.5, "to_action_share": 0.5, "loss_power": 0.5, "loss_constant": 1e-3}, 1),
+    MeanFlowDecoder: (
+        {
+            **FLOW,
+            "tangent": PredictedTangent(),
+            "interval_share": 0.5,
+            "to_action_share": 0.5,
+            "loss_power": 0.5,
+            "loss_constant": 1e-3,
+        },
+        1,
+    ),
 }
 
 
@@ -47,7 +71,11 @@ def batch(key):
 
 
 def test_the_table_has_every_decoder():
-    registered = {t for t in tables.registered().values() if inspect.isclass(t) and issubclass(t, AbstractDecoder) and t.__module__.startswith("gorl.")}
+    registered = {
+        t
+        for t in tables.registered().values()
+        if inspect.isclass(t) and issubclass(t, AbstractDecoder) and t.__module__.startswith("gorl.")
+    }
     assert registered == set(DECODERS)
 
 
@@ -67,7 +95,9 @@ def test_compiled_and_batched_it_is_the_same(decoder, getkey):
     losses = eqx.filter_jit(jax.vmap(loss, in_axes=(None, 0, 0, 0, 0)))(decoder, obs, action, latent, keys)
     with jax.disable_jit():
         np.testing.assert_allclose(u[1], decode(decoder, obs[1], latent[1]), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(losses[1], loss(decoder, obs[1], action[1], latent[1], keys[1]), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            losses[1], loss(decoder, obs[1], action[1], latent[1], keys[1]), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_gradients_are_finite_and_reach_every_weight(decoder, getkey):
@@ -76,8 +106,12 @@ def test_gradients_are_finite_and_reach_every_weight(decoder, getkey):
     @eqx.filter_jit
     def gradients(decoder):
         params, rest = eqx.partition(decoder, trainable(decoder))
-        mean = lambda p: jnp.mean(jax.vmap(lambda o, a, z, k: eqx.combine(p, rest).loss(o, a, z, key=k))(obs, action, latent, keys))
-        through = lambda z: jnp.sum(jax.vmap(decoder)(obs, z))  # what an algorithm that differentiates the decoder would see
+        mean = lambda p: jnp.mean(
+            jax.vmap(lambda o, a, z, k: eqx.combine(p, rest).loss(o, a, z, key=k))(obs, action, latent, keys)
+        )
+        through = lambda z: jnp.sum(
+            jax.vmap(decoder)(obs, z)
+        )  # what an algorithm that differentiates the decoder would see
         return jax.grad(mean)(params), jax.grad(through)(latent)
 
     weights, latents = gradients(decoder)

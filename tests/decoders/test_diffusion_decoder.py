@@ -79,7 +79,9 @@ def test_loss_by_hand():
     """A network of zeros: the mean square of the noise (4, 3), or of the action (2, -1)."""
     key = jax.random.key(0)
     np.testing.assert_allclose(decoder(zero, cosine(10)).loss(OBS, ACTION, LATENT, key=key), 12.5)
-    np.testing.assert_allclose(decoder(zero, cosine(10), prediction=DataPrediction()).loss(OBS, ACTION, LATENT, key=key), 2.5)
+    np.testing.assert_allclose(
+        decoder(zero, cosine(10), prediction=DataPrediction()).loss(OBS, ACTION, LATENT, key=key), 2.5
+    )
 
 
 def test_velocity_loss_at_every_level_by_hand(getkey):
@@ -91,10 +93,14 @@ def test_velocity_loss_at_every_level_by_hand(getkey):
     np.testing.assert_allclose(np.mean(np.asarray(found) > np.mean(by_hand)), 0.5, atol=0.03)
 
 
-@pytest.mark.parametrize("indexing, expected", [(NoisyLevels(), [0.25, 0.5, 0.75, 1.0]), (OffByOneLevels(), [0.0, 0.25, 0.5, 0.75])])
+@pytest.mark.parametrize(
+    "indexing, expected", [(NoisyLevels(), [0.25, 0.5, 0.75, 1.0]), (OffByOneLevels(), [0.0, 0.25, 0.5, 0.75])]
+)
 def test_training_sees_every_level_equally_often(indexing, expected, getkey):
     """A network whose output is t, so that the data-prediction loss for a = 0 is t²."""
-    model = decoder(lambda x, t: jnp.broadcast_to(t, x.shape), cosine(4), prediction=DataPrediction(), indexing=indexing)
+    model = decoder(
+        lambda x, t: jnp.broadcast_to(t, x.shape), cosine(4), prediction=DataPrediction(), indexing=indexing
+    )
     found = np.sqrt(losses(model, getkey(), 4000, action=jnp.zeros(2)))
     values, counts = np.unique(np.round(found, 3), return_counts=True)
     np.testing.assert_allclose(values, expected, atol=1e-3)
@@ -104,7 +110,9 @@ def test_training_sees_every_level_equally_often(indexing, expected, getkey):
 def test_the_defective_indexing_trains_on_an_input_without_noise(getkey):
     """A network whose output is x: at level 0, and there only, x is the action and the loss of predicting it is 0."""
     for indexing, share in ((OffByOneLevels(), 0.25), (NoisyLevels(), 0.0)):
-        found = losses(decoder(lambda x, t: x, cosine(4), prediction=DataPrediction(), indexing=indexing), getkey(), 2000)
+        found = losses(
+            decoder(lambda x, t: x, cosine(4), prediction=DataPrediction(), indexing=indexing), getkey(), 2000
+        )
         np.testing.assert_allclose(np.mean(np.asarray(found) == 0.0), share, atol=0.03)
 
 
@@ -117,7 +125,9 @@ def test_the_loss_is_0_at_a_single_action(prediction, getkey):
         alpha, sigma = coefficients(schedule, t)
         return prediction.target(ACTION, (x - alpha * ACTION) / sigma, alpha, sigma)
 
-    np.testing.assert_allclose(losses(decoder(function, schedule, prediction=prediction), getkey(), 50), np.zeros(50), atol=1e-8)
+    np.testing.assert_allclose(
+        losses(decoder(function, schedule, prediction=prediction), getkey(), 50), np.zeros(50), atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -130,7 +140,9 @@ def test_the_least_loss_is_the_conditional_variance(prediction, getkey):
     found = jnp.mean(loss(std * draws(), draws(), jax.random.split(getkey(), 20_000)))
     ab = schedule.alphabar()[1:]
     variance = ab * std**2 + 1 - ab
-    least = {NoisePrediction: ab * std**2, DataPrediction: std**2 * (1 - ab), VelocityPrediction: std**2}[type(prediction)] / variance
+    least = {NoisePrediction: ab * std**2, DataPrediction: std**2 * (1 - ab), VelocityPrediction: std**2}[
+        type(prediction)
+    ] / variance
     np.testing.assert_allclose(found, np.mean(least), rtol=0.03)
 
 
@@ -161,11 +173,15 @@ def test_the_estimate_of_the_action_can_be_clipped():
 def test_a_clip_that_is_never_reached_changes_nothing(getkey):
     law, schedule = Mixture((0.3, 0.7), (-0.6, 0.6), 0.1), cosine(10)
     latents = jax.random.normal(getkey(), (100, 2))
-    free, clipped = (decode(decoder(exact(law, schedule, NoisePrediction()), schedule, x0_clip=c), latents) for c in (np.inf, 50.0))
+    free, clipped = (
+        decode(decoder(exact(law, schedule, NoisePrediction()), schedule, x0_clip=c), latents) for c in (np.inf, 50.0)
+    )
     np.testing.assert_array_equal(free, clipped)
 
 
-@pytest.mark.parametrize("indexing, times", [(NoisyLevels(), [1.0, 0.75, 0.5, 0.25]), (OffByOneLevels(), [0.75, 0.5, 0.25])])
+@pytest.mark.parametrize(
+    "indexing, times", [(NoisyLevels(), [1.0, 0.75, 0.5, 0.25]), (OffByOneLevels(), [0.75, 0.5, 0.25])]
+)
 def test_network_calls_are_counted_right(indexing, times):
     calls = []
     model = decoder(lambda x, t: calls.append(float(t)) or x, cosine(4), indexing=indexing)
@@ -178,7 +194,9 @@ def test_network_calls_are_counted_right(indexing, times):
 @pytest.mark.parametrize("schedule", [cosine(10), linear(10)])
 def test_exact_predictions_of_any_kind_are_the_same_decoder(schedule, getkey):
     law, latents = Mixture((0.3, 0.7), (-0.6, 0.6), 0.1), jax.random.normal(getkey(), (200, 2))
-    noise, velocity, data = (decode(decoder(exact(law, schedule, p), schedule, prediction=p), latents) for p in PREDICTIONS)
+    noise, velocity, data = (
+        decode(decoder(exact(law, schedule, p), schedule, prediction=p), latents) for p in PREDICTIONS
+    )
     assert jnp.std(data) > 0.4
     np.testing.assert_allclose(velocity, data, atol=1e-4)
     np.testing.assert_allclose(noise, data, atol=2e-3)  # alphabar_T = 4e-5 multiplies the rounding of the noise by 157
@@ -188,11 +206,18 @@ def test_exact_predictions_of_any_kind_are_the_same_decoder(schedule, getkey):
 def test_ddim_turns_noise_into_the_law_at_first_order(law):
     """In the limit of many levels a latent keeps its quantile: it is decoded as if drawn from the law of x_T."""
     alpha, sigma = np.sqrt(1e-3), np.sqrt(1 - 1e-3)
-    noisy = Mixture(law.weights, tuple(float(alpha * m) for m in law.means), float(np.sqrt(alpha**2 * law.std**2 + sigma**2)))
+    noisy = Mixture(
+        law.weights, tuple(float(alpha * m) for m in law.means), float(np.sqrt(alpha**2 * law.std**2 + sigma**2))
+    )
     z = STANDARD.quantiles(levels(401))
     limit = law.quantiles(noisy.cdf(z))
     latents = jnp.asarray(z, jnp.float32)[:, None]
-    samples = [decode(decoder(exact(law, cosine(n), DataPrediction()), cosine(n), prediction=DataPrediction(), size=1), latents)[:, 0] for n in (50, 100, 200)]
+    samples = [
+        decode(
+            decoder(exact(law, cosine(n), DataPrediction()), cosine(n), prediction=DataPrediction(), size=1), latents
+        )[:, 0]
+        for n in (50, 100, 200)
+    ]
     distance = [float(np.mean(np.abs(s - limit))) for s in samples]
     np.testing.assert_allclose(np.log2(distance[1] / distance[2]), 1.0, atol=0.2)
     found = errors(law, samples[-1])

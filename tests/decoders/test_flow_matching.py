@@ -16,7 +16,9 @@ OBS_SIZE, ACTION_SIZE = 3, 2
 
 
 def flow_decoder(key, *, body=None, steps=10, times=None):
-    network = functools.partial(MLP, width=16, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
+    network = functools.partial(
+        MLP, width=16, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
+    )
     normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return FlowMatchingDecoder(
         OBS_SIZE, ACTION_SIZE, body=body or network, normalizer=normalizer, time_embedding=FourierTime(4), times=times or UniformTimes(),
@@ -30,7 +32,11 @@ class Field(eqx.Module):
     function: object = eqx.field(static=True)
 
     def __call__(self, inputs):
-        obs, x, embedding = inputs[:OBS_SIZE], inputs[OBS_SIZE : OBS_SIZE + ACTION_SIZE], inputs[OBS_SIZE + ACTION_SIZE :]
+        obs, x, embedding = (
+            inputs[:OBS_SIZE],
+            inputs[OBS_SIZE : OBS_SIZE + ACTION_SIZE],
+            inputs[OBS_SIZE + ACTION_SIZE :],
+        )
         return self.function(obs, x, jnp.arctan2(embedding[4], embedding[0]))
 
 
@@ -51,7 +57,9 @@ def test_shapes(getkey):
     u = jax.jit(jax.vmap(decoder))(obs, latent)
     assert u.shape == (5, ACTION_SIZE)
     np.testing.assert_allclose(u[3], eqx.filter_jit(decoder)(obs[3], latent[3]), rtol=1e-4, atol=1e-5)
-    loss = jax.jit(jax.vmap(lambda o, a, z, k: decoder.loss(o, a, z, key=k)))(obs, u, latent, jax.random.split(getkey(), 5))
+    loss = jax.jit(jax.vmap(lambda o, a, z, k: decoder.loss(o, a, z, key=k)))(
+        obs, u, latent, jax.random.split(getkey(), 5)
+    )
     assert loss.shape == (5,) and jnp.all(loss > 0)
 
 
@@ -68,7 +76,9 @@ def test_loss_by_hand(getkey):
     """With v = (t, 0) and target z - a = (2, 4): ((t - 2)² + 16) / 2, whose mean over t in [0, 1] is 55 / 6."""
     decoder = flow_decoder(getkey(), body=exactly(lambda obs, x, t: jnp.stack([t, jnp.zeros(())])))
     action, latent = jnp.array([2.0, -1.0]), jnp.array([4.0, 3.0])
-    losses = jax.jit(jax.vmap(lambda k: decoder.loss(jnp.zeros(OBS_SIZE), action, latent, key=k)))(jax.random.split(getkey(), 20_000))
+    losses = jax.jit(jax.vmap(lambda k: decoder.loss(jnp.zeros(OBS_SIZE), action, latent, key=k)))(
+        jax.random.split(getkey(), 20_000)
+    )
     assert 8.5 <= jnp.min(losses) < 8.51 and 9.99 < jnp.max(losses) <= 10.0  # t fills [0, 1]
     np.testing.assert_allclose(jnp.mean(losses), 55 / 6, atol=0.01)
 
@@ -77,7 +87,9 @@ def test_loss_is_taken_on_the_path(getkey):
     """v = (x - a) / t is z - a exactly where x = t z + (1 - t) a: the loss is 0 there and nowhere else."""
     action, latent = jnp.array([2.0, -1.0]), jnp.array([4.0, 3.0])
     decoder = flow_decoder(getkey(), body=exactly(lambda obs, x, t: (x - action) / t))
-    losses = jax.jit(jax.vmap(lambda k: decoder.loss(jnp.zeros(OBS_SIZE), action, latent, key=k)))(jax.random.split(getkey(), 100))
+    losses = jax.jit(jax.vmap(lambda k: decoder.loss(jnp.zeros(OBS_SIZE), action, latent, key=k)))(
+        jax.random.split(getkey(), 100)
+    )
     np.testing.assert_allclose(losses, np.zeros(100), atol=1e-4)
 
 
@@ -85,7 +97,9 @@ def test_the_loss_is_taken_at_the_times_that_are_bound(getkey):
     """With v = (t, t), a = 0 and z = 0 the loss is t²: here t is about sigmoid(2)."""
     body = exactly(lambda obs, x, t: jnp.broadcast_to(t, x.shape))
     decoder = flow_decoder(getkey(), body=body, times=LogitNormalTimes(mean=2.0, std=0.01))
-    losses = jax.vmap(lambda k: decoder.loss(jnp.zeros(OBS_SIZE), jnp.zeros(2), jnp.zeros(2), key=k))(jax.random.split(getkey(), 20))
+    losses = jax.vmap(lambda k: decoder.loss(jnp.zeros(OBS_SIZE), jnp.zeros(2), jnp.zeros(2), key=k))(
+        jax.random.split(getkey(), 20)
+    )
     np.testing.assert_allclose(losses, np.full(20, (1 / (1 + np.exp(-2.0))) ** 2), atol=0.01)
 
 
@@ -100,7 +114,9 @@ def test_the_observation_is_normalised(getkey):
     decoder = flow_decoder(getkey(), body=exactly(lambda obs, x, t: obs[:2]), steps=4)
     data = 50.0 + 5.0 * jax.random.normal(getkey(), (400, OBS_SIZE))
     observed = decoder.observe(data, jnp.ones(400))
-    expected = -(data[0] - jnp.mean(data, axis=0)) / jnp.std(data, axis=0)  # v = the normalised observation, for one unit of time
+    expected = -(data[0] - jnp.mean(data, axis=0)) / jnp.std(
+        data, axis=0
+    )  # v = the normalised observation, for one unit of time
     np.testing.assert_allclose(observed(data[0], jnp.zeros(2)), expected[:2], atol=1e-4)
 
 

@@ -13,7 +13,9 @@ from gorl.networks import MLP, RunningNormalizer, trainable
 
 SETTINGS = {"min_std": 1e-3, "max_std": 10.0, "initial_std": 1.0}
 NORMALIZER = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
-LINEAR = functools.partial(MLP, width=1, depth=0, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.0)
+LINEAR = functools.partial(
+    MLP, width=1, depth=0, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.0
+)
 
 
 class Constant(eqx.Module):
@@ -24,7 +26,9 @@ class Constant(eqx.Module):
 
 
 def decoder(*, body=LINEAR, obs_size=1, action_size=2, **changes):
-    return GaussianDecoder(obs_size, action_size, body=body, normalizer=NORMALIZER, key=jax.random.key(0), **{**SETTINGS, **changes})
+    return GaussianDecoder(
+        obs_size, action_size, body=body, normalizer=NORMALIZER, key=jax.random.key(0), **{**SETTINGS, **changes}
+    )
 
 
 def raw(std):
@@ -42,7 +46,9 @@ def test_action_and_likelihood_by_hand():
 
 def test_the_latent_does_not_enter_the_loss(getkey):
     model = decoder()
-    values = [float(model.loss(jnp.zeros(1), jnp.ones(2), jax.random.normal(getkey(), (2,)), key=getkey())) for _ in range(3)]
+    values = [
+        float(model.loss(jnp.zeros(1), jnp.ones(2), jax.random.normal(getkey(), (2,)), key=getkey())) for _ in range(3)
+    ]
     assert len(set(values)) == 1
 
 
@@ -65,7 +71,9 @@ def test_a_fit_finds_the_line_and_the_spread_of_the_data(getkey):
     optimizer = optax.adam(0.05)
 
     def mean_loss(params):
-        return jnp.mean(jax.vmap(lambda o, a: eqx.combine(params, rest).loss(o, a, a, key=jax.random.key(0)))(obs, action))
+        return jnp.mean(
+            jax.vmap(lambda o, a: eqx.combine(params, rest).loss(o, a, a, key=jax.random.key(0)))(obs, action)
+        )
 
     def step(carry, _):
         params, state = carry
@@ -80,5 +88,7 @@ def test_a_fit_finds_the_line_and_the_spread_of_the_data(getkey):
 
 
 def test_settings_are_checked():
-    with pytest.raises(ConfigError, match=r"GaussianDecoder needs 0 < min_std < initial_std <= max_std, got 1\.0, 1\.0, 10\.0"):
+    with pytest.raises(
+        ConfigError, match=r"GaussianDecoder needs 0 < min_std < initial_std <= max_std, got 1\.0, 1\.0, 10\.0"
+    ):
         decoder(min_std=1.0)

@@ -21,7 +21,9 @@ def test_times_by_hand():
     np.testing.assert_allclose(PowerGrid(2.0).times(4), [1.0, 0.5625, 0.25, 0.0625, 0.0])
     np.testing.assert_allclose(PowerGrid(1.0).times(7), UniformGrid().times(7), rtol=1e-6)
     # angles of 60 and 30 degrees: tangents 1.732 and 0.577
-    np.testing.assert_allclose(CosineGrid().times(3), [1.0, 1.7320508 / 2.7320508, 0.5773503 / 1.5773503, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        CosineGrid().times(3), [1.0, 1.7320508 / 2.7320508, 0.5773503 / 1.5773503, 0.0], rtol=1e-6
+    )
 
 
 def test_settings_are_checked():

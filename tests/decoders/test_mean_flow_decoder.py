@@ -15,7 +15,14 @@ from gorl.networks import FourierTime, RunningNormalizer
 
 OBS = jnp.zeros(1)
 MEAN, STD = jnp.array([1.5, -0.5]), jnp.array([0.3, 2.0])
-SETTINGS = {"times": UniformTimes(), "tangent": PathTangent(), "interval_share": 0.5, "to_action_share": 0.0, "loss_power": 0.0, "loss_constant": 1e-3}
+SETTINGS = {
+    "times": UniformTimes(),
+    "tangent": PathTangent(),
+    "interval_share": 0.5,
+    "to_action_share": 0.0,
+    "loss_power": 0.0,
+    "loss_constant": 1e-3,
+}
 
 
 class Body(eqx.Module):
@@ -31,7 +38,13 @@ class Body(eqx.Module):
 def decoder(function, **changes):
     normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return MeanFlowDecoder(
-        1, 2, body=lambda i, o, *, key: Body(function), normalizer=normalizer, time_embedding=FourierTime(1), key=jax.random.key(0), **{**SETTINGS, **changes}
+        1,
+        2,
+        body=lambda i, o, *, key: Body(function),
+        normalizer=normalizer,
+        time_embedding=FourierTime(1),
+        key=jax.random.key(0),
+        **{**SETTINGS, **changes},
     )
 
 
@@ -103,11 +116,15 @@ def test_the_loss_is_0_at_a_single_action(tangent, getkey):
 def test_intervals(getkey):
     """r and t are two uniform draws in order; or r = t; or r = 0. With a network whose output is r, the loss of (0, 0) is r²."""
     zeros = jnp.zeros(2)
-    pairs = jax.jit(jax.vmap(decoder(lambda z, r, t: z, interval_share=0.3)._interval))(jax.random.split(getkey(), 20_000))
+    pairs = jax.jit(jax.vmap(decoder(lambda z, r, t: z, interval_share=0.3)._interval))(
+        jax.random.split(getkey(), 20_000)
+    )
     r, t = (np.asarray(x) for x in pairs)
     assert np.all(r <= t) and r.min() >= 0 and t.max() <= 1
     np.testing.assert_allclose(np.mean(r < t), 0.3, atol=0.01)
-    np.testing.assert_allclose([t.mean(), r[r < t].mean(), r[r == t].mean()], [2 / 3, 1 / 3, 2 / 3], atol=0.01)  # of two uniform draws
+    np.testing.assert_allclose(
+        [t.mean(), r[r < t].mean(), r[r == t].mean()], [2 / 3, 1 / 3, 2 / 3], atol=0.01
+    )  # of two uniform draws
     for share, expected in ((0.0, 1 / 6), (0.5, 1 / 12), (1.0, 0.0)):  # E[min²] = 1/6; du/dt = 0
         model = decoder(lambda z, r, t: jnp.broadcast_to(r, z.shape), interval_share=1.0, to_action_share=share)
         np.testing.assert_allclose(jnp.mean(losses(model, getkey(), 4000, zeros, zeros)), expected, atol=0.01)
@@ -122,7 +139,9 @@ def test_the_times_are_those_bound(getkey):
 def test_the_loss_is_weighted(getkey):
     """A network of zeros: m = (4 + 16) / 2 = 10, and (10 + 6)^-0.5 of it."""
     zero = lambda z, r, t: jnp.zeros_like(z)
-    found = losses(decoder(zero, loss_power=0.5, loss_constant=6.0), getkey(), 5, jnp.array([2.0, -1.0]), jnp.array([4.0, 3.0]))
+    found = losses(
+        decoder(zero, loss_power=0.5, loss_constant=6.0), getkey(), 5, jnp.array([2.0, -1.0]), jnp.array([4.0, 3.0])
+    )
     np.testing.assert_allclose(found, np.full(5, 2.5), rtol=1e-5)
 
 
@@ -130,9 +149,14 @@ def test_the_loss_is_weighted(getkey):
 def test_the_validation_loss_at_the_exact_average_velocity_is_the_variance_of_the_paths(tangent, getkey):
     """Whatever the tangent: Var(z - a | z_t) = std² / (t² + (1-t)² std²), here the mean over the larger of two uniform t (density 2 t)."""
     action_key, latent_key, key = (getkey() for _ in range(3))
-    action, latent = MEAN[None] + STD[None] * jax.random.normal(action_key, (20_000, 2)), jax.random.normal(latent_key, (20_000, 2))
+    action, latent = (
+        MEAN[None] + STD[None] * jax.random.normal(action_key, (20_000, 2)),
+        jax.random.normal(latent_key, (20_000, 2)),
+    )
     model = decoder(exact(MEAN, STD), tangent=tangent, interval_share=1.0)
-    found = jax.jit(jax.vmap(lambda a, z, k: model.validation_loss(OBS, a, z, key=k)))(action, latent, jax.random.split(key, 20_000))
+    found = jax.jit(jax.vmap(lambda a, z, k: model.validation_loss(OBS, a, z, key=k)))(
+        action, latent, jax.random.split(key, 20_000)
+    )
     t = (np.arange(1000) + 0.5)[:, None] / 1000
     variance = np.asarray(STD) ** 2 / (t**2 + (1 - t) ** 2 * np.asarray(STD) ** 2)
     np.testing.assert_allclose(jnp.mean(found), np.mean(2 * t * variance), rtol=0.03)
@@ -161,7 +185,9 @@ def test_the_gradient_is_that_along_the_bound_tangent(tangent):
     along = v if isinstance(tangent, PathTangent) else predicted
     np.testing.assert_allclose(gradient.body.k, np.mean(2 * residual(along) * t * z), rtol=1e-3)
     np.testing.assert_allclose(value, np.mean(residual(along) ** 2), rtol=1e-3)
-    np.testing.assert_allclose(model.validation_loss(OBS, action, latent, key=jax.random.key(0)), np.mean(residual(predicted) ** 2), rtol=1e-3)
+    np.testing.assert_allclose(
+        model.validation_loss(OBS, action, latent, key=jax.random.key(0)), np.mean(residual(predicted) ** 2), rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize(

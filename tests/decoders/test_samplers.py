@@ -70,7 +70,10 @@ def test_the_exact_velocity_turns_noise_into_a_mixture_at_the_methods_order(samp
     law = Mixture((0.3, 0.7), (-0.6, 0.6), 0.2)
     latents = jnp.asarray(STANDARD.quantiles(levels(501)), jnp.float32)[:, None]
     steps = (64, 128, 256) if ORDER[sampler] == 1 else (16, 32, 64)
-    found = [errors(law, np.asarray(jax.jit(jax.vmap(lambda z, n=n: sampler(n, grid)(law.velocity, z)))(latents))[:, 0]) for n in steps]
+    found = [
+        errors(law, np.asarray(jax.jit(jax.vmap(lambda z, n=n: sampler(n, grid)(law.velocity, z)))(latents))[:, 0])
+        for n in steps
+    ]
     np.testing.assert_allclose(orders([f["w1"] for f in found])[-1], ORDER[sampler], atol=0.35)
     last = found[-1]
     assert abs(last["mean"]) < 3e-3 and abs(last["std"]) < 5e-3 and abs(last["mass"]) < 3e-3

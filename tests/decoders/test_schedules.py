@@ -30,7 +30,9 @@ def test_linear_levels_by_hand():
     np.testing.assert_allclose(LinearSchedule(2, first_beta=0.5, last_beta=0.9, levels=2).alphabar(), [1.0, 0.5, 0.05])
     np.testing.assert_allclose(LinearSchedule(1, first_beta=0.5, last_beta=0.9, levels=2).alphabar(), [1.0, 0.05])
     # betas 0.2, 0.4, 0.6, 0.8, of which every second: 0.8 · 0.6, and that times 0.4 · 0.2
-    np.testing.assert_allclose(LinearSchedule(2, first_beta=0.2, last_beta=0.8, levels=4).alphabar(), [1.0, 0.48, 0.0384])
+    np.testing.assert_allclose(
+        LinearSchedule(2, first_beta=0.2, last_beta=0.8, levels=4).alphabar(), [1.0, 0.48, 0.0384]
+    )
 
 
 def test_the_published_linear_schedule():
@@ -42,19 +44,28 @@ def test_the_published_linear_schedule():
 
 
 def test_ten_betas_are_no_diffusion():
-    with pytest.raises(ConfigError, match=r"LinearSchedule leaves alphabar = 0\.904 at its last level, .* at most 0\.05\. Raise LinearSchedule\.levels = 10"):
+    with pytest.raises(
+        ConfigError,
+        match=r"LinearSchedule leaves alphabar = 0\.904 at its last level, .* at most 0\.05\. Raise LinearSchedule\.levels = 10",
+    ):
         LinearSchedule(10, first_beta=1e-4, last_beta=0.02, levels=10)
 
 
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: CosineSchedule(10, offset=0.008, floor=0.06), r"alphabar = 0\.06 .* Lower CosineSchedule\.floor = 0\.06"),
+        (
+            lambda: CosineSchedule(10, offset=0.008, floor=0.06),
+            r"alphabar = 0\.06 .* Lower CosineSchedule\.floor = 0\.06",
+        ),
         (lambda: CosineSchedule(10, offset=0.008, floor=0.0), r"CosineSchedule\.floor = 0\.0: it must be > 0"),
         (lambda: CosineSchedule(10, offset=-1.0, floor=1e-3), r"CosineSchedule\.offset = -1\.0: it must be >= 0"),
         (lambda: CosineSchedule(0, **COSINE), r"CosineSchedule\.steps = 0: it must be >= 1"),
         (lambda: LinearSchedule(1001, **LINEAR), r"steps <= levels, got steps = 1001, levels = 1000"),
-        (lambda: LinearSchedule(10, first_beta=0.0, last_beta=0.02, levels=1000), r"0 < first_beta <= last_beta < 1, got 0\.0 and 0\.02"),
+        (
+            lambda: LinearSchedule(10, first_beta=0.0, last_beta=0.02, levels=1000),
+            r"0 < first_beta <= last_beta < 1, got 0\.0 and 0\.02",
+        ),
         (lambda: OffByOneLevels().trained(1), r"OffByOneLevels with a schedule of 1 step leaves no level to sample"),
     ],
 )

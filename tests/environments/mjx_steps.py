@@ -1,6 +1,6 @@
 """Steps of DM Control tasks as MJX simulates them, for tests that have no time to compile MJX.
 
-    python tests/environments/mjx_steps.py        # writes mjx_steps.json beside this file; minutes
+python tests/environments/mjx_steps.py        # writes mjx_steps.json beside this file; minutes
 """
 
 import json
@@ -39,5 +39,7 @@ if __name__ == "__main__":
     for task in TASKS:
         found[task] = record(task)
         print(task, flush=True)
-    short = json.loads(json.dumps(found), parse_float=lambda text: float(f"{float(text):.9g}"))  # all that a float32 holds
+    short = json.loads(
+        json.dumps(found), parse_float=lambda text: float(f"{float(text):.9g}")
+    )  # all that a float32 holds
     FILE.write_text(json.dumps(short) + "\n")

@@ -76,7 +76,10 @@ def test_actor_and_critic_may_see_different_observations():
     assert (spaces.observation, spaces.critic_observation) == (2, 4)
     state = jax.jit(env.step)(jax.jit(env.reset)(jax.random.key(0)), jnp.ones((1,)))
     assert state.obs.shape == (2,) and state.for_critic.shape == (4,)
-    with pytest.raises(ConfigError, match="the keys 'state', 'privileged_state'; obs_key = 'stat' names none of them. Did you mean state"):
+    with pytest.raises(
+        ConfigError,
+        match="the keys 'state', 'privileged_state'; obs_key = 'stat' names none of them. Did you mean state",
+    ):
         brax("fast", options=asymmetric, obs_key="stat").spaces()
     with pytest.raises(ConfigError, match="the keys 'state', 'privileged_state'; obs_key = None names none of them"):
         brax("fast", options=asymmetric).spaces()
@@ -109,7 +112,9 @@ def test_done_is_a_termination_and_the_lane_begins_anew():
 def test_an_environment_that_brax_broke_is_one_message():
     """Brax 0.14.2 calls jnp.clip(a_min=...), which JAX has removed."""
     env = brax("swimmer")
-    with pytest.raises(ConfigError, match="'swimmer', backend = 'generalized': Brax .* own code fails with JAX .*a_min"):
+    with pytest.raises(
+        ConfigError, match="'swimmer', backend = 'generalized': Brax .* own code fails with JAX .*a_min"
+    ):
         jax.eval_shape(lambda key: env.step(env.reset(key), jnp.zeros(2)), jax.random.key(0))
 
 

@@ -34,7 +34,9 @@ class Secret(AbstractEnvironment):
 
     def _state(self, coin, clock, done):
         observation = {"state": jnp.full((1,), 0.5), "privileged": jnp.stack([coin, jnp.asarray(0.25), clock])}
-        return make_state((coin, clock), observation, coin * clock, done, obs_key=self.obs_key, critic_obs_key=self.critic_obs_key)
+        return make_state(
+            (coin, clock), observation, coin * clock, done, obs_key=self.obs_key, critic_obs_key=self.critic_obs_key
+        )
 
     def describe(self):
         return {"library": "test", "name": "Secret"}
@@ -58,8 +60,12 @@ def values(critic, env):
 def test_the_critic_learns_what_only_it_can_see():
     env, method = Secret("state", "privileged"), algorithm()
     assert (env.spaces().observation, env.spaces().critic_observation) == (1, 3)
-    state = method.start(env, method.create(env.spaces(), key=jax.random.key(0)), EpisodeRules(10, True, True), key=jax.random.key(1))
-    iterate = eqx.filter_jit(lambda method, state, key: method.iterate(env, state, EpisodeRules(10, True, True), key=key))
+    state = method.start(
+        env, method.create(env.spaces(), key=jax.random.key(0)), EpisodeRules(10, True, True), key=jax.random.key(1)
+    )
+    iterate = eqx.filter_jit(
+        lambda method, state, key: method.iterate(env, state, EpisodeRules(10, True, True), key=key)
+    )
     for i in range(30):
         state, metrics = iterate(method, state, jax.random.key(100 + i))
     learner = state.learner
@@ -86,18 +92,24 @@ def test_transitions_carry_both_before_and_after_the_step():
     learner = method.create(env.spaces(), key=jax.random.key(0))
     episodes = EpisodeRules(10, True, True)
     state = method.start(env, learner, episodes, key=jax.random.key(1))
-    _, rollout = eqx.filter_jit(lambda state, key: method.rollout(env, state, episodes, key=key))(state, jax.random.key(2))
+    _, rollout = eqx.filter_jit(lambda state, key: method.rollout(env, state, episodes, key=key))(
+        state, jax.random.key(2)
+    )
     assert rollout.obs.shape == (16, 32, 1) and rollout.critic_obs.shape == rollout.next_critic_obs.shape == (16, 32, 3)
     np.testing.assert_array_equal(rollout.obs, 0.5)
     np.testing.assert_array_equal(rollout.for_critic, rollout.critic_obs)
     np.testing.assert_array_equal(rollout.critic_obs[..., 2], 0.0)  # a fresh state ...
-    np.testing.assert_array_equal(rollout.next_critic_obs[..., 2], 1.0)  # ... and the last one of its episode, before the reset
+    np.testing.assert_array_equal(
+        rollout.next_critic_obs[..., 2], 1.0
+    )  # ... and the last one of its episode, before the reset
     np.testing.assert_array_equal(rollout.reward, rollout.critic_obs[..., 0])
     np.testing.assert_array_equal(rollout.next_critic_obs[..., 0], rollout.critic_obs[..., 0])
 
 
 def test_a_wrong_key_is_an_error_that_names_the_entries():
-    with pytest.raises(ConfigError, match="the keys 'state', 'privileged'; obs_key = 'State' names none of them. Did you mean state"):
+    with pytest.raises(
+        ConfigError, match="the keys 'state', 'privileged'; obs_key = 'State' names none of them. Did you mean state"
+    ):
         Secret("State", None).spaces()
     with pytest.raises(ConfigError, match="critic_obs_key = 'priv' names none"):
         Secret("state", "priv").spaces()

@@ -32,7 +32,9 @@ def doubled():
 def test_nested_axes_arrive_as_one_batch(doubled):
     x = jnp.arange(24.0).reshape(2, 4, 3)
     found = jax.jit(jax.vmap(jax.vmap(doubled)))(x)
-    np.testing.assert_array_equal(found, np.concatenate([2 * np.asarray(x)[..., :2], np.asarray(x).sum(-1, keepdims=True)], -1))
+    np.testing.assert_array_equal(
+        found, np.concatenate([2 * np.asarray(x)[..., :2], np.asarray(x).sum(-1, keepdims=True)], -1)
+    )
     assert seen == [(8, 3)]
     np.testing.assert_array_equal(doubled(x[1, 2]), found[1, 2])
 
@@ -70,8 +72,14 @@ print(float(jax.jit(lambda x: host_call.call("test_host_call_fill", x, 2))(jnp.o
 
 def test_another_process_finds_the_compiled_program(tmp_path):
     """A program with a Python callback would be compiled at every start."""
-    environment = {**os.environ, "GORL_CACHE": str(tmp_path), "PYTHONPATH": str(pathlib.Path(host_call.__file__).parents[2])}
-    run = lambda: subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True).stdout.split()
+    environment = {
+        **os.environ,
+        "GORL_CACHE": str(tmp_path),
+        "PYTHONPATH": str(pathlib.Path(host_call.__file__).parents[2]),
+    }
+    run = lambda: subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert [run(), run()] == [["4.0", "False"], ["4.0", "True"]]
     assert any("lambda" in p.name for p in (tmp_path / "xla").iterdir())
 

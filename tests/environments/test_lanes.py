@@ -47,7 +47,13 @@ class Obedient(AbstractEnvironment):
         obs = jnp.where(order == INF_OBS, jnp.inf, poison(obs, NAN_OBS))
         done = (order == TERMINATE) | (order == TERMINATE_WITH_NAN)
         return make_state(
-            (who, steps, physics, key), obs, poison(reward, NAN_REWARD), done, obs_key=None, critic_obs_key=None, physics=(physics,)
+            (who, steps, physics, key),
+            obs,
+            poison(reward, NAN_REWARD),
+            done,
+            obs_key=None,
+            critic_obs_key=None,
+            physics=(physics,),
         )
 
     def describe(self):
@@ -71,7 +77,13 @@ def roll(lane, lanes, orders):
         lanes = lane.refresh(lanes)
         before = lanes
         lanes, result = lane.step(lanes, order[:, None])
-        return lanes, {"reset": asked, "before": before.env.obs, "clock": before.clock, "partial": before.partial, "result": result}
+        return lanes, {
+            "reset": asked,
+            "before": before.env.obs,
+            "clock": before.clock,
+            "partial": before.partial,
+            "result": result,
+        }
 
     return jax.lax.scan(step, lanes, orders)
 
@@ -196,7 +208,11 @@ def test_a_termination_is_not_a_truncation_not_even_at_the_time_limit():
     orders[5, 1] = TERMINATE
     _, history = played(Obedient(), num_envs=2, length=length, orders=orders)
     result = history["result"]
-    assert result.after.terminated[length - 1, 0] and not result.truncated[length - 1, 0] and result.finished[length - 1, 0]
+    assert (
+        result.after.terminated[length - 1, 0]
+        and not result.truncated[length - 1, 0]
+        and result.finished[length - 1, 0]
+    )
     assert result.episode_return[length - 1, 0] == 21
     assert result.after.terminated[1, 1] and not result.finished[1, 1]  # the partial one
     assert result.after.terminated[5, 1] and result.finished[5, 1] and result.episode_return[5, 1] == 1 + 2 + 3 + 4
@@ -229,7 +245,9 @@ def test_numbers_that_are_not_finite_end_the_lane_and_nothing_else(order):
     bad = orders == order
     np.testing.assert_array_equal(result.valid, ~bad)
     np.testing.assert_array_equal(result.after.reward[bad], 0.0)
-    assert all(np.isfinite(x).all() for x in (result.after.obs, result.after.reward, result.episode_return, history["before"]))
+    assert all(
+        np.isfinite(x).all() for x in (result.after.obs, result.after.reward, result.episode_return, history["before"])
+    )
     assert not (result.after.terminated | result.truncated | result.finished)[bad].any()
     assert history["reset"][1:][bad[:-1]].all()  # the lane begins anew
     assert not history["partial"][5, 2] and history["clock"][5, 2] == 0
@@ -248,7 +266,11 @@ def test_a_time_limit_does_not_hide_a_number_that_is_not_finite():
     orders = np.zeros((8, 1))
     orders[3, 0] = NAN_STATE
     _, history = played(Obedient(), num_envs=1, length=4, orders=orders)
-    assert not history["result"].valid[3, 0] and not history["result"].truncated[3, 0] and not history["result"].finished[3, 0]
+    assert (
+        not history["result"].valid[3, 0]
+        and not history["result"].truncated[3, 0]
+        and not history["result"].finished[3, 0]
+    )
     assert history["result"].finished[7, 0] and history["result"].episode_return[7, 0] == 10
 
 
@@ -353,10 +375,14 @@ class Fated(AbstractEnvironment):
         return self._state(kind, life, steps + 1, jnp.where(steps + 1 > life, 100.0, 1.0) + 0.0 * action[0])
 
     def _state(self, kind, life, steps, reward):
-        broken = (steps == jnp.where(kind == 0, life + 1, life)) & (kind < 2)  # what ended may diverge later, and recover
+        broken = (steps == jnp.where(kind == 0, life + 1, life)) & (
+            kind < 2
+        )  # what ended may diverge later, and recover
         obs = jnp.stack([kind, life, jnp.where(broken, jnp.nan, steps)])
         reward = jnp.where(kind == 2, jnp.minimum(reward, 1.0), reward)
-        return make_state((kind, life, steps), obs, reward, (steps == life) & (kind == 0), obs_key=None, critic_obs_key=None)
+        return make_state(
+            (kind, life, steps), obs, reward, (steps == life) & (kind == 0), obs_key=None, critic_obs_key=None
+        )
 
     def describe(self):
         return {"library": "test", "name": "Fated"}
@@ -396,7 +422,9 @@ def episodes_of(env, agent, *, num_envs, length, seed=0, record=True):
 
 def test_an_episodes_return_stops_at_its_end():
     length, num_envs = 10, 64
-    returns, lengths, diverged, episodes = episodes_of(Fated(), constant_agent(), num_envs=num_envs, length=length, seed=2)
+    returns, lengths, diverged, episodes = episodes_of(
+        Fated(), constant_agent(), num_envs=num_envs, length=length, seed=2
+    )
     kind, life = episodes.obs[:, 0, 0], episodes.obs[:, 0, 1]
     assert {0, 1, 2} == set(kind.tolist()) and len(set(life.tolist())) == 8
     expected = np.select([kind == 0, kind == 1], [life, life - 1], length)  # a step that diverges is not a step
@@ -405,7 +433,9 @@ def test_an_episodes_return_stops_at_its_end():
     np.testing.assert_array_equal(diverged, kind == 1)
     np.testing.assert_array_equal(episodes.valid, np.arange(length)[None] < expected[:, None])
     np.testing.assert_allclose(episodes.reward, episodes.valid.astype(np.float32))
-    np.testing.assert_array_equal(episodes.obs[..., 2][episodes.valid], np.broadcast_to(np.arange(length), (num_envs, length))[episodes.valid])
+    np.testing.assert_array_equal(
+        episodes.obs[..., 2][episodes.valid], np.broadcast_to(np.arange(length), (num_envs, length))[episodes.valid]
+    )
     np.testing.assert_allclose(episodes.value, 10.0 * episodes.obs[..., 2] + episodes.obs[..., 0])
     assert np.isfinite(episodes.obs).all()
     np.testing.assert_allclose(episodes.action, 3.0)  # the latent 9, clipped to the action bound
@@ -428,7 +458,9 @@ def test_each_episode_has_its_own_reset_and_noise():
 
 
 def test_an_episode_that_begins_with_numbers_that_are_not_finite_has_diverged():
-    returns, lengths, diverged, episodes = episodes_of(Stillborn(), constant_agent(bound=0.1), num_envs=4, length=5)  # GO
+    returns, lengths, diverged, episodes = episodes_of(
+        Stillborn(), constant_agent(bound=0.1), num_envs=4, length=5
+    )  # GO
     assert diverged.all() and not episodes.valid.any()
     np.testing.assert_array_equal(lengths, 0)
     np.testing.assert_array_equal(returns, 0.0)
@@ -439,5 +471,7 @@ def test_episodes_under_vmap_over_seeds_are_the_same():
     keys = jax.random.split(jax.random.key(9), 3)
     together, alone = jax.jit(jax.vmap(run))(keys), jax.jit(run)
     for i in range(3):
-        for a, b in zip(jax.tree.leaves(jax.tree.map(lambda x, i=i: x[i], together)), jax.tree.leaves(alone(keys[i])), strict=True):
+        for a, b in zip(
+            jax.tree.leaves(jax.tree.map(lambda x, i=i: x[i], together)), jax.tree.leaves(alone(keys[i])), strict=True
+        ):
             np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-6)

@@ -81,7 +81,18 @@ def speed(model, data, action):
     return data.qvel[0] - action[0]
 
 
-def mjcf(xml, *, reward=speed, observation=everything, terminated=None, initial=None, substeps=4, impl="jax", obs_key=None, critic_obs_key=None):
+def mjcf(
+    xml,
+    *,
+    reward=speed,
+    observation=everything,
+    terminated=None,
+    initial=None,
+    substeps=4,
+    impl="jax",
+    obs_key=None,
+    critic_obs_key=None,
+):
     return MJCFEnvironment(xml, reward, observation, terminated, initial, substeps, impl, obs_key, critic_obs_key)
 
 
@@ -122,7 +133,9 @@ def test_initial_states_are_the_users_and_differ(xml):
     env = mjcf(xml, initial=initial)
     keys = jax.random.split(jax.random.key(0), 4)
     state = jax.jit(jax.vmap(env.reset))(keys)
-    np.testing.assert_allclose(state.obs[:, 0], [float(jax.random.uniform(k, (1,), minval=-1.0)[0]) for k in keys], rtol=1e-6)
+    np.testing.assert_allclose(
+        state.obs[:, 0], [float(jax.random.uniform(k, (1,), minval=-1.0)[0]) for k in keys], rtol=1e-6
+    )
     np.testing.assert_allclose(state.obs[:, 1], 2.0)
     with pytest.raises(ConfigError, match=r"returned qpos of shape \(3,\); the model's has 1 numbers"):
         mjcf(xml, initial=lambda model, key: (jnp.zeros(3), jnp.zeros(1))).check()
@@ -146,8 +159,14 @@ def test_actor_and_critic_may_see_different_observations(xml):
     "keys, message",
     [
         ({}, "the keys 'state', 'privileged'; obs_key = None names none"),
-        ({"obs_key": "stat"}, "the keys 'state', 'privileged'; obs_key = 'stat' names none of them. Did you mean state"),
-        ({"obs_key": "state", "critic_obs_key": "priviledged"}, "critic_obs_key = 'priviledged' names none of them. Did you mean privileged"),
+        (
+            {"obs_key": "stat"},
+            "the keys 'state', 'privileged'; obs_key = 'stat' names none of them. Did you mean state",
+        ),
+        (
+            {"obs_key": "state", "critic_obs_key": "priviledged"},
+            "critic_obs_key = 'priviledged' names none of them. Did you mean privileged",
+        ),
     ],
 )
 def test_a_key_that_names_no_observation_is_an_error_that_names_them(xml, keys, message):

@@ -70,14 +70,24 @@ def advance(engine, given, steps):
 
 def transplanted(sim):
     """MJX's state of a task as that of native physics."""
-    return sim.replace(data=native.NativeData(**{f: jnp.asarray(getattr(sim.data, f), jnp.float32) for f in native_engine.ROW}, derived={}))
+    return sim.replace(
+        data=native.NativeData(
+            **{f: jnp.asarray(getattr(sim.data, f), jnp.float32) for f in native_engine.ROW}, derived={}
+        )
+    )
 
 
 def compare_with_mjx(name, steps):
     """Largest relative deviations: of resets from the same keys; of one step from MJX's states [steps, lanes]; of steps from the first one."""
     (_, reset, step), (_, mjx_reset, mjx_step) = compiled(name), compiled(name, "jax")
     expected, ours = mjx_reset(KEYS()), reset(KEYS())
-    away = lambda a, b: np.max(np.abs(np.concatenate([a.obs - b.obs, (a.reward - b.reward)[:, None]], 1) / (1.0 + np.max(np.abs(a.obs), 1)[:, None])), 1)
+    away = lambda a, b: np.max(
+        np.abs(
+            np.concatenate([a.obs - b.obs, (a.reward - b.reward)[:, None]], 1)
+            / (1.0 + np.max(np.abs(a.obs), 1)[:, None])
+        ),
+        1,
+    )
     first = away(expected, ours)
     ours = eqx.tree_at(lambda s: s.sim, ours, transplanted(expected.sim))
     single, several = [], []
@@ -93,14 +103,25 @@ def compare_with_mjx(name, steps):
 @pytest.mark.parametrize("name", mjx_steps.TASKS)
 def test_resets_and_steps_are_mjxs(name):
     """Resets from the same keys, and single steps from each of MJX's states, with what constrains bodies and what they touch."""
-    recorded = {field: value.reshape(mjx_steps.STEPS * mjx_steps.LANES, *value.shape[2:]) for field, value in mjx_steps.load(name).items()}
+    recorded = {
+        field: value.reshape(mjx_steps.STEPS * mjx_steps.LANES, *value.shape[2:])
+        for field, value in mjx_steps.load(name).items()
+    }
     count, lanes = len(recorded["time"]), mjx_steps.LANES
     env, reset, step = compiled(name)
-    state = reset(jnp.concatenate([jax.random.split(jax.random.key(7), lanes), jax.random.split(jax.random.key(0), count - lanes)]))
+    state = reset(
+        jnp.concatenate(
+            [jax.random.split(jax.random.key(7), lanes), jax.random.split(jax.random.key(0), count - lanes)]
+        )
+    )
     for field in ("qpos", "qvel", "mocap_pos"):
         first = recorded[field][:lanes].reshape(lanes, -1)
-        np.testing.assert_allclose(getattr(state.sim.data, field)[:lanes].reshape(lanes, -1), first, rtol=1e-3, atol=2e-4)
-    data = state.sim.data.replace(**{f: recorded[f].reshape(getattr(state.sim.data, f).shape) for f in native_engine.ROW})
+        np.testing.assert_allclose(
+            getattr(state.sim.data, field)[:lanes].reshape(lanes, -1), first, rtol=1e-3, atol=2e-4
+        )
+    data = state.sim.data.replace(
+        **{f: recorded[f].reshape(getattr(state.sim.data, f).shape) for f in native_engine.ROW}
+    )
     after = step(eqx.tree_at(lambda s: s.sim.data, state, data), jnp.asarray(recorded["action"]))
     size = 1.0 + np.abs(recorded["next_obs"]).max(1)
     assert np.ptp(recorded["next_obs"], axis=0).max() > 0.1  # something moved
@@ -132,7 +153,9 @@ TOUCHING = {
 def test_every_task_is_as_in_mjx(name):
     within = TOUCHING.get(name, Within())
     first, single, several = compare_with_mjx(name, within.steps)
-    print(f"{name}: reset {first.max():.1e}, one step {np.median(single):.1e} (worst {single.max():.1e}), {within.steps} steps {several.max():.1e}")
+    print(
+        f"{name}: reset {first.max():.1e}, one step {np.median(single):.1e} (worst {single.max():.1e}), {within.steps} steps {several.max():.1e}"
+    )
     assert first.max() < within.reset
     assert np.median(single) < within.step
     assert several.max() < within.several
@@ -142,7 +165,9 @@ def test_every_task_is_as_in_mjx(name):
 IN_CI = ("PendulumSwingup", "FingerTurnEasy")
 
 
-@pytest.mark.parametrize("name", [*IN_CI, *(pytest.param(n, marks=pytest.mark.slow) for n in dm_control_names() if n not in IN_CI)])
+@pytest.mark.parametrize(
+    "name", [*IN_CI, *(pytest.param(n, marks=pytest.mark.slow) for n in dm_control_names() if n not in IN_CI)]
+)
 def test_every_task_resets_and_steps(name):
     env, reset, step = compiled.__wrapped__(name)
     first, before = reset(KEYS()), step._cache_size()
@@ -171,7 +196,9 @@ def test_what_a_task_reads_is_what_mujoco_computes(name):
     mujoco.mj_normalizeQuat(model, reference.qpos)
     reference.qvel[:] = 0.5 * rng.normal(size=model.nv)
     control = rng.uniform(-1, 1, model.nu).astype(np.float32)
-    data = everything.make_data(model, qpos=jnp.asarray(reference.qpos, jnp.float32), qvel=jnp.asarray(reference.qvel, jnp.float32))
+    data = everything.make_data(
+        model, qpos=jnp.asarray(reference.qpos, jnp.float32), qvel=jnp.asarray(reference.qvel, jnp.float32)
+    )
     step = lambda d: everything.step(None, d, jnp.asarray(control), 3)
     found = {"forward": jax.jit(lambda d: everything.forward(None, d))(data), "step": jax.jit(step)(data)}
     mujoco.mj_forward(model, reference)
@@ -189,7 +216,9 @@ def test_what_a_task_reads_is_what_mujoco_computes(name):
 def assert_equals(data, model, reference, fields):
     for field in ("sensordata", *fields):
         expected = getattr(reference, field)
-        np.testing.assert_allclose(getattr(data, field), expected.reshape(getattr(data, field).shape), rtol=1e-4, atol=1e-4, err_msg=field)
+        np.testing.assert_allclose(
+            getattr(data, field), expected.reshape(getattr(data, field).shape), rtol=1e-4, atol=1e-4, err_msg=field
+        )
     if (model.body_jntnum <= 1).all() and (model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE.value).all():
         np.testing.assert_allclose(data.xanchor, reference.xanchor, atol=1e-5)
     else:
@@ -218,7 +247,10 @@ def test_nothing_old_is_ever_read():
     env, reset, step = compiled("PendulumSwingup")
     state = step(reset(KEYS()), jnp.zeros((4, 1)))
     for field in ("xmat", "cvel", "sensordata"):  # measured for the task's own step, never computed, measured
-        with pytest.raises(native.NotComputed, match=f"'{field}' of the simulation where there are only time, qpos.*impl = 'jax' computes everything"):
+        with pytest.raises(
+            native.NotComputed,
+            match=f"'{field}' of the simulation where there are only time, qpos.*impl = 'jax' computes everything",
+        ):
             getattr(state.sim.data, field)
     with pytest.raises(native.NotComputed, match="uses 'xfrc_applied'"):
         state.sim.data.replace(xfrc_applied=jnp.zeros(3))
@@ -246,7 +278,10 @@ def test_rows_do_not_depend_on_each_other_or_on_what_came_before(monkeypatch):
 
 def test_vmapped_seeds_are_what_each_is_alone():
     env, reset, step = compiled("HopperStand")
-    keys, actions = jax.random.split(jax.random.key(1), (3, 4)), jax.random.uniform(jax.random.key(2), (3, 4, env.action_size))
+    keys, actions = (
+        jax.random.split(jax.random.key(1), (3, 4)),
+        jax.random.uniform(jax.random.key(2), (3, 4, env.action_size)),
+    )
     together = jax.jit(lambda k, a: jax.vmap(jax.vmap(lambda k, a: env.step(env.reset(k), a)))(k, a))(keys, actions)
     for seed in range(3):
         alone = step(reset(keys[seed]), actions[seed])
@@ -264,7 +299,10 @@ def test_what_is_not_finite_is_invalid_and_nothing_is_written(tmp_path, monkeypa
     broken = data.replace(qvel=data.qvel.at[1].set(jnp.nan).at[2].set(3e9))
     after = step(eqx.tree_at(lambda s: s.sim.data, state, broken), jnp.zeros((4, env.action_size)).at[3].set(jnp.nan))
     np.testing.assert_array_equal(after.invalid, [False, True, True, True])
-    assert np.isnan(np.asarray(after.sim.data.qpos)[[1, 2, 3]]).all() and np.isfinite(np.asarray(after.sim.data.qpos)[0]).all()
+    assert (
+        np.isnan(np.asarray(after.sim.data.qpos)[[1, 2, 3]]).all()
+        and np.isfinite(np.asarray(after.sim.data.qpos)[0]).all()
+    )
     assert not np.asarray(after.terminated).any() and np.isfinite(np.asarray(after.obs)).all()
     untouched = step(state, jnp.zeros((4, env.action_size)))
     np.testing.assert_array_equal(after.obs[0], untouched.obs[0])
@@ -285,7 +323,9 @@ def test_lanes_reset_themselves():
         return state, (asked, obs, time, result.truncated, result.valid)
 
     actions = jax.random.normal(jax.random.key(3), (steps, lanes, 1))
-    asked, obs, time, truncated, valid = jax.tree.map(np.asarray, jax.jit(lambda s: jax.lax.scan(step, s, actions)[1])(lane.start(jax.random.key(0))))
+    asked, obs, time, truncated, valid = jax.tree.map(
+        np.asarray, jax.jit(lambda s: jax.lax.scan(step, s, actions)[1])(lane.start(jax.random.key(0)))
+    )
     assert valid.all() and asked[0].all()
     np.testing.assert_array_equal(asked[1:], truncated[:-1])
     assert (time[asked] == 0).all() and (time[~asked] > 0).all()
@@ -408,6 +448,10 @@ def test_a_model_that_cannot_be_rebuilt_is_an_error(tmp_path):
 
     path = pathlib.Path(tmp_path) / "model.xml"
     path.write_text("<mujoco><worldbody><body><geom size='1'/><joint/></body></worldbody></mujoco>")
-    other = mujoco.MjModel.from_xml_string("<mujoco><worldbody><body><geom size='1'/><freejoint/></body></worldbody></mujoco>")
-    with pytest.raises(ConfigError, match="Task's model cannot be rebuilt from .*model.xml: bind PlaygroundEnvironment.impl = 'jax'"):
+    other = mujoco.MjModel.from_xml_string(
+        "<mujoco><worldbody><body><geom size='1'/><freejoint/></body></worldbody></mujoco>"
+    )
+    with pytest.raises(
+        ConfigError, match="Task's model cannot be rebuilt from .*model.xml: bind PlaygroundEnvironment.impl = 'jax'"
+    ):
         native_model.measuring(Task(other, str(path), {}), None, ())

@@ -67,7 +67,11 @@ def test_names_are_the_librarys():
 
 @pytest.mark.parametrize(
     "name, guess",
-    [("PendulumSwingUp", "Did you mean PendulumSwingup"), ("cheetahrun", "Did you mean CheetahRun?"), ("FishSwimm", "Did you mean FishSwim?")],
+    [
+        ("PendulumSwingUp", "Did you mean PendulumSwingup"),
+        ("cheetahrun", "Did you mean CheetahRun?"),
+        ("FishSwimm", "Did you mean FishSwim?"),
+    ],
 )
 def test_a_misspelt_name_is_an_error_that_names_the_right_one(name, guess):
     with pytest.raises(ConfigError) as caught:
@@ -99,7 +103,10 @@ def test_the_implementation_and_overrides_are_recorded():
 BOUND = {
     "as shipped": ([], "impl"),
     "by a macro": (["PHYSICS = 'auto'", "PlaygroundEnvironment.impl = %PHYSICS"], "PHYSICS"),
-    "in a scope": (["Task.environment = @my/PlaygroundEnvironment()", "my/PlaygroundEnvironment.impl = 'auto'"], "impl"),
+    "in a scope": (
+        ["Task.environment = @my/PlaygroundEnvironment()", "my/PlaygroundEnvironment.impl = 'auto'"],
+        "impl",
+    ),
 }
 
 
@@ -126,7 +133,9 @@ def test_the_fastest_is_native_on_a_cpu_but_for_small_tasks_without_contacts(mon
              "PendulumSwingup", "PointMass"}  # fmt: skip
     assert {name for name in dm_control_names() if fastest(name, "auto") == "jax"} == small
     assert {fastest(name, "auto") for name in set(dm_control_names()) - small} == {"native"}
-    assert fastest("PointMass", "native") == "native" and fastest("CheetahRun", "jax") == "jax"  # what is bound is bound
+    assert (
+        fastest("PointMass", "native") == "native" and fastest("CheetahRun", "jax") == "jax"
+    )  # what is bound is bound
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert {fastest(name, "auto") for name in dm_control_names()} == {"jax"}
 
@@ -135,12 +144,18 @@ def test_the_fastest_is_native_on_a_cpu_but_for_small_tasks_without_contacts(mon
     "overrides, words",
     [
         ({"ctrl_dtt": 0.02}, ["'ctrl_dtt'", "ctrl_dt, naconmax, njmax, sim_dt", "Did you mean ctrl_dt?"]),
-        ({"ctrl_dt": "fast"}, ["overrides['ctrl_dt'] = 'fast'", "has a number or text of another kind there, such as "]),
+        (
+            {"ctrl_dt": "fast"},
+            ["overrides['ctrl_dt'] = 'fast'", "has a number or text of another kind there, such as "],
+        ),
         ({"impl": "warp"}, ["bind PlaygroundEnvironment.impl"]),
         ({"episode_length": 500}, ["bind Task.episode_length"]),
         ({"action_repeat": 2}, ["raise 'ctrl_dt'"]),
         ({"ctrl_dt": 0.025}, ["ctrl_dt = 0.025 and sim_dt = 0.01", "a whole number"]),
-        ({"sim_dt": 0.02}, ["ctrl_dt = 0.01 and sim_dt = 0.02", "a whole number"]),  # 0 physics steps: the task would stand still
+        (
+            {"sim_dt": 0.02},
+            ["ctrl_dt = 0.01 and sim_dt = 0.02", "a whole number"],
+        ),  # 0 physics steps: the task would stand still
         ({"ctrl_dt": 0.0}, ["a whole number"]),
     ],
 )
@@ -198,7 +213,13 @@ def directly(name, keys, actions):
     @jax.vmap
     def run(key, actions):
         first = env.reset(key)
-        _, rest = jax.lax.scan(lambda s, a: (lambda n: (jax.tree.map(lambda x, y: x.astype(y.dtype), n, s), (n.obs, n.reward)))(env.step(s, a)), first, actions)
+        _, rest = jax.lax.scan(
+            lambda s, a: (lambda n: (jax.tree.map(lambda x, y: x.astype(y.dtype), n, s), (n.obs, n.reward)))(
+                env.step(s, a)
+            ),
+            first,
+            actions,
+        )
         return jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), (first.obs, first.reward), rest)
 
     return jax.tree.map(lambda x: np.swapaxes(x, 0, 1), run(jax.random.key_data(keys), jnp.swapaxes(actions, 0, 1)))
@@ -208,7 +229,9 @@ def moves(name):
     return jax.random.uniform(jax.random.key(8), (5, 3, compiled(name).env.action_size), minval=-1.0)
 
 
-@pytest.mark.parametrize("name", ["PendulumSwingup", *(pytest.param(n, marks=pytest.mark.slow) for n in ("CartpoleBalance", "PointMass"))])
+@pytest.mark.parametrize(
+    "name", ["PendulumSwingup", *(pytest.param(n, marks=pytest.mark.slow) for n in ("CartpoleBalance", "PointMass"))]
+)
 def test_steps_are_finite_and_compile_once(name):
     obs_size, action_size = SIZES[name]
     task = compiled(name)
@@ -216,7 +239,9 @@ def test_steps_are_finite_and_compile_once(name):
     assert (spaces.observation, spaces.critic_observation, spaces.action) == (obs_size, obs_size, action_size)
     before = len(task.traces)
     obs, reward = rollout(name, KEYS(), moves(name))
-    assert len(task.traces) <= before + 1 and task.step._cache_size() == 1  # the first call had a reset's types, the later ones a step's
+    assert (
+        len(task.traces) <= before + 1 and task.step._cache_size() == 1
+    )  # the first call had a reset's types, the later ones a step's
     assert obs.shape == (6, 3, obs_size) and reward.shape == (6, 3)
     assert obs.dtype == reward.dtype == np.float32
     assert np.isfinite(obs).all() and np.isfinite(reward).all()
@@ -249,13 +274,21 @@ def test_the_librarys_done_is_not_a_termination():
 
 @pytest.mark.slow
 def test_lanes_give_a_diverged_task_a_fresh_state():
-    lane = LaneEnvironment(SquashedEnvironment(playground("PendulumSwingup"), as_float32(3.0)), 3, EpisodeRules(50, True, True))
+    lane = LaneEnvironment(
+        SquashedEnvironment(playground("PendulumSwingup"), as_float32(3.0)), 3, EpisodeRules(50, True, True)
+    )
     break_one = lambda lanes, broken: eqx.tree_at(
         lambda s: s.env.sim.data,
         lanes,
-        lanes.env.sim.data.replace(qpos=lanes.env.sim.data.qpos.at[1].set(jnp.where(broken, jnp.inf, lanes.env.sim.data.qpos[1]))),
+        lanes.env.sim.data.replace(
+            qpos=lanes.env.sim.data.qpos.at[1].set(jnp.where(broken, jnp.inf, lanes.env.sim.data.qpos[1]))
+        ),
     )
-    step = jax.jit(lambda lanes, broken: (lambda ready: (ready, *lane.step(break_one(ready, broken), jnp.zeros((3, 1)))))(lane.refresh(lanes)))
+    step = jax.jit(
+        lambda lanes, broken: (lambda ready: (ready, *lane.step(break_one(ready, broken), jnp.zeros((3, 1)))))(
+            lane.refresh(lanes)
+        )
+    )
     _, lanes, result = step(lane.start(jax.random.key(0)), True)
     np.testing.assert_array_equal(np.asarray(result.valid), [True, False, True])
     np.testing.assert_array_equal(np.asarray(lanes.needs_reset), [False, True, False])
@@ -298,9 +331,14 @@ def test_lanes_reset_under_warp(name, num_envs):
             return lanes, (obs, asked, result.truncated, result.valid, result.after.reward)
 
         actions = 0.1 * jax.random.normal(jax.random.key(3), (steps, num_envs, env.action_size))
-        return jax.tree.map(np.asarray, jax.jit(lambda s: jax.lax.scan(step, s, actions))(lane.start(jax.random.key(0)))[1])
+        return jax.tree.map(
+            np.asarray, jax.jit(lambda s: jax.lax.scan(step, s, actions))(lane.start(jax.random.key(0)))[1]
+        )
 
-    (obs, asked, truncated, valid, reward), (obs_jax, asked_jax, truncated_jax, valid_jax, reward_jax) = history("warp"), history("jax")
+    (obs, asked, truncated, valid, reward), (obs_jax, asked_jax, truncated_jax, valid_jax, reward_jax) = (
+        history("warp"),
+        history("jax"),
+    )
     assert valid.all() and valid_jax.all()
     np.testing.assert_array_equal(asked, asked_jax)
     np.testing.assert_array_equal(truncated, truncated_jax)

@@ -44,7 +44,21 @@ class Instant:
 
 def test_the_command_measures_recommends_and_writes(tmp_path):
     path = tmp_path / "physics.json"
-    arguments = ["bench", "physics", "PendulumSwingup", "--impl", "native", "--envs", "3", "--steps", "4", "--rounds", "2", "--json", str(path)]
+    arguments = [
+        "bench",
+        "physics",
+        "PendulumSwingup",
+        "--impl",
+        "native",
+        "--envs",
+        "3",
+        "--steps",
+        "4",
+        "--rounds",
+        "2",
+        "--json",
+        str(path),
+    ]
     result = CliRunner().invoke(build_app(), arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "fastest here: --set \"PlaygroundEnvironment.impl = 'native'\"" in result.stdout

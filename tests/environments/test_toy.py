@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gorl.environments.toy import ConstantReward, DelayedReward, RewardFromAction, RewardFromBoth, RewardFromObservation, Slider
+from gorl.environments.toy import (
+    ConstantReward,
+    DelayedReward,
+    RewardFromAction,
+    RewardFromBoth,
+    RewardFromObservation,
+    Slider,
+)
 from gorl.state import Spaces
 
 PROBES = [ConstantReward(), RewardFromObservation(), DelayedReward(), RewardFromAction(), RewardFromBoth()]
@@ -61,7 +68,9 @@ def test_reward_from_action(action, reward):
     assert (after.reward, bool(after.terminated)) == (reward, True)
 
 
-@pytest.mark.parametrize("sign, action, reward", [(1.0, 0.5, 1.0), (-1.0, 0.5, 0.0), (-1.0, -0.5, 1.0), (1.0, 0.0, 0.75)])
+@pytest.mark.parametrize(
+    "sign, action, reward", [(1.0, 0.5, 1.0), (-1.0, 0.5, 0.0), (-1.0, -0.5, 1.0), (1.0, 0.0, 0.75)]
+)
 def test_reward_from_both(sign, action, reward):
     after = at(RewardFromBoth(), [sign], action)
     assert (after.reward, bool(after.terminated)) == (reward, True)

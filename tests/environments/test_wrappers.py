@@ -103,7 +103,11 @@ def test_a_task_refuses_what_cannot_run():
 
 def test_states_have_strong_types_and_finite_numbers():
     sim = {"python": 1.5, "count": 3, "weak": jnp.asarray(2.0), "key": jax.random.key(0)}
-    state = jax.jit(lambda sim: make_state({**sim, "python": 1.5}, jnp.asarray([1.0, jnp.inf]), 1, 1, obs_key=None, critic_obs_key=None))(sim)
+    state = jax.jit(
+        lambda sim: make_state(
+            {**sim, "python": 1.5}, jnp.asarray([1.0, jnp.inf]), 1, 1, obs_key=None, critic_obs_key=None
+        )
+    )(sim)
     arrays = [x for x in jax.tree.leaves(state) if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
     assert not any(x.weak_type for x in arrays)
     np.testing.assert_array_equal(state.obs, [1.0, 0.0])

@@ -20,7 +20,9 @@ def make(folder: pathlib.Path) -> pathlib.Path:
     record = Record(run.record_path)
     metrics = {"return": 5.0, "return_std": 1.0, "return_min": 4.0, "return_max": 6.0}
     for unit in range(3):
-        record.log(RecordEntry(unit, 0, "ImprovePolicy", "evaluate", "eval", "env_steps", 240 * unit, 1.0 + unit, metrics))
+        record.log(
+            RecordEntry(unit, 0, "ImprovePolicy", "evaluate", "eval", "env_steps", 240 * unit, 1.0 + unit, metrics)
+        )
     record.close()
     (folder / "checkpoints").mkdir()
     return folder

@@ -49,16 +49,22 @@ class Poison(AbstractEnvironment):
                 x = jnp.where(broken & (self.kind == KINDS.index(name.replace("_", " "))), value, x)
             return x
 
-        shown = inner.obs.at[1].set(bad(inner.obs[1], observation_nan=jnp.nan, observation_inf=-jnp.inf, observation_huge=1e30))
+        shown = inner.obs.at[1].set(
+            bad(inner.obs[1], observation_nan=jnp.nan, observation_inf=-jnp.inf, observation_huge=1e30)
+        )
         more = inner.obs.at[0].set(bad(inner.obs[0], privileged_nan=jnp.nan, privileged_inf=jnp.inf))
         observation = {"state": shown, "privileged": jnp.concatenate([more, 10.0 + steps[None]])}
         reward = bad(inner.reward, reward_nan=jnp.nan, reward_inf=jnp.inf)
         x, clock = inner.sim
         physics = x.at[0].set(bad(x[0], physics_nan=jnp.nan, physics_huge=-1e12))
         sim = (eqx.tree_at(lambda s: s.sim, inner, (physics, clock)), key, steps, broken)
-        state = make_state(sim, observation, reward, False, obs_key="state", critic_obs_key="privileged", physics=(physics,))
+        state = make_state(
+            sim, observation, reward, False, obs_key="state", critic_obs_key="privileged", physics=(physics,)
+        )
         careless = bad(state.obs[1], careless_nan=jnp.nan)
-        return EnvState(state.sim, state.obs.at[1].set(careless), state.critic_obs, state.reward, state.terminated, state.invalid)
+        return EnvState(
+            state.sim, state.obs.at[1].set(careless), state.critic_obs, state.reward, state.terminated, state.invalid
+        )
 
     def describe(self):
         return {"library": "test", "name": "Poison", "impl": "jax"}

@@ -50,18 +50,33 @@ def test_nothing_and_far_too_much_are_refused_with_the_place(name, value):
 @pytest.mark.parametrize(
     "bindings, message",
     [
-        (["OnPolicy.num_epochs = 2_147_483_648"], "OnPolicy.num_epochs = 2_147_483_648, but a size is at most 2_147_483_647."),
-        (["stage0/ImprovePolicy.env_steps = 1_000_000_000"], "at 240 a unit, makes 4_166_667 units, of which a phase may have 2_000_000. Lower it, or make"),
+        (
+            ["OnPolicy.num_epochs = 2_147_483_648"],
+            "OnPolicy.num_epochs = 2_147_483_648, but a size is at most 2_147_483_647.",
+        ),
+        (
+            ["stage0/ImprovePolicy.env_steps = 1_000_000_000"],
+            "at 240 a unit, makes 4_166_667 units, of which a phase may have 2_000_000. Lower it, or make",
+        ),
         (["FitDecoder.epochs = 2_000_001"], "FitDecoder.epochs = 2000001 makes 2_000_001 units"),
-        (["OnPolicy.unroll_length = 1_000_000_000"], "OnPolicy: one iteration would be 24_000_000_000 environment steps, of at most 2_147_483_647."),
-        (["CollectRollouts.env_steps = 5_000_000_000"], "makes 5_000_000_000 rows of data, of at most 2_147_483_647. Lower them."),
+        (
+            ["OnPolicy.unroll_length = 1_000_000_000"],
+            "OnPolicy: one iteration would be 24_000_000_000 environment steps, of at most 2_147_483_647.",
+        ),
+        (
+            ["CollectRollouts.env_steps = 5_000_000_000"],
+            "makes 5_000_000_000 rows of data, of at most 2_147_483_647. Lower them.",
+        ),
         (["decoder/MLP.width = 100_000"], "MLP.width = 100000: a layer would have 10_000_000_000 weights"),
         (["decoder/MLP.depth = 1_001"], "MLP.depth = 1001: it must be at most 1000."),
         (["NUM_SEEDS = 10_001"], "Experiment.num_seeds = 10001: it must be at most 10_000; each has a folder."),
         (["FourierTime.frequencies = 129"], "FourierTime.frequencies = 129: it must be >= 1 and at most 128."),
         (["FitDecoder.learning_rate = -1e-3"], "learning_rate = -0.001: it must be >= 0 and finite."),
         (["OnPolicy.learning_rate = 1e999"], "learning_rate = inf: it must be >= 0 and finite."),
-        (["OnPolicy.max_grad_norm = -1.0", "stage0/OnPolicy.max_grad_norm = -1.0"], "max_grad_norm = -1.0: it must be > 0 (1e999: off)."),
+        (
+            ["OnPolicy.max_grad_norm = -1.0", "stage0/OnPolicy.max_grad_norm = -1.0"],
+            "max_grad_norm = -1.0: it must be > 0 (1e999: off).",
+        ),
         (["FitDecoder.max_grad_norm = 0.0"], "FitDecoder.max_grad_norm = 0.0: it must be > 0 (1e999: off)."),
         (["RunningNormalizer.epsilon = -1e-6"], "RunningNormalizer.epsilon = -1e-06: it must be >= 0 and finite."),
         (["RunningNormalizer.clip = -1.0"], "RunningNormalizer.clip = -1.0: it must be > 0 (1e999: no clip)."),
@@ -69,7 +84,10 @@ def test_nothing_and_far_too_much_are_refused_with_the_place(name, value):
         (["STAGE_KL = 1e999"], "LatentKL.coefficient = inf: it must be finite (0: off)."),
         (["Clip.epsilon = 1e300"], "32-bit floats reach from 1e-38 to 3e+38"),
         (["OnPolicy.value_cost = 1e-300"], "OnPolicy.value_cost = 1e-300, but the programs' 32-bit floats"),
-        (["ActionDensity.samples = 1_000_000_000", "Experiment.pictures = [@ActionDensity()]"], "it must be at most 100_000_000."),
+        (
+            ["ActionDensity.samples = 1_000_000_000", "Experiment.pictures = [@ActionDensity()]"],
+            "it must be at most 100_000_000.",
+        ),
     ],
 )
 def test_what_is_refused_says_why(bindings, message):
@@ -79,7 +97,10 @@ def test_what_is_refused_says_why(bindings, message):
 
 
 def test_a_budget_may_be_larger_than_a_size():
-    assert build("stage0/ImprovePolicy.env_steps = 3_000_000_000", "OnPolicy.unroll_length = 1_000").experiment.env_steps() > 3_000_000_000
+    assert (
+        build("stage0/ImprovePolicy.env_steps = 3_000_000_000", "OnPolicy.unroll_length = 1_000").experiment.env_steps()
+        > 3_000_000_000
+    )
 
 
 @hypothesis.settings(max_examples=12, deadline=None, database=None)
@@ -95,10 +116,18 @@ def test_any_sizes_are_refused_clearly_or_add_up(sizes):
         units = experiment.units(step)
         asked, takes = getattr(step.declaration, "env_steps", 0), sum(u.env_steps for u in units)
         assert asked <= takes < asked + max(1, *(u.env_steps for u in units))
-    assert experiment.env_steps() == sum(u.env_steps for step in experiment.planned_phases() for u in experiment.units(step))
+    assert experiment.env_steps() == sum(
+        u.env_steps for step in experiment.planned_phases() for u in experiment.units(step)
+    )
 
 
-ONE = ["EPISODE_LENGTH = 1", "Experiment.checkpoint_interval = 1e9", "policy/MLP.width = 1", "policy/MLP.depth = 0", "EVALUATION_INTERVAL = 1"]
+ONE = [
+    "EPISODE_LENGTH = 1",
+    "Experiment.checkpoint_interval = 1e9",
+    "policy/MLP.width = 1",
+    "policy/MLP.depth = 0",
+    "EVALUATION_INTERVAL = 1",
+]
 ON_POLICY = ["OnPolicy.num_envs = 1", "OnPolicy.unroll_length = 1", "OnPolicy.batch_size = 1", "OnPolicy.num_minibatches = 1", "OnPolicy.num_epochs = 1",
              "Evaluator.num_envs = 1", "critic/MLP.width = 1", "critic/MLP.depth = 0"]  # fmt: skip
 DECODER = ["Experiment.stages = [@stage0/Stage(), @stage1/Stage()]", "WARMUP_STEPS = 1", "COLLECT_STEPS = 1", "COLLECT_ENVS = 1",
@@ -123,13 +152,20 @@ def test_the_smallest_sizes_run(name, tmp_path):
     assert [e.kind for e in entries] == [u.name for s in experiment.planned_phases() for u in experiment.units(s)]
     assert {e.metrics["return"] for e in entries if "eval" in e.subset or "final" in e.subset} == {1.0}
     for entry in entries:
-        assert all(math.isfinite(v) for k, v in entry.metrics.items() if k.startswith("loss/") and experiment.env_steps() > 2 or k == "diverged"), entry
+        assert all(
+            math.isfinite(v)
+            for k, v in entry.metrics.items()
+            if k.startswith("loss/") and experiment.env_steps() > 2 or k == "diverged"
+        ), entry
     assert_a_broken_record_ends_what_goes_on(experiment, folder)
 
 
 def assert_a_broken_record_ends_what_goes_on(experiment, folder):
     """Before it computes anything. What was written after the checkpoint is dropped first: there, a crash may leave anything."""
-    text, again = folder.record_path.read_bytes(), Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, [])
+    text, again = (
+        folder.record_path.read_bytes(),
+        Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, []),
+    )
     folder.record_path.write_bytes(text + b"\x00\x00\n")
     again.run()
     assert folder.record_path.read_bytes() == text
@@ -150,7 +186,14 @@ class Named(AbstractEnvironment):
     def reset(self, key):
         del key
         zero = jnp.zeros(())
-        return make_state(zero, {"state": jnp.zeros((1,)), "pixels": jnp.zeros((2, 2))}, zero, False, obs_key=self.obs_key, critic_obs_key=None)
+        return make_state(
+            zero,
+            {"state": jnp.zeros((1,)), "pixels": jnp.zeros((2, 2))},
+            zero,
+            False,
+            obs_key=self.obs_key,
+            critic_obs_key=None,
+        )
 
     def step(self, state, action):
         del action
@@ -163,13 +206,18 @@ class Named(AbstractEnvironment):
 @pytest.mark.parametrize(
     "key, message",
     [
-        ("None", "the environment's observations are a dict with the keys 'state', 'pixels'; obs_key = None names none of them."),
+        (
+            "None",
+            "the environment's observations are a dict with the keys 'state', 'pixels'; obs_key = None names none of them.",
+        ),
         ("'stat'", "obs_key = 'stat' names none of them. Did you mean state?"),
     ],
 )
 def test_a_dict_without_the_named_entry_is_refused_before_anything_is_compiled(key, message, own_registry):
     gin.register(Named, module="test")
-    experiment = config.build(["ppo.gin", "parts/debug.gin"], ["Task.environment = @Named()", f"Named.obs_key = {key}"]).experiment
+    experiment = config.build(
+        ["ppo.gin", "parts/debug.gin"], ["Task.environment = @Named()", f"Named.obs_key = {key}"]
+    ).experiment
     assert isinstance(experiment, Experiment)
     with pytest.raises(ConfigError) as err:
         experiment.template(0, True)  # shapes alone: traced, not compiled
@@ -177,6 +225,9 @@ def test_a_dict_without_the_named_entry_is_refused_before_anything_is_compiled(k
 
 
 def test_an_array_has_no_entries(own_registry):
-    with pytest.raises(ConfigError, match="obs_key = 'state', but the environment's observation is one array, not a dict: leave obs_key at None."):
+    with pytest.raises(
+        ConfigError,
+        match="obs_key = 'state', but the environment's observation is one array, not a dict: leave obs_key at None.",
+    ):
         zero = jnp.zeros(())
         make_state(zero, jnp.zeros((1,)), zero, False, obs_key="state", critic_obs_key=None)

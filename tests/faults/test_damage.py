@@ -105,7 +105,9 @@ def test_no_bit_of_a_checkpoint_is_read_as_another_number(run):
     assert refused >= 10  # Orbax has some things twice
 
 
-@pytest.mark.parametrize("damage", [pathlib.Path.unlink, lambda p: flip(p, 0.6), lambda p: cut(p, 0.6)], ids=["gone", "a bit", "cut off"])
+@pytest.mark.parametrize(
+    "damage", [pathlib.Path.unlink, lambda p: flip(p, 0.6), lambda p: cut(p, 0.6)], ids=["gone", "a bit", "cut off"]
+)
 def test_a_damaged_dataset_is_never_fitted(damage, run, caplog):
     """Checkpoints that refer to it are passed over; both of these do, so the run says that it cannot go on."""
     [dataset] = (run / "artifacts").iterdir()

@@ -141,5 +141,3 @@ def test_a_read_only_folder(small_disk, crashed):
     finally:
         subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-
-

@@ -58,7 +58,10 @@ def a_state(bad=None):
     layers = [Layer(jnp.full((3, 4), 0.5), jnp.full((4,), -2.0)) for _ in range(2)]
     if bad is not None:
         layers[1] = Layer(layers[1].weight.at[1, 2].set(bad), layers[1].bias.at[0].set(-jnp.inf))
-    training = {"learner": {"policy": layers, "count": jnp.asarray(7)}, "lanes": {"key": jax.random.key(0), "done": jnp.ones((2,), bool)}}
+    training = {
+        "learner": {"policy": layers, "count": jnp.asarray(7)},
+        "lanes": {"key": jax.random.key(0), "done": jnp.ones((2,), bool)},
+    }
     best = Snapshot({"w": jnp.zeros((2,))}, jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0))
     four = jnp.full((2, 3), 4.0)
     data = Dataset(Episodes(jnp.ones((2, 3, 2)), jnp.zeros((2, 3, 1)), four, four, jnp.ones((2, 3), bool)))
@@ -70,10 +73,50 @@ def entry(unit, kind="iterate", phase="ImprovePolicy", **metrics):
 
 
 RECORD = [
-    entry(1, **{"return": math.nan, "episodes": 0.0, "loss/value": 0.5, "updates_skipped": 0.0, "invalid_steps": 0.0, "diverged": 0.0}),
-    entry(2, **{"return": 3.0, "episodes": 2.0, "loss/value": 0.5, "updates_skipped": 2.0, "invalid_steps": 5.0, "diverged": 0.0}),
-    entry(3, **{"return": 4.0, "episodes": 2.0, "loss/value": math.nan, "updates_skipped": 6.0, "invalid_steps": 0.0, "diverged": 1.0}),
-    entry(4, **{"return": 4.0, "episodes": 2.0, "loss/value": math.inf, "updates_skipped": 6.0, "invalid_steps": 1.0, "diverged": 1.0}),
+    entry(
+        1,
+        **{
+            "return": math.nan,
+            "episodes": 0.0,
+            "loss/value": 0.5,
+            "updates_skipped": 0.0,
+            "invalid_steps": 0.0,
+            "diverged": 0.0,
+        },
+    ),
+    entry(
+        2,
+        **{
+            "return": 3.0,
+            "episodes": 2.0,
+            "loss/value": 0.5,
+            "updates_skipped": 2.0,
+            "invalid_steps": 5.0,
+            "diverged": 0.0,
+        },
+    ),
+    entry(
+        3,
+        **{
+            "return": 4.0,
+            "episodes": 2.0,
+            "loss/value": math.nan,
+            "updates_skipped": 6.0,
+            "invalid_steps": 0.0,
+            "diverged": 1.0,
+        },
+    ),
+    entry(
+        4,
+        **{
+            "return": 4.0,
+            "episodes": 2.0,
+            "loss/value": math.inf,
+            "updates_skipped": 6.0,
+            "invalid_steps": 1.0,
+            "diverged": 1.0,
+        },
+    ),
 ]
 
 
@@ -82,8 +125,18 @@ def folder(tmp_path):
     """A run that broke: checkpoint 2 is sound, 4 holds a NaN and an infinity."""
     path = tmp_path / "run"
     path.mkdir()
-    about = {"format": FORMAT, "gorl": "0.1.0", "python": "3.11", "seed": 3, "environment": {"name": "Slider"}, "created": "2026-01-01"}
-    about |= {"device": {"platform": "cpu", "kind": "cpu", "count": 1, "cpu": "x", "cores": 2}, "versions": {"jax": "0.10.2", "warp-lang": None}}
+    about = {
+        "format": FORMAT,
+        "gorl": "0.1.0",
+        "python": "3.11",
+        "seed": 3,
+        "environment": {"name": "Slider"},
+        "created": "2026-01-01",
+    }
+    about |= {
+        "device": {"platform": "cpu", "kind": "cpu", "count": 1, "cpu": "x", "cores": 2},
+        "versions": {"jax": "0.10.2", "warp-lang": None},
+    }
     (path / "run.json").write_text(json.dumps(about))
     (path / "status.json").write_text(json.dumps({"status": "diverged"}))
     record = Record(path / "metrics.jsonl")
@@ -92,7 +145,14 @@ def folder(tmp_path):
     record.close()
     store = CheckpointStore(path)
     for number, bad in ((2, None), (4, jnp.nan)):
-        position = {"index": 0, "started": True, "unit": number, "total_units": number, "env_steps": 240 * number, "eval_steps": 0}
+        position = {
+            "index": 0,
+            "started": True,
+            "unit": number,
+            "total_units": number,
+            "env_steps": 240 * number,
+            "eval_steps": 0,
+        }
         store.save(number, a_state(bad), {"position": position, "frozen": number == 4, "failures": 0}, row=0)
     store.close()
     return path
@@ -165,7 +225,9 @@ def test_a_broken_checkpoint_is_shown_as_broken(folder):
     output = gorl("inspect", folder)
     (line,) = [line for line in output.splitlines() if line.split()[:2] == ["4", "broken"]]
     assert "cannot be read: " in line
-    assert "parts of checkpoint 2" in output and "every number is finite" not in output.split("parts of checkpoint 2")[0]
+    assert (
+        "parts of checkpoint 2" in output and "every number is finite" not in output.split("parts of checkpoint 2")[0]
+    )
     assert "parts of" not in gorl("inspect", folder, "--checkpoint", 4)
     assert gorl("inspect", folder, "--checkpoint", 9, error=RunError) == "there is no checkpoint 9; there are: 4, 2."
     shutil.rmtree(folder / "artifacts")
@@ -182,7 +244,10 @@ def test_a_record_that_cannot_be_read_is_said(folder):
 
 
 def test_what_is_no_run_is_one_line(tmp_path):
-    assert gorl("inspect", tmp_path / "nowhere", error=RunError) == f"{tmp_path / 'nowhere'} is not a gorl run folder (it has no run.json)."
+    assert (
+        gorl("inspect", tmp_path / "nowhere", error=RunError)
+        == f"{tmp_path / 'nowhere'} is not a gorl run folder (it has no run.json)."
+    )
 
 
 def test_a_run_that_diverges_ends_as_such_and_can_be_looked_into(own_registry, quick_compiles, tmp_path):
@@ -196,12 +261,21 @@ def test_a_run_that_diverges_ends_as_such_and_can_be_looked_into(own_registry, q
     assert json.loads((run / "status.json").read_text())["status"] == "diverged"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     iterations = [line["metrics"] for line in lines if line["kind"] == "iterate"]
-    assert [m["diverged"] for m in iterations] == [1.0, 1.0] and [m["invalid_steps"] for m in iterations] == [240.0, 240.0]
+    assert [m["diverged"] for m in iterations] == [1.0, 1.0] and [m["invalid_steps"] for m in iterations] == [
+        240.0,
+        240.0,
+    ]
     assert [m["updates_skipped"] for m in iterations] == [6.0, 6.0] and all(m["episodes"] == 0.0 for m in iterations)
     evaluation = lines[0]["metrics"]
-    assert evaluation["diverged_episodes"] == 4.0 and evaluation["return"] == "nan" and evaluation["return_best"] == "-inf"
+    assert (
+        evaluation["diverged_episodes"] == 4.0 and evaluation["return"] == "nan" and evaluation["return_best"] == "-inf"
+    )
     _, state = trained.restore(run)  # what was saved is what it began with: the best policy is still the first one
-    for ours, first in zip(jax.tree.leaves(eqx.filter(state.learner.policy, eqx.is_array)), jax.tree.leaves(eqx.filter(state.best, eqx.is_array)), strict=True):
+    for ours, first in zip(
+        jax.tree.leaves(eqx.filter(state.learner.policy, eqx.is_array)),
+        jax.tree.leaves(eqx.filter(state.best, eqx.is_array)),
+        strict=True,
+    ):
         np.testing.assert_array_equal(ours, first)
     assert not any(np.any(x) for x in jax.tree.leaves(eqx.filter(state.learner.optimizer, eqx.is_array)))
     words = " ".join(gorl("inspect", run).split())

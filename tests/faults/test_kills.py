@@ -19,7 +19,10 @@ def test_sigkill_then_resume_is_bit_exact(family, tmp_path):
 
 
 def test_the_summary_counts_what_happened():
-    trials = [Trial("diffusion", [(ANY, "start"), ("phase ends", "FitDecoder/epoch")], []), Trial("diffusion", [(ANY, "start")], ["array .x"])]
+    trials = [
+        Trial("diffusion", [(ANY, "start"), ("phase ends", "FitDecoder/epoch")], []),
+        Trial("diffusion", [(ANY, "start")], ["array .x"]),
+    ]
     found = summary(trials)
     assert (found["kills"], found["mismatches"], found["runs"]) == (3, 1, {"diffusion": 2})
     assert found["kills_by_moment"] == {ANY: 2, "phase ends": 1}

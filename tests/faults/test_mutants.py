@@ -27,7 +27,11 @@ def folder(tmp_path, monkeypatch):
 def cases():
     """Those that are checked quickly: one method of each kind, without studies."""
     names = {"ppo.gin", "ppo_tuned.gin", "fpo.gin", "dppo.gin", "sac.gin", "gorl_gaussian.gin"}
-    return [dataclasses.replace(c, bindings=()) for c in mutations.cases() if not c.study and c.files[0] in names and c.texts.keys() - {"parts/debug.gin"}]
+    return [
+        dataclasses.replace(c, bindings=())
+        for c in mutations.cases()
+        if not c.study and c.files[0] in names and c.texts.keys() - {"parts/debug.gin"}
+    ]
 
 
 def test_broken_configurations_are_refused_clearly_or_have_an_effect(folder):
@@ -78,7 +82,9 @@ def test_a_dead_binding_that_gorl_would_not_see_is_found(folder, monkeypatch):
     monkeypatch.setattr(checks, "check_effects", lambda source: [])
     for name in ("XQZ", "SAC.num_envs", "nowhere/MLP.width"):
         verdict = judge(broken(TEXT + f"{name} = 3\n".encode()), folder, seconds=60.0)
-        assert verdict.outcome == "defect" and verdict.text.startswith(f"silently accepted: {name} (mine.gin:3)"), verdict
+        assert verdict.outcome == "defect" and verdict.text.startswith(f"silently accepted: {name} (mine.gin:3)"), (
+            verdict
+        )
 
 
 def test_a_refusal_of_a_living_binding_is_found(folder, monkeypatch):
@@ -88,7 +94,9 @@ def test_a_refusal_of_a_living_binding_is_found(folder, monkeypatch):
         raise ConfigError("Experiment.seed has no effect.")
 
     monkeypatch.setattr(verdicts, "begun", refuse)
-    assert judge(broken(TEXT), folder, seconds=60.0).text.startswith("refused as without effect, but every binding has one")
+    assert judge(broken(TEXT), folder, seconds=60.0).text.startswith(
+        "refused as without effect, but every binding has one"
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +104,10 @@ def test_a_refusal_of_a_living_binding_is_found(folder, monkeypatch):
     [
         (lambda case: {}["a"], "KeyError: 'a'"),
         (lambda case: time.sleep(5.0), "hangs"),
-        (lambda case: verdicts.warnings.warn("overflow encountered in cast", RuntimeWarning, stacklevel=1), "RuntimeWarning: overflow"),
+        (
+            lambda case: verdicts.warnings.warn("overflow encountered in cast", RuntimeWarning, stacklevel=1),
+            "RuntimeWarning: overflow",
+        ),
     ],
 )
 def test_tracebacks_hangs_and_warnings_are_found(happens, part, folder, monkeypatch):

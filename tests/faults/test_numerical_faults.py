@@ -65,7 +65,9 @@ def learner_of(method):
 @functools.cache
 def begin(method):
     """What an iteration begins with: the same in every environment, since no lane has begun."""
-    return trees.unshare_buffers(algorithm_of(method).start(squashed(poison()), learner_of(method), rules(method), key=jax.random.key(1)))
+    return trees.unshare_buffers(
+        algorithm_of(method).start(squashed(poison()), learner_of(method), rules(method), key=jax.random.key(1))
+    )
 
 
 @eqx.filter_jit
@@ -99,7 +101,9 @@ def broken_rollout(method, kind):
     algorithm, env = algorithm_of(method), poison(kind)
     state = begin(method)
     keys = jax.random.split(jax.random.split(jax.random.key(2))[0], 30)
-    moves, broken, rows = roll(algorithm, LaneEnvironment(squashed(env), 8, rules(method)), state.learner, state.lanes, keys)
+    moves, broken, rows = roll(
+        algorithm, LaneEnvironment(squashed(env), 8, rules(method)), state.learner, state.lanes, keys
+    )
     return algorithm, state.learner, moves, np.asarray(broken), rows
 
 
@@ -178,7 +182,9 @@ def rows_by_hand():
 
 def test_an_update_is_that_of_the_sound_steps_alone():
     algorithm, learner, rows = rows_of_a_rollout()
-    rows = jax.tree.map(lambda x: x[jnp.argsort(~rows.transition.valid, stable=True)], rows)  # the sound ones first: with the same noise
+    rows = jax.tree.map(
+        lambda x: x[jnp.argsort(~rows.transition.valid, stable=True)], rows
+    )  # the sound ones first: with the same noise
     count = int(rows.transition.valid.sum())
     ours, metrics = on_policy_step(algorithm, learner, rows)
     alone, expected = on_policy_step(algorithm, learner, jax.tree.map(lambda x: x[:count], rows))
@@ -195,7 +201,9 @@ def test_what_a_broken_step_holds_reaches_no_update(made):
     valid = rows.transition.valid
     ours, metrics = on_policy_step(algorithm, learner, rows)
     assert float(metrics["updates_skipped"]) == 0.0 and all(np.any(a) for a in arrays_of(ours.optimizer))
-    same, numbers = on_policy_step(algorithm, learner, eqx.tree_at(lambda r: r.transition.valid, garbled(rows, valid), valid))
+    same, numbers = on_policy_step(
+        algorithm, learner, eqx.tree_at(lambda r: r.transition.valid, garbled(rows, valid), valid)
+    )
     assert_same_bits((same, numbers), (ours, metrics))
 
 
@@ -205,9 +213,13 @@ def test_an_iteration_counts_what_broke_and_learns_from_the_rest(kind):
     state, metrics = iterate(algorithm, poison(kind), begin("PPO"), rules("PPO"), jax.random.key(2))
     assert float(metrics["invalid_steps"]) == broken.sum()
     assert float(metrics["updates_skipped"]) == 0.0 and float(metrics["diverged"]) == 0.0
-    assert all(np.isfinite(x).all() for x in arrays_of((state.learner, state.lanes.env.obs, state.lanes.episode_return)))
+    assert all(
+        np.isfinite(x).all() for x in arrays_of((state.learner, state.lanes.env.obs, state.lanes.episode_return))
+    )
     after = state.learner
-    assert all(np.any(a != b) for a, b in zip(arrays_of(after.critic.body), arrays_of(learner.critic.body), strict=True))
+    assert all(
+        np.any(a != b) for a, b in zip(arrays_of(after.critic.body), arrays_of(learner.critic.body), strict=True)
+    )
     for normalizer, seen in ((after.policy.normalizer, moves.obs), (after.critic.normalizer, moves.critic_obs)):
         sound = np.asarray(seen, np.float64)[~broken]
         assert float(normalizer.count) == len(sound) == 240 - broken.sum()
@@ -221,7 +233,11 @@ def test_an_iteration_without_a_sound_step_changes_no_learner_and_has_diverged()
     start = begin("PPO")
     for _ in range(2):  # from zero moments, and from those of a real update
         after, metrics = iterate(algorithm, env, start, rules("PPO"), jax.random.key(2))
-        assert float(metrics["invalid_steps"]) == 240 and float(metrics["diverged"]) == 1.0 and float(metrics["updates_skipped"]) == 6.0
+        assert (
+            float(metrics["invalid_steps"]) == 240
+            and float(metrics["diverged"]) == 1.0
+            and float(metrics["updates_skipped"]) == 6.0
+        )
         assert np.isnan(metrics["return"]) and float(metrics["episodes"]) == 0.0
         assert eqx.tree_equal(after.learner, start.learner)
         moved, _ = iterate(algorithm, poison("reward inf", rate=0.0), start, rules("PPO"), jax.random.key(3))
@@ -265,7 +281,10 @@ def test_sac_counts_what_broke_and_learns_from_the_rest(kind):
     assert all(np.isfinite(x).all() and np.abs(x).max() < 1e3 for x in arrays_of(stored))
     assert float(second["updates"]) > 0 and float(second["updates_skipped"]) == 0.0 and float(second["diverged"]) == 0.0
     assert all(np.isfinite(x).all() for x in arrays_of(later.learner))
-    for normalizer, seen in ((state.learner.policy.normalizer, stored.obs), (state.learner.critic.normalizer, stored.critic_obs)):
+    for normalizer, seen in (
+        (state.learner.policy.normalizer, stored.obs),
+        (state.learner.critic.normalizer, stored.critic_obs),
+    ):
         sound = np.asarray(seen, np.float64)[stored.valid]
         assert float(normalizer.count) == len(sound)
         np.testing.assert_allclose(normalizer.mean, sound.mean(0), rtol=1e-4, atol=1e-5)
@@ -291,11 +310,16 @@ def test_what_broken_transitions_hold_reaches_no_update_of_sac():
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_a_poisoned_update_of_sac_changes_nothing(value):
-    before, after, metrics = sac_again(lambda stored: dataclasses.replace(stored, reward=jnp.full_like(stored.reward, value)))
+    before, after, metrics = sac_again(
+        lambda stored: dataclasses.replace(stored, reward=jnp.full_like(stored.reward, value))
+    )
     assert float(metrics["updates_skipped"]) == float(metrics["updates"]) > 10 and float(metrics["diverged"]) == 1.0
     for part in ("target", "log_temperature", "optimizer"):
         assert eqx.tree_equal(getattr(after.learner, part), getattr(before.learner, part))
-    for ours, theirs in ((after.learner.policy.body, before.learner.policy.body), (after.learner.critic.bodies, before.learner.critic.bodies)):
+    for ours, theirs in (
+        (after.learner.policy.body, before.learner.policy.body),
+        (after.learner.critic.bodies, before.learner.critic.bodies),
+    ):
         assert eqx.tree_equal(ours, theirs)
 
 
@@ -315,14 +339,22 @@ def fate(env, key):
 
 @functools.cache
 def gorl_fm():
-    sizes = ["COLLECT_ENVS = 12", "COLLECT_EPISODE_LENGTH = 15", "COLLECT_STEPS = 180", "decoder/MLP.depth = 1", "decoder/MLP.width = 16"]
+    sizes = [
+        "COLLECT_ENVS = 12",
+        "COLLECT_EPISODE_LENGTH = 15",
+        "COLLECT_STEPS = 180",
+        "decoder/MLP.depth = 1",
+        "decoder/MLP.width = 16",
+    ]
     return config.build(["gorl_fm.gin", "parts/debug.gin"], [*SMALL, *sizes]).experiment
 
 
 @functools.cache
 def episode_context():
     learner = learner_of("PPO")
-    return gorl_fm().stages[1].phases[0], RunState(IdentityDecoder(2, 1, key=jax.random.key(0)), learner.policy, learner.policy, learner)
+    return gorl_fm().stages[1].phases[0], RunState(
+        IdentityDecoder(2, 1, key=jax.random.key(0)), learner.policy, learner.policy, learner
+    )
 
 
 @functools.cache
@@ -332,9 +364,17 @@ def collected(kind, rate=0.06):
     task = eqx.tree_at(lambda t: t.environment, Task(Slider(), STEPS, True, True, 1.0), poison(kind, rate))
     context = PhaseContext(task, np.zeros(1, np.int32), 1, 0)
     buffer = seeds.add_seed_axis(phase.start(PhaseContext(task, 0, 1, 0), run).buffer)
-    each = (*seeds.add_seed_axis((run.policy, run.learner, run.decoder)), context.for_each(0), context.key("collect", 0))
+    each = (
+        *seeds.add_seed_axis((run.policy, run.learner, run.decoder)),
+        context.for_each(0),
+        context.key("collect", 0),
+    )
     buffer, metrics = collect((phase, task), each, buffer)
-    return jax.tree.map(np.asarray, seeds.take_seed(buffer)), {k: float(v[0]) for k, v in metrics.items()}, context.key("collect", 0)[0]
+    return (
+        jax.tree.map(np.asarray, seeds.take_seed(buffer)),
+        {k: float(v[0]) for k, v in metrics.items()},
+        context.key("collect", 0)[0],
+    )
 
 
 @pytest.mark.parametrize("kind", ["observation nan", "reward inf", "privileged nan", "physics huge", "careless nan"])
@@ -381,19 +421,27 @@ def test_what_a_broken_row_holds_reaches_no_decoder():
     assert 0 < valid.sum() < valid.size and metrics["updates_skipped"] == 0.0 and metrics["diverged"] == 0.0
     assert float(before.decoder.normalizer.count) == valid.reshape(-1)[np.asarray(before.rows.training)].sum()
     assert not eqx.tree_equal(before.decoder, after.decoder)
-    _, same, numbers = fitted(lambda episodes: eqx.tree_at(lambda e: e.valid, garbled(episodes, episodes.valid), episodes.valid))
+    _, same, numbers = fitted(
+        lambda episodes: eqx.tree_at(lambda e: e.valid, garbled(episodes, episodes.valid), episodes.valid)
+    )
     assert_same_bits((same.decoder, same.optimizer, numbers), (after.decoder, after.optimizer, metrics))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 2e18])  # the gradient of the last is finite, its square is not
 def test_poisoned_updates_of_a_decoder_change_nothing(value):
-    before, after, metrics = fitted(lambda episodes: dataclasses.replace(episodes, action=jnp.full_like(episodes.action, value)))
+    before, after, metrics = fitted(
+        lambda episodes: dataclasses.replace(episodes, action=jnp.full_like(episodes.action, value))
+    )
     assert metrics["updates_skipped"] == 5.0 and metrics["diverged"] == 1.0
-    assert eqx.tree_equal((after.decoder, after.optimizer, after.best), (before.decoder, before.optimizer, before.decoder))
+    assert eqx.tree_equal(
+        (after.decoder, after.optimizer, after.best), (before.decoder, before.optimizer, before.decoder)
+    )
 
 
 def test_a_fit_without_a_valid_row_has_diverged():
-    before, after, metrics = fitted(lambda episodes: dataclasses.replace(episodes, valid=jnp.zeros_like(episodes.valid)))
+    before, after, metrics = fitted(
+        lambda episodes: dataclasses.replace(episodes, valid=jnp.zeros_like(episodes.valid))
+    )
     assert metrics["diverged"] == 1.0 and np.isnan(metrics["loss/decoder"]) and metrics["loss/decoder_best"] == np.inf
     assert eqx.tree_equal(after.best, before.decoder)
 
@@ -401,7 +449,14 @@ def test_a_fit_without_a_valid_row_has_diverged():
 def test_an_evaluation_is_of_the_episodes_that_did_not_break():
     returns, lengths = jnp.array([1.0, 1e6, 4.0, 7.0]), jnp.array([15, 3, 15, 9])
     found = episode_statistics(returns, lengths, jnp.array([False, True, False, False]))
-    expected = {"return": 4.0, "return_std": np.sqrt(6.0), "return_min": 1.0, "return_max": 7.0, "episode_length": 13.0, "diverged_episodes": 1.0}
+    expected = {
+        "return": 4.0,
+        "return_std": np.sqrt(6.0),
+        "return_min": 1.0,
+        "return_max": 7.0,
+        "episode_length": 13.0,
+        "diverged_episodes": 1.0,
+    }
     assert {k: pytest.approx(float(v)) for k, v in found.items()} == expected
     nothing = episode_statistics(returns, lengths, jnp.ones(4, bool))
     assert nothing.pop("diverged_episodes") == 4.0 and all(np.isnan(v) for v in nothing.values())

@@ -33,7 +33,9 @@ def wait_for_units(run: pathlib.Path, count: int, process: subprocess.Popen) -> 
         if (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").read_bytes().count(b"\n") >= count:
             return
         time.sleep(0.002)
-    raise AssertionError(f"there were never {count} units: {process.communicate()[0] if process.poll() is not None else 'it hangs'}")
+    raise AssertionError(
+        f"there were never {count} units: {process.communicate()[0] if process.poll() is not None else 'it hangs'}"
+    )
 
 
 def test_stopped_ended_and_gone_on_with(sound, cache, tmp_path):
@@ -67,7 +69,9 @@ def test_other_versions_and_another_device_count_are_named(crashed, sound, cache
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "goes on from the same state but not bit for bit" in output
-    assert "gorl 0.0.1 ->" in output and "optax 0.1.0 ->" in output and "'count': 1" in output and "'count': 2" in output
+    assert (
+        "gorl 0.0.1 ->" in output and "optax 0.1.0 ->" in output and "'count': 1" in output and "'count': 2" in output
+    )
     assert same_bits.status(run)["env_steps"] == same_bits.status(sound)["env_steps"]
     assert len(same_bits.record(run)) == len(same_bits.record(sound))
 
@@ -93,7 +97,9 @@ def test_a_clock_that_jumps_back(sound, tmp_path, monkeypatch):
 
 def test_two_runs_begun_in_the_same_second_have_two_folders(tmp_path, monkeypatch):
     first = runs.new_path(tmp_path, "run")
-    monkeypatch.setattr(runs.folder.datetime, "datetime", type("Frozen", (), {"now": staticmethod(lambda: _Stamp(first.name[4:]))}))
+    monkeypatch.setattr(
+        runs.folder.datetime, "datetime", type("Frozen", (), {"now": staticmethod(lambda: _Stamp(first.name[4:]))})
+    )
     first.mkdir()
     second = runs.new_path(tmp_path, "run")
     second.mkdir()

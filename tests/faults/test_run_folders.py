@@ -119,7 +119,15 @@ def test_a_folder_without_permission_is_named(words, folder):
     assert code != 0 and "run" in said
 
 
-STUDY = {"format": 1, "name": "s", "variants": [{"name": "a", "folder": "a"}], "seeds": [0], "programs": [["a"]], "halving": [], "seeds_together": False}
+STUDY = {
+    "format": 1,
+    "name": "s",
+    "variants": [{"name": "a", "folder": "a"}],
+    "seeds": [0],
+    "programs": [["a"]],
+    "halving": [],
+    "seeds_together": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +136,10 @@ STUDY = {"format": 1, "name": "s", "variants": [{"name": "a", "folder": "a"}], "
         ("", "its study.json cannot be read"),
         ("[]", "its study.json should hold an object"),
         (json.dumps({**STUDY, "format": 2}), "has study format 2; this gorl reads format 1."),
-        (json.dumps({k: v for k, v in STUDY.items() if k != "halving"}), "study.json: its 'halving' is None, not a list."),
+        (
+            json.dumps({k: v for k, v in STUDY.items() if k != "halving"}),
+            "study.json: its 'halving' is None, not a list.",
+        ),
         (json.dumps({**STUDY, "seeds": 3}), "study.json: its 'seeds' is 3, not a list."),
         (json.dumps({**STUDY, "variants": ["a"]}), "study.json: 'a' stands there for a variant."),
     ],
@@ -143,7 +154,9 @@ def test_a_damaged_study_is_named(text, answer, tmp_path, monkeypatch):
     assert code != 0 and str(tmp_path) in said
 
 
-@pytest.mark.parametrize("entry", ["", "[]", "null", "{}", '{"parts": 3, "bytes": 1, "seconds": 1, "env_steps": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "entry", ["", "[]", "null", "{}", '{"parts": 3, "bytes": 1, "seconds": 1, "env_steps": 1}', "\x00"]
+)
 def test_a_damaged_result_in_the_store_is_left_out(entry, tmp_path, monkeypatch):
     monkeypatch.setenv("GORL_CACHE", str(tmp_path))
     (tmp_path / "phases" / "abc").mkdir(parents=True)
@@ -156,7 +169,9 @@ def test_a_damaged_result_in_the_store_is_left_out(entry, tmp_path, monkeypatch)
 def test_a_result_that_says_little_is_listed(tmp_path, monkeypatch):
     monkeypatch.setenv("GORL_CACHE", str(tmp_path))
     (tmp_path / "phases" / "abc").mkdir(parents=True)
-    (tmp_path / "phases" / "abc" / "entry.json").write_text('{"parts": {"stage": 1}, "bytes": 1, "seconds": 1, "env_steps": 1}')
+    (tmp_path / "phases" / "abc" / "entry.json").write_text(
+        '{"parts": {"stage": 1}, "bytes": 1, "seconds": 1, "env_steps": 1}'
+    )
     code, said = gorl("cache")
     assert code == 0 and "?" in said and "1 results of phases" in said
 

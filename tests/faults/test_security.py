@@ -34,7 +34,17 @@ from gorl.training.trained import confirmed_plugins
 PACKAGE = pathlib.Path(gorl.__file__).parent
 SOURCES = {str(path.relative_to(PACKAGE)): path for path in PACKAGE.rglob("*.py")}
 MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
-CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads", "subprocess.getoutput"}
+CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "pickle.load",
+    "pickle.loads",
+    "subprocess.getoutput",
+}
 
 
 def forbidden(source: str) -> list[str]:
@@ -48,7 +58,11 @@ def forbidden(source: str) -> list[str]:
         elif isinstance(node, ast.Call):
             keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
             name = ast.unparse(node.func)
-            if name in CALLS or keywords.get("shell", "False") != "False" or keywords.get("allow_pickle", "False") != "False":
+            if (
+                name in CALLS
+                or keywords.get("shell", "False") != "False"
+                or keywords.get("allow_pickle", "False") != "False"
+            ):
                 found.append(ast.unparse(node))
             if name in ("np.load", "numpy.load", "jnp.load") and keywords.get("allow_pickle") != "False":
                 found.append(ast.unparse(node))
@@ -166,7 +180,14 @@ def test_a_stored_phase_that_is_whole_is_read(tmp_path):
     assert arrays.leaves(state)[1] != []
 
 
-IMPORTS = ["import os", "import evil", "from os import path", "from evil import thing", "from evil import thing as gorl", "import evil as gorl.registry"]
+IMPORTS = [
+    "import os",
+    "import evil",
+    "from os import path",
+    "from evil import thing",
+    "from evil import thing as gorl",
+    "import evil as gorl.registry",
+]
 
 
 @pytest.fixture
@@ -238,10 +259,14 @@ def test_a_plugin_that_is_named_again_is_imported_from_where_it_is_now(tmp_path,
     config.build(["ppo.gin"], plugins=confirmed_plugins(runs.RunFolder(run)))
     assert (tmp_path / "mark").read_text() == "asked for"
     monkeypatch.delenv("GORL_PLUGINS")
-    with pytest.raises(ConfigError, match="/another/machine/mine.py"):  # another file of that name is not what was imported
+    with pytest.raises(
+        ConfigError, match="/another/machine/mine.py"
+    ):  # another file of that name is not what was imported
         confirmed_plugins(runs.RunFolder(run))
     write(tmp_path / "here", [1.0], plugins=[str(tmp_path / "mine.py")])
-    assert confirmed_plugins(runs.RunFolder(tmp_path / "here")) == (str(tmp_path / "mine.py"),)  # it is in this process already
+    assert confirmed_plugins(runs.RunFolder(tmp_path / "here")) == (
+        str(tmp_path / "mine.py"),
+    )  # it is in this process already
 
 
 def test_the_workers_of_a_sweep_are_told_its_plugins():
@@ -274,7 +299,15 @@ def test_the_members_of_a_studys_program_are_inside_the_study(tmp_path):
 @pytest.mark.parametrize("folder, seed", [("../x", 0), ("/etc", 0), ("a", "/../../../x")])
 def test_the_variants_of_a_study_are_inside_it(folder, seed, tmp_path):
     variants = [{"name": "v", "folder": folder}]
-    known = {"format": 1, "name": "s", "seeds": [seed], "variants": variants, "programs": [[folder]], "seeds_together": False, "halving": []}
+    known = {
+        "format": 1,
+        "name": "s",
+        "seeds": [seed],
+        "variants": variants,
+        "programs": [[folder]],
+        "seeds_together": False,
+        "halving": [],
+    }
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "study.json").write_text(json.dumps(known))
     for use in (StudyFolder.open, lambda path: load([path]), *([] if isinstance(seed, str) else [local.folders])):
@@ -327,7 +360,16 @@ def test_what_a_run_leaves_follows_the_umask(umask, tmp_path):
         os.umask(before)
     paths = [folder.path, *folder.path.rglob("*")]
     names = {p.relative_to(folder.path).parts[0] for p in paths[1:]}
-    assert names >= {"checkpoints", "artifacts", "metrics.jsonl", "status.json", ".lock", "config.gin", "sources", "phases"}
+    assert names >= {
+        "checkpoints",
+        "artifacts",
+        "metrics.jsonl",
+        "status.json",
+        ".lock",
+        "config.gin",
+        "sources",
+        "phases",
+    }
     for path in paths:
         wanted = (0o777 if path.is_dir() else 0o666) & ~umask
         assert stat.S_IMODE(path.stat().st_mode) == wanted, (path, oct(path.stat().st_mode), oct(wanted))

@@ -83,7 +83,11 @@ def refuses(name: str, call: str) -> Callable:
 
     def refuse(place: Place) -> None:
         inner = getattr(aim.Run, call)
-        place.monkeypatch.setattr(aim.Run, call, lambda run, value, *a, **k: raising(ValueError(name))() if value == 13.0 else inner(run, value, *a, **k))
+        place.monkeypatch.setattr(
+            aim.Run,
+            call,
+            lambda run, value, *a, **k: raising(ValueError(name))() if value == 13.0 else inner(run, value, *a, **k),
+        )
 
     return refuse
 
@@ -110,9 +114,13 @@ BOTH = ("Aim", "TensorBoard")
 CASES = {
     "not installed": Case(("Aim",), "Aim is not installed: pip install aim", missing),
     "cannot be imported": Case(("Aim",), "Aim is not installed", cannot_be_imported("aim")),
-    "tensorboardX cannot be imported": Case(("TensorBoard",), "import of tensorboardX", cannot_be_imported("tensorboardX.event_file_writer")),
+    "tensorboardX cannot be imported": Case(
+        ("TensorBoard",), "import of tensorboardX", cannot_be_imported("tensorboardX.event_file_writer")
+    ),
     "a file where its folder should be": Case(BOTH, "(FileExistsError|NotADirectoryError)", is_a_file),
-    "its folder cannot be written": Case(BOTH, "PermissionError: .*denied", fails_in("open", PermissionError(errno.EACCES, "Permission denied"))),
+    "its folder cannot be written": Case(
+        BOTH, "PermissionError: .*denied", fails_in("open", PermissionError(errno.EACCES, "Permission denied"))
+    ),
     "its folder is deleted during the run": Case(BOTH, "FileNotFoundError: .* is gone", during=is_deleted),
     "the disk is full from the start": Case(BOTH, "No space left", fails_in("open", full())),
     "the disk fills up": Case(BOTH, "No space left", during=fails_in("entry", full())),
@@ -123,7 +131,10 @@ CASES = {
     "it hangs from the start": Case(BOTH, "written nothing for 0.3 s", hangs_in("open")),
     "a write hangs": Case(BOTH, "written nothing for 0.3 s", during=hangs_in("entry")),
     "its end hangs": Case(BOTH, "written nothing for 0.3 s", hangs_in("finish")),
-    **{f"Aim raises in {c}": Case(("Aim",), f"RuntimeError: in {c}", aim_raises_in(c)) for c in ("__init__", "set", "track", "add_tag", "close")},
+    **{
+        f"Aim raises in {c}": Case(("Aim",), f"RuntimeError: in {c}", aim_raises_in(c))
+        for c in ("__init__", "set", "track", "add_tag", "close")
+    },
 }
 
 
@@ -148,7 +159,6 @@ def healthy(tmp_path_factory, made) -> pathlib.Path:
 def warnings(caplog) -> Iterator[list[str]]:
     """The warnings of the block, as they stand in the end."""
     found: list[str] = []
-    logging.getLogger("gorl").propagate = True
     caplog.clear()
     with caplog.at_level(logging.WARNING, "gorl"):
         yield found
@@ -168,10 +178,18 @@ def start(tracker: str, target: pathlib.Path, folder: pathlib.Path) -> backgroun
     return kinds[tracker]().start(info(folder, name=folder.name))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # Aim's own threads
-@pytest.mark.parametrize("tracker, case", [pytest.param(t, c, id=f"{t}: {name}") for name, c in CASES.items() for t in c.trackers])
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # Aim's own threads
+@pytest.mark.parametrize(
+    "tracker, case", [pytest.param(t, c, id=f"{t}: {name}") for name, c in CASES.items() for t in c.trackers]
+)
 def test_the_run_goes_on_and_loses_nothing(tracker, case, tmp_path, made, healthy, caplog, monkeypatch):
-    folder, target, entries = write(tmp_path / tmp_path.name, []), tmp_path / "target", [entry(i, v) for i, v in enumerate(VALUES)]
+    folder, target, entries = (
+        write(tmp_path / tmp_path.name, []),
+        tmp_path / "target",
+        [entry(i, v) for i, v in enumerate(VALUES)],
+    )
     shutil.copytree(made, target)
     place = Place(tracker, target, monkeypatch, threading.Event())
     monkeypatch.setattr(background, "PATIENCE", 0.3)
@@ -181,7 +199,9 @@ def test_the_run_goes_on_and_loses_nothing(tracker, case, tmp_path, made, health
         record, run = Record(folder / "metrics.jsonl"), start(tracker, target, folder)
         for i, each in enumerate(entries):
             if i == 2:
-                wait_for(lambda: run._written > 2 or run.failed or place.stuck.is_set() or case.before is not Case.before)
+                wait_for(
+                    lambda: run._written > 2 or run.failed or place.stuck.is_set() or case.before is not Case.before
+                )
                 case.during(place)
             record.log(each)
             run.log(each)
@@ -196,13 +216,20 @@ def test_the_run_goes_on_and_loses_nothing(tracker, case, tmp_path, made, health
     run._thread.join(timeout=10)
     monkeypatch.setattr(background, "PATIENCE", 30.0)
     (warning,) = said
-    assert warning.startswith(f"{tracker} tracking stops (") and "the run goes on, and its record has everything" in warning
+    assert (
+        warning.startswith(f"{tracker} tracking stops (")
+        and "the run goes on, and its record has everything" in warning
+    )
     assert re.search(case.says, warning), warning
     assert f"To hand it over later: gorl track import {folder}" in warning
-    np.testing.assert_equal([dataclasses.asdict(e) for e in read(folder / "metrics.jsonl")], [dataclasses.asdict(e) for e in entries])
+    np.testing.assert_equal(
+        [dataclasses.asdict(e) for e in read(folder / "metrics.jsonl")], [dataclasses.asdict(e) for e in entries]
+    )
     del run
     gc.collect()
-    np.testing.assert_array_equal(handed_over(tracker, folder, healthy), VALUES if tracker == "Aim" else np.float32(VALUES))
+    np.testing.assert_array_equal(
+        handed_over(tracker, folder, healthy), VALUES if tracker == "Aim" else np.float32(VALUES)
+    )
 
 
 def handed_over(tracker: str, folder: pathlib.Path, healthy: pathlib.Path) -> list[float]:
@@ -212,7 +239,9 @@ def handed_over(tracker: str, folder: pathlib.Path, healthy: pathlib.Path) -> li
     if tracker == "TensorBoard":
         return [v.simple_value for _, v in events(healthy / "study" / folder.name) if v.tag.startswith("return/")]
     run_hash = json.loads((folder / "aim.json").read_text())["hash"]
-    (series,) = aim.Repo(str(healthy)).query_metrics(f"run.hash == '{run_hash}' and metric.name == 'return'", report_mode=0)
+    (series,) = aim.Repo(str(healthy)).query_metrics(
+        f"run.hash == '{run_hash}' and metric.name == 'return'", report_mode=0
+    )
     return series.data.numpy()[1][0].tolist()
 
 
@@ -286,7 +315,9 @@ def test_a_picture_that_cannot_be_read_costs_only_itself(tracker, tmp_path, made
             run.picture(tmp_path / f"{name}.png", name, 100, 1, name)
         run.log(entry(1, 2.5))
         run.close("finished", {})
-    assert len(said) == 1 and "no picture that fails like this one (UnidentifiedImageError" in said[0] and not run.failed
+    assert (
+        len(said) == 1 and "no picture that fails like this one (UnidentifiedImageError" in said[0] and not run.failed
+    )
     del run
     gc.collect()
     if tracker == "Aim":

@@ -11,7 +11,16 @@ LECUN = jax.nn.initializers.lecun_uniform
 
 
 def mlp(key, in_size=300, out_size=20, *, width=200, depth=2, activation=jax.nn.silu, output_scale=1.0):
-    return MLP(in_size, out_size, width=width, depth=depth, activation=activation, initializer=LECUN, output_scale=output_scale, key=key)
+    return MLP(
+        in_size,
+        out_size,
+        width=width,
+        depth=depth,
+        activation=activation,
+        initializer=LECUN,
+        output_scale=output_scale,
+        key=key,
+    )
 
 
 def test_lecun_uniform_fills_its_bounds(getkey):
@@ -40,7 +49,9 @@ def test_by_numpy(getkey):
     network = mlp(getkey(), in_size=3, out_size=2, width=4, depth=2, activation=jnp.tanh)
     biased = jax.tree.map(lambda x: jnp.asarray(np.asarray(x) + 0.1, jnp.float32), network)
     x = np.array([0.5, -1.0, 2.0])
-    (w0, b0), (w1, b1), (w2, b2) = ((np.asarray(y.weight, np.float64), np.asarray(y.bias, np.float64)) for y in biased.layers)
+    (w0, b0), (w1, b1), (w2, b2) = (
+        (np.asarray(y.weight, np.float64), np.asarray(y.bias, np.float64)) for y in biased.layers
+    )
     expected = w2 @ np.tanh(w1 @ np.tanh(w0 @ x + b0) + b1) + b2
     np.testing.assert_allclose(biased(jnp.asarray(x, jnp.float32)), expected, rtol=1e-5)
 
@@ -66,10 +77,16 @@ def test_sizes_are_checked(getkey, sizes):
 
 
 def test_layer_norm_by_numpy(getkey):
-    network = LayerNormMLP(3, 2, width=4, depth=2, activation=jnp.tanh, initializer=LECUN, output_scale=1.0, key=getkey())
+    network = LayerNormMLP(
+        3, 2, width=4, depth=2, activation=jnp.tanh, initializer=LECUN, output_scale=1.0, key=getkey()
+    )
     rng = np.random.default_rng(0)
-    network = jax.tree.map(lambda x: jnp.asarray(np.asarray(x) + 0.3 * rng.standard_normal(x.shape), jnp.float32), network)
-    (w0, b0), (w1, b1), (w2, b2) = ((np.asarray(y.weight, np.float64), np.asarray(y.bias, np.float64)) for y in network.layers)
+    network = jax.tree.map(
+        lambda x: jnp.asarray(np.asarray(x) + 0.3 * rng.standard_normal(x.shape), jnp.float32), network
+    )
+    (w0, b0), (w1, b1), (w2, b2) = (
+        (np.asarray(y.weight, np.float64), np.asarray(y.bias, np.float64)) for y in network.layers
+    )
 
     def normed(x, norm):
         standard = (x - np.mean(x)) / np.sqrt(np.var(x) + norm.eps)
@@ -82,7 +99,9 @@ def test_layer_norm_by_numpy(getkey):
 
 
 def test_layer_norms_are_trained(getkey):
-    network = LayerNormMLP(3, 1, width=4, depth=1, activation=jnp.tanh, initializer=LECUN, output_scale=1.0, key=getkey())
+    network = LayerNormMLP(
+        3, 1, width=4, depth=1, activation=jnp.tanh, initializer=LECUN, output_scale=1.0, key=getkey()
+    )
     slope = eqx.filter_grad(lambda n: n(jnp.array([0.5, -1.0, 2.0]))[0])(network)
     assert trainable(network).norms[0].weight and trainable(network).norms[0].bias
     assert np.any(np.asarray(slope.norms[0].weight)) and np.any(np.asarray(slope.norms[0].bias))

@@ -108,7 +108,16 @@ class Network(eqx.Module):
 
 @pytest.mark.parametrize("kind", [RunningNormalizer, ShrinkingNormalizer])
 def test_is_not_trained(getkey, kind):
-    body = MLP(2, 1, width=3, depth=1, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0, key=getkey())
+    body = MLP(
+        2,
+        1,
+        width=3,
+        depth=1,
+        activation=jax.nn.tanh,
+        initializer=jax.nn.initializers.lecun_uniform,
+        output_scale=1.0,
+        key=getkey(),
+    )
     network = Network(kind(2, epsilon=1e-6, clip=10.0), body)
     params = eqx.filter(network, trainable(network))
     assert jax.tree.leaves(params.normalizer) == []

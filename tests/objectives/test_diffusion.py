@@ -1,7 +1,15 @@
 import jax.numpy as jnp
 import numpy as np
 
-from gorl.generative.diffusion import clip_action, diffuse, from_data, from_noise, from_velocity, regression_loss, velocity_target
+from gorl.generative.diffusion import (
+    clip_action,
+    diffuse,
+    from_data,
+    from_noise,
+    from_velocity,
+    regression_loss,
+    velocity_target,
+)
 
 X0, EPS = jnp.array([2.0, -1.0]), jnp.array([4.0, 3.0])
 ALPHA, SIGMA = jnp.float32(0.6), jnp.float32(0.8)
@@ -33,7 +41,9 @@ def test_a_clipped_action_keeps_x():
     np.testing.assert_allclose(x0, [1.5, -1.0])
     np.testing.assert_allclose(eps, [4.375, 3.0])  # 4 + 0.6 / 0.8 · 0.5
     np.testing.assert_allclose(diffuse(x0, eps, ALPHA, SIGMA), X, rtol=1e-6)
-    np.testing.assert_array_equal(jnp.stack(clip_action(X0, EPS, ALPHA, SIGMA, bound=float("inf"))), jnp.stack([X0, EPS]))
+    np.testing.assert_array_equal(
+        jnp.stack(clip_action(X0, EPS, ALPHA, SIGMA, bound=float("inf"))), jnp.stack([X0, EPS])
+    )
 
 
 def test_loss_by_hand():

@@ -26,7 +26,9 @@ def test_the_squashed_density_integrates_to_1(mean, std):
 def test_the_squashed_density_is_finite_far_out():
     distribution = DiagonalGaussian(jnp.array([30.0, -30.0]), jnp.ones(2))
     found = SquashedEntropy(-1.0).log_prob(distribution, distribution.mean)
-    np.testing.assert_allclose(found, -np.log(2 * np.pi) - 2 * (2 * np.log(2.0) - 60.0), rtol=1e-6)  # log(1 - tanh²) -> 2 log 2 - 2 |u|
+    np.testing.assert_allclose(
+        found, -np.log(2 * np.pi) - 2 * (2 * np.log(2.0) - 60.0), rtol=1e-6
+    )  # log(1 - tanh²) -> 2 log 2 - 2 |u|
 
 
 def test_the_latent_density_is_the_gaussians():
@@ -57,7 +59,9 @@ def test_the_prior_itself_has_no_relative_entropy():
 
 
 def test_a_divergence_is_positive():
-    with pytest.raises(ConfigError, match=r"RelativeEntropy\.kl_per_dimension = 0\.0: it must be > 0; at 0 the policy is the prior"):
+    with pytest.raises(
+        ConfigError, match=r"RelativeEntropy\.kl_per_dimension = 0\.0: it must be > 0; at 0 the policy is the prior"
+    ):
         RelativeEntropy(0.0)
 
 

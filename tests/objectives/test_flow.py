@@ -13,7 +13,9 @@ ACTION, NOISE = jnp.array([2.0, -1.0]), jnp.array([4.0, 3.0])
 def test_the_path_runs_from_the_action_at_0_to_the_noise_at_1():
     np.testing.assert_allclose(interpolate(ACTION, NOISE, jnp.float32(0.0)), ACTION)
     np.testing.assert_allclose(interpolate(ACTION, NOISE, jnp.float32(1.0)), NOISE)
-    np.testing.assert_allclose(interpolate(ACTION, NOISE, jnp.float32(0.25)), [2.5, 0.0])  # 0.25·4 + 0.75·2, 0.25·3 - 0.75
+    np.testing.assert_allclose(
+        interpolate(ACTION, NOISE, jnp.float32(0.25)), [2.5, 0.0]
+    )  # 0.25·4 + 0.75·2, 0.25·3 - 0.75
 
 
 def test_loss_by_hand():

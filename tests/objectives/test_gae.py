@@ -10,6 +10,7 @@ from gorl.objectives.gae import BraxAdvantage, GeneralizedAdvantage, generalized
 #   A2 = 3    A1 = 4 + 0.25·3 = 4.75    A0 = 1 + 0.25·4.75 = 2.1875
 REWARD, VALUE, NEXT_VALUE = [1.0, 4.0, 3.0], [1.0, 2.0, 4.0], [2.0, 4.0, 8.0]
 
+
 def compile(estimator):
     return jax.jit(lambda *x: estimator(*x[:-2], discount=x[-2], gae_lambda=x[-1]))
 
@@ -17,7 +18,9 @@ def compile(estimator):
 compiled, brax = compile(generalized_advantage), compile(BraxAdvantage())
 
 
-def gae(reward, value, next_value, terminated=(), truncated=(), invalid=(), discount=0.5, gae_lambda=0.5, compiled=compiled):
+def gae(
+    reward, value, next_value, terminated=(), truncated=(), invalid=(), discount=0.5, gae_lambda=0.5, compiled=compiled
+):
     """`terminated`, `truncated`, `invalid`: the steps that are."""
     marked = lambda steps: jnp.asarray(np.isin(np.arange(len(reward)), steps))
     numbers = (jnp.asarray(x, jnp.float32) for x in (reward, value, next_value))
@@ -71,7 +74,10 @@ def test_lambda_0_is_the_one_step_error():
 def test_lambda_1_is_the_discounted_return():
     reward, value, next_value = episode()
     advantage, target = gae(reward, value, next_value, discount=0.9, gae_lambda=1.0)
-    returns = [sum(0.9**k * r for k, r in enumerate(reward[t:])) + 0.9 ** (len(reward) - t) * next_value[-1] for t in range(len(reward))]
+    returns = [
+        sum(0.9**k * r for k, r in enumerate(reward[t:])) + 0.9 ** (len(reward) - t) * next_value[-1]
+        for t in range(len(reward))
+    ]
     np.testing.assert_allclose(target, returns, atol=1e-4)
     np.testing.assert_allclose(advantage, returns - value, atol=1e-4)
 
@@ -93,7 +99,9 @@ def test_equals_the_double_sum(gae_lambda):
 
 
 def test_jit_changes_nothing():
-    call = lambda: gae(REWARD, VALUE, NEXT_VALUE, terminated=[1], truncated=[0], invalid=[2], discount=0.9, gae_lambda=0.8)
+    call = lambda: gae(
+        REWARD, VALUE, NEXT_VALUE, terminated=[1], truncated=[0], invalid=[2], discount=0.9, gae_lambda=0.8
+    )
     with jax.disable_jit():
         plain = call()
     check(call(), *map(np.asarray, plain))
@@ -130,5 +138,7 @@ def test_brax_at_lambda_0_looks_two_steps_ahead():
 def test_brax_at_lambda_1_is_gae():
     reward, value, next_value = episode()
     for ends in ({}, {"terminated": [3, 30]}):
-        results = [gae(reward, value, next_value, **ends, discount=0.9, gae_lambda=1.0, compiled=c) for c in (brax, compiled)]
+        results = [
+            gae(reward, value, next_value, **ends, discount=0.9, gae_lambda=1.0, compiled=c) for c in (brax, compiled)
+        ]
         np.testing.assert_allclose(results[0][0], results[1][0], atol=1e-5)

@@ -16,9 +16,13 @@ MEAN, STD = np.array([0.5, -1.0, 0.0]), np.array([0.4, 1.5, 1.0])
 
 def gaussian(key, mean, std):
     """A policy that is N(mean, diag(std²)) at every observation."""
-    body = functools.partial(MLP, width=4, depth=1, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.0)
+    body = functools.partial(
+        MLP, width=4, depth=1, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.0
+    )
     normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
-    policy = GaussianPolicy(2, len(mean), body=body, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=1.0, key=key)
+    policy = GaussianPolicy(
+        2, len(mean), body=body, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=1.0, key=key
+    )
     raw = np.log(np.expm1(np.asarray(std) - 1e-3)) - policy.shift
     bias = jnp.concatenate([jnp.asarray(mean, jnp.float32), jnp.asarray(raw, jnp.float32)])
     return eqx.tree_at(lambda p: p.body.layers[-1].bias, policy, bias)
@@ -44,7 +48,9 @@ def test_latent_kl(getkey):
 
 def test_latent_kl_is_least_at_the_prior(getkey):
     policy = gaussian(getkey(), np.zeros(2), np.ones(2))
-    cost, gradient = eqx.filter_value_and_grad(lambda p: LatentKL(1.0).cost(p.distribution(OBS), key=jax.random.key(0)))(policy)
+    cost, gradient = eqx.filter_value_and_grad(
+        lambda p: LatentKL(1.0).cost(p.distribution(OBS), key=jax.random.key(0))
+    )(policy)
     np.testing.assert_allclose(cost, 0.0, atol=1e-6)
     np.testing.assert_allclose(gradient.body.layers[-1].bias, np.zeros(4), atol=1e-6)
 
@@ -77,6 +83,8 @@ def test_squashed_entropy_adds_over_dimensions(getkey):
 
 def test_squashed_entropy_is_finite_where_tanh_is_one(getkey):
     policy = gaussian(getkey(), [60.0], [0.5])
-    cost, gradient = eqx.filter_value_and_grad(lambda p: SquashedEntropyBonus(1.0).cost(p.distribution(OBS), key=jax.random.key(0)))(policy)
+    cost, gradient = eqx.filter_value_and_grad(
+        lambda p: SquashedEntropyBonus(1.0).cost(p.distribution(OBS), key=jax.random.key(0))
+    )(policy)
     assert 100.0 < cost < 150.0  # -log(1 - tanh² u) is about 2 u - log 4
     np.testing.assert_allclose(gradient.body.layers[-1].bias[0], 2.0, rtol=1e-3)

@@ -16,6 +16,23 @@ def test_uniform_times_fill_the_interval_and_leave_out_1(getkey):
     assert np.max(np.abs(t - (np.arange(4000) + 0.5) / 4000)) < 0.03  # Kolmogorov's distance: 0.026 at 1 %
 
 
+@pytest.mark.parametrize(
+    "times, mean, variance",
+    [
+        (UniformTimes(), 1 / 2, 1 / 12),
+        (DiscreteTimes(steps=4), 5 / 8, 5 / 64),  # of 1, 2, 3, 4: mean 5/2, variance (4² - 1) / 12 = 5/4
+        (ArcsineTimes(), 1 / 2, 1 / 8),  # that of (1 - cos) / 2: a quarter of the mean of cos², 1/2
+        (LogitNormalTimes(0.0, 1e-2), 1 / 2, 1e-4 / 16),  # nearly linear, with the slope 1/4 of the sigmoid at 0
+    ],
+    ids=lambda x: type(x).__name__ if not isinstance(x, float) else "",
+)
+def test_times_have_the_moments_of_their_law(times, mean, variance, getkey):
+    """Within five standard errors: of the mean sqrt(variance / n), of the variance at most sqrt(2 / n) = 1 % of it."""
+    t = drawn(times, getkey(), 20_000)
+    assert abs(np.mean(t) - mean) < 5 * np.sqrt(variance / 20_000)
+    np.testing.assert_allclose(np.var(t), variance, rtol=0.05)
+
+
 def test_discrete_times_are_those_of_a_schedule(getkey):
     values, counts = np.unique(drawn(DiscreteTimes(steps=10), getkey()), return_counts=True)
     np.testing.assert_allclose(values, np.arange(1, 11) / 10, rtol=1e-6)

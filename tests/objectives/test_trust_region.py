@@ -52,7 +52,13 @@ def test_spo_is_greatest_at_the_edge_of_the_region(advantage, best):
 
 @pytest.mark.parametrize(
     "ratio, advantage, objective, slope",
-    [(1.1, 2.0, 2.2, 2.2), (1.5, 2.0, 2.4, 0.0), (0.5, 2.0, 1.0, 1.0), (1.0, 0.0, 0.0, 0.0), *PARABOLA_DOWN],  # clip's; a tie; SPO's
+    [
+        (1.1, 2.0, 2.2, 2.2),
+        (1.5, 2.0, 2.4, 0.0),
+        (0.5, 2.0, 1.0, 1.0),
+        (1.0, 0.0, 0.0, 0.0),
+        *PARABOLA_DOWN,
+    ],  # clip's; a tie; SPO's
 )
 def test_aspo_by_hand(ratio, advantage, objective, slope):
     value, gradient = both(ASPO(0.2), ratio, advantage)

@@ -55,7 +55,9 @@ class Constant(AbstractDecoder):
 
 
 def flow_decoder(obs_size, action_size, *, key):
-    network = functools.partial(MLP, width=32, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
+    network = functools.partial(
+        MLP, width=32, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
+    )
     normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return FlowMatchingDecoder(
         obs_size, action_size, body=network, normalizer=normalizer, time_embedding=FourierTime(4), times=UniformTimes(),
@@ -83,7 +85,12 @@ def fit_decoder(**changes):
 
 def least_squares(**changes):
     """SGD with a rate of 0.25: level <- level + (mean of the batch - level) / 2."""
-    settings = {"decoder": Constant, "optimizer": OptaxCall(function=optax.sgd, numbers={}, options=()), "learning_rate": 0.25, "draws": 1}
+    settings = {
+        "decoder": Constant,
+        "optimizer": OptaxCall(function=optax.sgd, numbers={}, options=()),
+        "learning_rate": 0.25,
+        "draws": 1,
+    }
     return fit_decoder(**{**settings, **changes})
 
 
@@ -110,7 +117,9 @@ def fit(phase, data, epochs=None):
     """(the state after each epoch, the metrics of each epoch)."""
     state, states, metrics = start(phase, data), [], []
     for index, unit in enumerate(phase.units(TASK)[:epochs]):
-        state, values = unit.run(ALL_SEEDS, trees.unshare_buffers(seeds.add_seed_axis(state)), index)  # `own`: the states of earlier epochs stay ours
+        state, values = unit.run(
+            ALL_SEEDS, trees.unshare_buffers(seeds.add_seed_axis(state)), index
+        )  # `own`: the states of earlier epochs stay ours
         state = seeds.take_seed(state)
         states.append(state)
         metrics.append({name: float(value[0]) for name, value in values.items()})
@@ -164,7 +173,9 @@ def test_the_fitted_flow_is_near_the_known_optimum(flow):
 def test_the_fitted_flow_has_both_modes(flow):
     phase, _, states, _ = flow
     decoder = phase.finish(CONTEXT, states[-1]).decoder
-    u = jax.jit(jax.vmap(lambda z: decoder(jnp.array([7.0]), z)))(jax.random.normal(jax.random.key(1), (2_000, 1)))[:, 0]
+    u = jax.jit(jax.vmap(lambda z: decoder(jnp.array([7.0]), z)))(jax.random.normal(jax.random.key(1), (2_000, 1)))[
+        :, 0
+    ]
     np.testing.assert_allclose(jnp.mean(u > 0), 0.5, atol=0.1)
     np.testing.assert_allclose([jnp.mean(u[u > 0]), jnp.mean(u[u < 0])], [MODE, -MODE], atol=0.15)
     assert jnp.mean(jnp.abs(u) < 0.75) < 0.1
@@ -174,14 +185,20 @@ def test_the_input_statistics_are_those_of_the_training_episodes(flow):
     phase, data, states, _ = flow
     training = np.setdiff1d(np.arange(EPISODES), held_out(phase, data))
     normalizer = states[-1].decoder.normalizer
-    np.testing.assert_allclose([normalizer.count, normalizer.mean[0], normalizer.variance[0]], [900.0, training.mean(), training.var()], rtol=1e-5)
+    np.testing.assert_allclose(
+        [normalizer.count, normalizer.mean[0], normalizer.variance[0]],
+        [900.0, training.mean(), training.var()],
+        rtol=1e-5,
+    )
 
 
 def test_what_is_held_out_does_not_touch_the_fit(flow):
     """Other actions in the held-out episodes: the same weights, another validation loss. In others: other weights."""
     phase, data, states, metrics = flow
     held = held_out(phase, data)
-    changed = lambda episodes: eqx.tree_at(lambda d: d.episodes.action, data, data.episodes.action.at[episodes].add(0.5))
+    changed = lambda episodes: eqx.tree_at(
+        lambda d: d.episodes.action, data, data.episodes.action.at[episodes].add(0.5)
+    )
     same_states, same_metrics = fit(phase, changed(held), epochs=2)
     for a, b in zip(jax.tree.leaves(same_states[1].decoder), jax.tree.leaves(states[1].decoder)):
         np.testing.assert_array_equal(a, b)
@@ -213,7 +230,9 @@ def test_split_is_by_episode_at_random():
 def test_a_split_by_rows_puts_neighbours_on_both_sides():
     """The published defect, as a switch."""
     rows = start(least_squares(split="rows"), dataset(0.0)).rows
-    np.testing.assert_array_equal(np.sort(np.concatenate([rows.validation, rows.training])), np.arange(EPISODES * LENGTH))
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([rows.validation, rows.training])), np.arange(EPISODES * LENGTH)
+    )
     assert rows.validation.shape == (4 * LENGTH,)
     assert len(set((np.asarray(rows.validation) // LENGTH).tolist())) > 30  # of 40 episodes; a split by episodes has 4
 
@@ -244,7 +263,9 @@ def test_latents_of_the_encoder_are_its_samples(getkey):
             return obs + jax.random.normal(key, (3,)), None
 
     key, obs = getkey(), jnp.array([5.0])
-    np.testing.assert_array_equal(EncoderLatents().sample(Encoder(), obs, 3, key=key), 5.0 + jax.random.normal(key, (3,)))
+    np.testing.assert_array_equal(
+        EncoderLatents().sample(Encoder(), obs, 3, key=key), 5.0 + jax.random.normal(key, (3,))
+    )
     np.testing.assert_array_equal(PriorLatents().sample(Encoder(), obs, 3, key=key), jax.random.normal(key, (3,)))
 
 
@@ -261,7 +282,10 @@ def test_losses_are_means_over_the_two_parts():
 
 def test_steps_after_an_episodes_end_do_not_count():
     rng = np.random.default_rng(0)
-    u, valid = rng.standard_normal((EPISODES, LENGTH)), np.arange(LENGTH)[None] < rng.integers(1, LENGTH, EPISODES)[:, None]
+    u, valid = (
+        rng.standard_normal((EPISODES, LENGTH)),
+        np.arange(LENGTH)[None] < rng.integers(1, LENGTH, EPISODES)[:, None],
+    )
     u = np.where(valid, u, 100.0)
     phase, data = least_squares(learning_rate=0.0, batch_size=20), dataset(u, valid)  # batches smaller than an episode
     held = held_out(phase, data)
@@ -313,7 +337,9 @@ def test_weights_are_chosen_by_the_decoders_validation_loss():
     phase, u = least_squares(decoder=Judged, learning_rate=0.02), np.ones((EPISODES, LENGTH))
     u[held_out(phase, dataset(u))] = 0.0
     states, metrics = fit(phase, dataset(u), epochs=3)
-    np.testing.assert_allclose([m["loss/decoder_validation"] for m in metrics], [-s.decoder.level[0] for s in states], rtol=1e-5)
+    np.testing.assert_allclose(
+        [m["loss/decoder_validation"] for m in metrics], [-s.decoder.level[0] for s in states], rtol=1e-5
+    )
     np.testing.assert_array_equal(phase.finish(CONTEXT, states[-1]).decoder.level, states[2].decoder.level)
 
 
@@ -366,7 +392,11 @@ def test_each_epoch_is_a_unit():
         ({}, 0, r"FitDecoder has no data: put a CollectRollouts phase before it"),
         ({"epochs": 0}, 40, r"FitDecoder\.epochs = 0: it must be >= 1"),
         ({"validation_fraction": 1.0}, 40, r"FitDecoder\.validation_fraction = 1\.0: it must be in \[0, 1\)"),
-        ({"batch_size": 901}, 40, r"FitDecoder\.batch_size = 901, .* 40 episodes of 25 steps, of which 900 steps are for training"),
+        (
+            {"batch_size": 901},
+            40,
+            r"FitDecoder\.batch_size = 901, .* 40 episodes of 25 steps, of which 900 steps are for training",
+        ),
         ({"batch_size": 1}, 1, r"of which 0 steps are for training"),
         ({"selection": TopEpisodes(0.1)}, 40, r"of which 75 steps are for training"),
         ({"max_samples": 50}, 40, r"FitDecoder\.max_samples = 50: it must be at least FitDecoder\.batch_size = 100"),
@@ -385,16 +415,23 @@ def test_settings_that_fit_pass():
 @pytest.mark.parametrize("size", [1, 20, 30, 99, 100, 1000], ids="{} of 100".format)
 def test_gradients_added_up_over_pieces_of_a_batch_are_those_of_the_batch(size):
     """30 and 99 leave a last piece that is smaller; 100 and 1000 leave the batch whole. SGD: an error of a gradient would show in full."""
-    data = dataset(two_modes(jax.random.key(3)), valid=np.arange(LENGTH)[None] < np.arange(EPISODES)[:, None] % LENGTH + 1)
+    data = dataset(
+        two_modes(jax.random.key(3)), valid=np.arange(LENGTH)[None] < np.arange(EPISODES)[:, None] % LENGTH + 1
+    )
     sgd = {"optimizer": OptaxCall(function=optax.sgd, numbers={}, options=()), "learning_rate": 0.1, "epochs": 2}
     whole, pieces = (fit(fit_decoder(micro_batch_size=s, **sgd), data) for s in (0, size))
-    for a, b in zip(jax.tree.leaves(eqx.filter(whole[0][-1].decoder, eqx.is_array)), jax.tree.leaves(eqx.filter(pieces[0][-1].decoder, eqx.is_array))):
+    for a, b in zip(
+        jax.tree.leaves(eqx.filter(whole[0][-1].decoder, eqx.is_array)),
+        jax.tree.leaves(eqx.filter(pieces[0][-1].decoder, eqx.is_array)),
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     for one, other in zip(whole[1], pieces[1]):
         assert one == pytest.approx(other, rel=1e-5)
 
 
-@pytest.mark.parametrize("size, expected", [(0, {100}), (30, {30, 10}), (50, {50}), (70, {70, 30}), (100, {100}), (500, {100})])
+@pytest.mark.parametrize(
+    "size, expected", [(0, {100}), (30, {30, 10}), (50, {50}), (70, {70, 30}), (100, {100}), (500, {100})]
+)
 def test_no_piece_is_larger_than_asked_for(size, expected):
     seen = set()
 

@@ -55,7 +55,9 @@ def test_equal_returns_weigh_the_same():
 
 
 def advantage_weighted(**changes):
-    return AdvantageWeighted(**{"temperature": 1.0, "max_weight": 20.0, "discount": 0.5, "gae_lambda": 1.0, "reward_scale": 2.0, **changes})
+    return AdvantageWeighted(
+        **{"temperature": 1.0, "max_weight": 20.0, "discount": 0.5, "gae_lambda": 1.0, "reward_scale": 2.0, **changes}
+    )
 
 
 def test_advantages_by_hand():
@@ -76,7 +78,10 @@ def test_advantages_by_hand():
     "make, message",
     [
         (lambda: TopEpisodes(0.0), r"TopEpisodes\.fraction = 0\.0: it must be in \(0, 1\]"),
-        (lambda: ReturnWeighted(temperature=0.0, max_weight=1.0), r"ReturnWeighted\.temperature = 0\.0: it must be > 0"),
+        (
+            lambda: ReturnWeighted(temperature=0.0, max_weight=1.0),
+            r"ReturnWeighted\.temperature = 0\.0: it must be > 0",
+        ),
         (lambda: advantage_weighted(max_weight=-1.0), r"AdvantageWeighted\.max_weight = -1\.0"),
     ],
 )

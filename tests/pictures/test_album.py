@@ -50,13 +50,15 @@ class Listener(AbstractTracked):
 
 def test_trackers_get_what_was_drawn_and_a_failure_is_said_once(tmp_path, caplog):
     broken, other, listener, failed = Broken(CannotDraw("no paint.")), Broken(ValueError("a\nb")), Listener(), set()
-    logging.getLogger("gorl").propagate = True
     with caplog.at_level(logging.WARNING):
         for seed in (0, 1):
             album = Album([broken, Dot(), Dot()], tmp_path, [listener], failed)
             album(end(TwoGoals(), TwoPoints(1), Scale(1.0, 1), stage=seed))
         Album([other], tmp_path, [], set())(end(TwoGoals(), TwoPoints(1), Scale(1.0, 1)))
-    assert [r.message for r in caplog.records] == ["picture Broken is left out: no paint.", "picture Broken is left out: ValueError: a b"]
+    assert [r.message for r in caplog.records] == [
+        "picture Broken is left out: no paint.",
+        "picture Broken is left out: ValueError: a b",
+    ]
     assert broken.calls == 1
     assert listener.seen[:2] == [
         ("stage0-Dot.png", "Dot", 1000, 7, "Dot, after stage 0"),
@@ -67,12 +69,22 @@ def test_trackers_get_what_was_drawn_and_a_failure_is_said_once(tmp_path, caplog
 
 
 def trained(folder, *bindings):
-    files, toy = ["gorl_fm.gin", "parts/debug.gin"], ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]"]
-    configuration = config.build(files, [*toy, "EPISODE_LENGTH = 20", "critic/MLP.depth = 1", "policy/MLP.depth = 1", *bindings])
+    files, toy = (
+        ["gorl_fm.gin", "parts/debug.gin"],
+        ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]"],
+    )
+    configuration = config.build(
+        files, [*toy, "EPISODE_LENGTH = 20", "critic/MLP.depth = 1", "policy/MLP.depth = 1", *bindings]
+    )
     run = execution.begin(configuration, folder, study="test")
-    assert execution.execute(configuration, run, progress=lambda **_: None, resumed=False, track=False).status == "finished"
+    assert (
+        execution.execute(configuration, run, progress=lambda **_: None, resumed=False, track=False).status
+        == "finished"
+    )
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "wall_s"} for line in lines], json.loads((folder / "status.json").read_text())
+    return [{k: v for k, v in line.items() if k != "wall_s"} for line in lines], json.loads(
+        (folder / "status.json").read_text()
+    )
 
 
 def test_pictures_are_drawn_after_every_stage_and_change_nothing(tmp_path):
@@ -81,7 +93,10 @@ def test_pictures_are_drawn_after_every_stage_and_change_nothing(tmp_path):
     small = ["ActionDensity.samples = 8", "ActionDensity.observations = 4"]
     drawn, status = trained(tmp_path / "b", "Experiment.pictures = [@ActionDensity(), @Rollout()]", *small)
     assert drawn == without and status["pictures_s"] > 0
-    assert sorted(p.name for p in (tmp_path / "b" / "pictures").iterdir()) == ["stage0-ActionDensity.png", "stage1-ActionDensity.png"]
+    assert sorted(p.name for p in (tmp_path / "b" / "pictures").iterdir()) == [
+        "stage0-ActionDensity.png",
+        "stage1-ActionDensity.png",
+    ]
     (_, before), (_, after) = restore(tmp_path / "a"), restore(tmp_path / "b")
     assert np.array_equal(before.policy.normalizer.mean, after.policy.normalizer.mean)
 
@@ -89,6 +104,9 @@ def test_pictures_are_drawn_after_every_stage_and_change_nothing(tmp_path):
 def test_pictures_are_declared_in_a_list(tmp_path):
     built = config.build(["ppo.gin"], ["Task.environment = @Slider()"])
     assert [p.name for p in built.experiment.pictures] == ["ActionDensity"]
-    assert [p.name for p in config.build(["ppo.gin", "parts/debug.gin"], ["Task.environment = @Slider()"]).experiment.pictures] == []
+    assert [
+        p.name
+        for p in config.build(["ppo.gin", "parts/debug.gin"], ["Task.environment = @Slider()"]).experiment.pictures
+    ] == []
     with pytest.raises(ConfigError, match="Experiment.pictures"):
         config.build(["ppo.gin"], ["Task.environment = @Slider()", "Experiment.pictures = [@ActionDensity]"])

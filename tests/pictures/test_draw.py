@@ -14,9 +14,21 @@ from gorl.training import execution
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "run"
-    toy = ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage()]", "EPISODE_LENGTH = 20", "critic/MLP.depth = 1", "policy/MLP.depth = 1"]
+    toy = [
+        "Task.environment = @Slider()",
+        "Experiment.stages = [@stage0/Stage()]",
+        "EPISODE_LENGTH = 20",
+        "critic/MLP.depth = 1",
+        "policy/MLP.depth = 1",
+    ]
     configuration = config.build(["gorl_fm.gin", "parts/debug.gin"], toy)
-    execution.execute(configuration, execution.begin(configuration, folder, study="test"), progress=lambda **_: None, resumed=False, track=False)
+    execution.execute(
+        configuration,
+        execution.begin(configuration, folder, study="test"),
+        progress=lambda **_: None,
+        resumed=False,
+        track=False,
+    )
     return folder
 
 
@@ -27,9 +39,22 @@ def gorl(*arguments, error=None):
 
 
 def test_pictures_by_name_with_bindings(run):
-    output, _ = gorl("draw", run, "--picture", "DecoderMap", "--picture", "Rollout", "--picture", "ActionDensity", "--set", "ActionDensity.samples = 8")
+    output, _ = gorl(
+        "draw",
+        run,
+        "--picture",
+        "DecoderMap",
+        "--picture",
+        "Rollout",
+        "--picture",
+        "ActionDensity",
+        "--set",
+        "ActionDensity.samples = 8",
+    )
     files = [run / "pictures" / f"stage0-{name}.png" for name in ("DecoderMap", "ActionDensity")]
-    assert [line for line in output.splitlines() if line.endswith(".png")] == list(map(str, files)) and all(f.stat().st_size > 1000 for f in files)
+    assert [line for line in output.splitlines() if line.endswith(".png")] == list(map(str, files)) and all(
+        f.stat().st_size > 1000 for f in files
+    )
     assert "picture Rollout of" in output and "is left out: Slider has no MuJoCo model to draw." in output
     assert json.loads((run / "status.json").read_text())["status"] == "finished"
 

@@ -26,7 +26,9 @@ def test_observations_lie_along_their_main_direction():
 
 
 def test_samples_are_latents_and_bounded_squashed_actions(getkey):
-    latents, actions = samples(TwoPoints(2), Scale(100.0, 2), np.float32(3.0), np.zeros((3, 2), np.float32), getkey(), 64)
+    latents, actions = samples(
+        TwoPoints(2), Scale(100.0, 2), np.float32(3.0), np.zeros((3, 2), np.float32), getkey(), 64
+    )
     assert latents.shape == actions.shape == (3, 64, 2)
     assert np.allclose(actions, np.sign(latents) * np.tanh(3.0)) and 0.2 < (np.asarray(latents) > 0).mean() < 0.8
 
@@ -38,7 +40,9 @@ def test_action_density_is_one_png_a_stage_with_the_same_axes(tmp_path):
     assert [f.name for f in files] == ["stage0-x.png", "stage1-x.png"]
     a, b = map(pixels, files)
     assert a.shape == b.shape == (216, 720, 3)
-    frames = lambda image: np.flatnonzero((image < 30).all(-1).mean(0) > 0.5)  # the columns that are black lines: the axes' borders
+    frames = lambda image: np.flatnonzero(
+        (image < 30).all(-1).mean(0) > 0.5
+    )  # the columns that are black lines: the axes' borders
     assert frames(a).tolist() == frames(b).tolist()
     again = pixels(picture.draw(first, tmp_path / "again")[0])
     assert np.array_equal(a, again)
@@ -59,7 +63,10 @@ def test_a_decoder_map_shows_latents_to_actions(tmp_path, size, monkeypatch):
     (file,) = DecoderMap(resolution=5, latent_extent=1.0).draw(e, tmp_path / "stage0-DecoderMap")
     assert pixels(file).shape == (280, 360 if size == 1 else 864, 3)
     latents = np.linspace(-1, 1, 5, dtype=np.float32)[:, None] * np.ones((1, size), np.float32)
-    assert np.allclose(decoded(Scale(2.0, size), np.float32(1.0), np.zeros(1, np.float32), latents), np.tanh(np.clip(2 * latents, -1, 1)))
+    assert np.allclose(
+        decoded(Scale(2.0, size), np.float32(1.0), np.zeros(1, np.float32), latents),
+        np.tanh(np.clip(2 * latents, -1, 1)),
+    )
 
 
 def test_more_dimensions_than_a_map_can_show_are_said(tmp_path):

@@ -54,7 +54,19 @@ def environment(tmp_path, third_party):
 
 
 def picture(**more):
-    return Rollout(**{**dict(evaluator=Evaluator(num_envs=4, rule="mode"), camera=None, gif_size=64, gif_frames=6, film_size=0, film_rate=10.0), **more})
+    return Rollout(
+        **{
+            **dict(
+                evaluator=Evaluator(num_envs=4, rule="mode"),
+                camera=None,
+                gif_size=64,
+                gif_frames=6,
+                film_size=0,
+                film_rate=10.0,
+            ),
+            **more,
+        }
+    )
 
 
 def can_render():
@@ -64,7 +76,6 @@ def can_render():
 
 
 RENDERS = can_render()
-
 
 
 def test_steps_are_spread_over_the_episode():
@@ -100,8 +111,10 @@ def test_without_a_model_or_opengl_there_is_one_line(environment, tmp_path, monk
 
 def test_a_backend_that_fails_is_one_line(environment, monkeypatch):
     monkeypatch.setattr(rendering, "backend", lambda: "nothing")
-    with pytest.raises(CannotDraw, match=r"MuJoCo cannot draw with nothing \(No module named 'mujoco.nothing'\)"), \
-         rendering.Camera(environment.scene(), None, 64).on():
+    with (
+        pytest.raises(CannotDraw, match=r"MuJoCo cannot draw with nothing \(No module named 'mujoco.nothing'\)"),
+        rendering.Camera(environment.scene(), None, 64).on(),
+    ):
         pass
 
 
@@ -129,14 +142,22 @@ def test_frames_become_a_gif_of_so_many_seconds(tmp_path):
 def test_an_episode_is_drawn_to_its_end(environment, tmp_path, monkeypatch, caplog, ffmpeg):
     films = []
     monkeypatch.setattr(rendering, "can_film", lambda: ffmpeg)
-    monkeypatch.setattr(rendering, "write_film", lambda path, frames, rate: films.append((path.name, len(frames), rate)))
+    monkeypatch.setattr(
+        rendering, "write_film", lambda path, frames, rate: films.append((path.name, len(frames), rate))
+    )
     monkeypatch.setattr("gorl.pictures.rollout._said", set())
     e = ended(environment)
-    alive, poses = episode(e.context.task, Agent(e.run.policy, e.run.decoder, np.asarray(3.0, np.float32), "mode"), jax.random.key(0))
+    alive, poses = episode(
+        e.context.task, Agent(e.run.policy, e.run.decoder, np.asarray(3.0, np.float32), "mode"), jax.random.key(0)
+    )
     length = int(alive.sum())
-    assert 2 < length < 20 and poses["qpos"].shape == (20, 1) and poses["qpos"][length - 1] < 1.0 < poses["qpos"][length]
+    assert (
+        2 < length < 20 and poses["qpos"].shape == (20, 1) and poses["qpos"][length - 1] < 1.0 < poses["qpos"][length]
+    )
     written = picture(film_size=64).draw(e, tmp_path / "stage0-Rollout")
-    assert [p.name for p in written] == (["stage0-Rollout.gif", "stage0-Rollout.mp4"] if ffmpeg else ["stage0-Rollout.gif"])
+    assert [p.name for p in written] == (
+        ["stage0-Rollout.gif", "stage0-Rollout.mp4"] if ffmpeg else ["stage0-Rollout.gif"]
+    )
     with PIL.Image.open(written[0]) as image:
         assert image.size == (64, 48) and image.n_frames <= 6
     assert films == ([("stage0-Rollout.mp4", -(-length // 2), 10.0)] if ffmpeg else [])

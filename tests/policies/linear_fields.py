@@ -13,13 +13,26 @@ OBS_SIZE, ACTION_SIZE = 3, 2
 
 
 def network(width=8, depth=1):
-    return functools.partial(MLP, width=width, depth=depth, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
+    return functools.partial(
+        MLP,
+        width=width,
+        depth=depth,
+        activation=jnp.tanh,
+        initializer=jax.nn.initializers.lecun_uniform,
+        output_scale=1.0,
+    )
 
 
 def common(**changes):
     """What FlowPolicy and DenoisingPolicy both take."""
     normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
-    return {"body": network(), "normalizer": normalizer, "time_embedding": FourierTime(frequencies=2), "velocity_scale": 0.25, **changes}
+    return {
+        "body": network(),
+        "normalizer": normalizer,
+        "time_embedding": FourierTime(frequencies=2),
+        "velocity_scale": 0.25,
+        **changes,
+    }
 
 
 def set_linear(policy, slope, offset):
@@ -28,7 +41,9 @@ def set_linear(policy, slope, offset):
     columns = np.zeros(layer.weight.shape, np.float32)
     columns[:, OBS_SIZE : OBS_SIZE + ACTION_SIZE] = slope / policy.velocity_scale * np.eye(ACTION_SIZE)
     offset = np.broadcast_to(np.asarray(offset, np.float32), (ACTION_SIZE,)) / policy.velocity_scale
-    return eqx.tree_at(lambda p: (p.body.layers[0].weight, p.body.layers[0].bias), policy, (jnp.asarray(columns), jnp.asarray(offset)))
+    return eqx.tree_at(
+        lambda p: (p.body.layers[0].weight, p.body.layers[0].bias), policy, (jnp.asarray(columns), jnp.asarray(offset))
+    )
 
 
 def nudged(policy, by=0.1):
@@ -41,8 +56,12 @@ def nudged(policy, by=0.1):
 
 def acted(policy, obs, key):
     """(actions, extras) at a batch of observations."""
-    return eqx.filter_jit(lambda p: jax.vmap(lambda o, k: p.sample(o, key=k))(obs, jax.random.split(key, len(obs))))(policy)
+    return eqx.filter_jit(lambda p: jax.vmap(lambda o, k: p.sample(o, key=k))(obs, jax.random.split(key, len(obs))))(
+        policy
+    )
 
 
 def log_ratios(policy, obs, action, extras):
-    return eqx.filter_jit(lambda p: jax.vmap(lambda o, a, e: p.log_ratio(o, a, e, key=jax.random.key(0)))(obs, action, extras))(policy)
+    return eqx.filter_jit(
+        lambda p: jax.vmap(lambda o, a, e: p.log_ratio(o, a, e, key=jax.random.key(0)))(obs, action, extras)
+    )(policy)

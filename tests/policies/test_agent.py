@@ -15,9 +15,13 @@ OBS = jnp.zeros(1)
 
 def agent(key, *, rule):
     """Its latent is N((0.5, -40), (0.1, 0.1))."""
-    body = functools.partial(MLP, width=1, depth=0, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.0)
+    body = functools.partial(
+        MLP, width=1, depth=0, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.0
+    )
     normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
-    policy = GaussianPolicy(1, 2, body=body, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=0.1, key=key)
+    policy = GaussianPolicy(
+        1, 2, body=body, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=0.1, key=key
+    )
     policy = eqx.tree_at(lambda p: p.body.layers[-1].bias, policy, jnp.array([0.5, -40.0, 0.0, 0.0]))
     return Agent(policy, IdentityDecoder(1, 2, key=key), np.asarray(3.0, np.float32), rule)
 

@@ -23,15 +23,28 @@ from gorl.policies.flow import FlowPolicy
 from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 
 OBS_SIZE, ACTION_SIZE, BATCH = 3, 2, 6
-BODY = functools.partial(MLP, width=8, depth=1, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0)
+BODY = functools.partial(
+    MLP, width=8, depth=1, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
+)
 INPUTS = {"body": BODY, "normalizer": functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)}
 FLOW = {**INPUTS, "time_embedding": FourierTime(2), "velocity_scale": 0.25}
-AVERAGED = {**FLOW, "sampler": Euler(3, UniformGrid()), "target": NoiseTarget(), "times": DiscreteTimes(10), "ratio": AveragedRatio(), "draws": 4}
+AVERAGED = {
+    **FLOW,
+    "sampler": Euler(3, UniformGrid()),
+    "target": NoiseTarget(),
+    "times": DiscreteTimes(10),
+    "ratio": AveragedRatio(),
+    "draws": 4,
+}
 # name: (class, what is bound, ratios of an action)
 POLICIES = {
     "gaussian": (GaussianPolicy, {**INPUTS, "min_std": 1e-3, "max_std": 10.0, "initial_std": 1.0}, 1),
     "FPO": (FlowPolicy, AVERAGED, 1),
-    "FPO++": (FlowPolicy, {**AVERAGED, "target": VelocityTarget(), "times": UniformTimes(), "ratio": PerDrawRatio(clip=3.0)}, 4),
+    "FPO++": (
+        FlowPolicy,
+        {**AVERAGED, "target": VelocityTarget(), "times": UniformTimes(), "ratio": PerDrawRatio(clip=3.0)},
+        4,
+    ),
     "DPPO": (DenoisingPolicy, {**FLOW, "sigma": 0.05, "steps": 3, "final_steps": 3}, 3),
     "DPPO, final steps": (DenoisingPolicy, {**FLOW, "sigma": 0.05, "steps": 3, "final_steps": 2}, 2),
 }
@@ -55,7 +68,9 @@ def case(request, getkey):
     policy = kind(OBS_SIZE, ACTION_SIZE, key=getkey(), **settings)
     policy = policy.observe(3.0 + 2.0 * jax.random.normal(getkey(), (50, OBS_SIZE)), jnp.ones(50))
     obs = 3.0 + 2.0 * jax.random.normal(getkey(), (BATCH, OBS_SIZE))
-    action, extras = eqx.filter_jit(lambda p: jax.vmap(lambda o, k: p.sample(o, key=k))(obs, jax.random.split(jax.random.key(7), BATCH)))(policy)
+    action, extras = eqx.filter_jit(
+        lambda p: jax.vmap(lambda o, k: p.sample(o, key=k))(obs, jax.random.split(jax.random.key(7), BATCH))
+    )(policy)
     return policy, ratios, obs, action, extras
 
 
@@ -66,7 +81,10 @@ def log_ratios(policy, obs, action, extras):
 def moved(policy, by=0.05):
     """As after some update of the network."""
     rng = np.random.default_rng(0)
-    body = jax.tree.map(lambda x: x + by * rng.standard_normal(x.shape).astype(np.float32) if eqx.is_inexact_array(x) else x, policy.body)
+    body = jax.tree.map(
+        lambda x: x + by * rng.standard_normal(x.shape).astype(np.float32) if eqx.is_inexact_array(x) else x,
+        policy.body,
+    )
     return eqx.tree_at(lambda p: p.body, policy, body)
 
 
@@ -105,7 +123,11 @@ def test_at_the_old_policy_every_trust_region_has_the_policy_gradient(case, regi
     params, rest = eqx.partition(policy, trainable(policy))
 
     def mean(params, objective):
-        return jnp.mean(jax.vmap(jax.vmap(objective, (0, None)))(log_ratios(eqx.combine(params, rest), obs, action, extras), advantage))
+        return jnp.mean(
+            jax.vmap(jax.vmap(objective, (0, None)))(
+                log_ratios(eqx.combine(params, rest), obs, action, extras), advantage
+            )
+        )
 
     found = eqx.filter_jit(jax.grad(lambda p: mean(p, REGIONS[region].objective)))(params)
     plain = eqx.filter_jit(jax.grad(lambda p: mean(p, lambda log_ratio, a: log_ratio * a)))(params)

@@ -14,7 +14,9 @@ SHRINK = 1 - SLOPE / STEPS  # x <- shrink x - offset / steps + sigma n
 
 
 def denoising_policy(key, *, final_steps=STEPS, **changes):
-    return DenoisingPolicy(OBS_SIZE, ACTION_SIZE, **common(**{"sigma": SIGMA, "steps": STEPS, **changes}), final_steps=final_steps, key=key)
+    return DenoisingPolicy(
+        OBS_SIZE, ACTION_SIZE, **common(**{"sigma": SIGMA, "steps": STEPS, **changes}), final_steps=final_steps, key=key
+    )
 
 
 def linear_policy(key, slope=SLOPE, offset=OFFSET, **changes):
@@ -33,7 +35,9 @@ def test_the_ratio_is_1_before_any_update(getkey, final_steps):
     policy, obs = denoising_policy(getkey(), final_steps=final_steps), jax.random.normal(getkey(), (16, OBS_SIZE))
     action, extras = acted(policy, obs, getkey())
     np.testing.assert_array_equal(extras.chain[:, -1], action)
-    np.testing.assert_allclose(log_ratios(policy, obs, action, extras), np.zeros((16, final_steps)), atol=2e-6)  # rounding
+    np.testing.assert_allclose(
+        log_ratios(policy, obs, action, extras), np.zeros((16, final_steps)), atol=2e-6
+    )  # rounding
     assert jnp.all(jnp.abs(log_ratios(nudged(policy), obs, action, extras)) > 1e-6)
 
 

@@ -18,8 +18,14 @@ DRAWS = 6
 
 
 def flow_policy(key, *, steps=4, target=None, times=None, ratio=None, **changes):
-    parts = {"sampler": Euler(steps=steps, grid=UniformGrid()), "target": target or NoiseTarget(), "times": times or DiscreteTimes(steps=4)}
-    return FlowPolicy(OBS_SIZE, ACTION_SIZE, **parts, ratio=ratio or AveragedRatio(), **common(**{"draws": DRAWS, **changes}), key=key)
+    parts = {
+        "sampler": Euler(steps=steps, grid=UniformGrid()),
+        "target": target or NoiseTarget(),
+        "times": times or DiscreteTimes(steps=4),
+    }
+    return FlowPolicy(
+        OBS_SIZE, ACTION_SIZE, **parts, ratio=ratio or AveragedRatio(), **common(**{"draws": DRAWS, **changes}), key=key
+    )
 
 
 def noise_loss(policy, obs, action, noise, t):
@@ -34,7 +40,10 @@ def noise_loss(policy, obs, action, noise, t):
 @pytest.mark.parametrize("target", [NoiseTarget(), VelocityTarget()])
 @pytest.mark.parametrize("ratio, size", [(AveragedRatio(), 1), (PerDrawRatio(clip=3.0), DRAWS)])
 def test_the_ratio_is_1_before_any_update(getkey, ratio, size, target, times):
-    policy, obs = flow_policy(getkey(), target=target, times=times, ratio=ratio), jax.random.normal(getkey(), (16, OBS_SIZE))
+    policy, obs = (
+        flow_policy(getkey(), target=target, times=times, ratio=ratio),
+        jax.random.normal(getkey(), (16, OBS_SIZE)),
+    )
     action, extras = acted(policy, obs, getkey())
     assert extras.noise.shape == (16, DRAWS, ACTION_SIZE) and extras.t.shape == extras.loss.shape == (16, DRAWS)
     np.testing.assert_allclose(log_ratios(policy, obs, action, extras), np.zeros((16, size)), atol=2e-6)  # rounding
@@ -47,7 +56,15 @@ def test_the_ratio_after_an_update_by_its_definition(getkey):
     action, extras = acted(policy, obs, getkey())
     new = nudged(policy, by=0.5)
     per_draw = eqx.tree_at(lambda p: p.ratio, new, PerDrawRatio(clip=0.05))
-    losses = np.array([[[noise_loss(p, obs[i], action[i], extras.noise[i, k], extras.t[i, k]) for k in range(DRAWS)] for i in range(3)] for p in (policy, new)])
+    losses = np.array(
+        [
+            [
+                [noise_loss(p, obs[i], action[i], extras.noise[i, k], extras.t[i, k]) for k in range(DRAWS)]
+                for i in range(3)
+            ]
+            for p in (policy, new)
+        ]
+    )
     np.testing.assert_allclose(extras.loss, losses[0], rtol=1e-4, atol=1e-6)
     difference = losses[0] - losses[1]
     assert np.max(np.abs(difference)) > 0.05 > np.min(np.abs(difference))  # some are clipped, some are not
@@ -57,7 +74,9 @@ def test_the_ratio_after_an_update_by_its_definition(getkey):
 
 @pytest.mark.parametrize("target, moves", [(NoiseTarget(), False), (VelocityTarget(), True)])
 def test_draws_at_the_noise_end_have_ratio_1_on_the_noise_alone(getkey, target, moves):
-    policy = flow_policy(getkey(), target=target, times=DiscreteTimes(steps=1), ratio=PerDrawRatio(clip=3.0))  # t = 1 always
+    policy = flow_policy(
+        getkey(), target=target, times=DiscreteTimes(steps=1), ratio=PerDrawRatio(clip=3.0)
+    )  # t = 1 always
     obs = jax.random.normal(getkey(), (8, OBS_SIZE))
     action, extras = acted(policy, obs, getkey())
     assert jnp.all(extras.t == 1.0)
@@ -103,7 +122,9 @@ def test_a_step_up_the_objective_makes_a_good_action_likelier_and_a_bad_one_less
     params, rest = eqx.partition(policy, trainable(policy))
 
     def objective(params):
-        log_ratio = jax.vmap(lambda o, a, e: eqx.combine(params, rest).log_ratio(o, a, e, key=jax.random.key(0)))(obs, action, extras)
+        log_ratio = jax.vmap(lambda o, a, e: eqx.combine(params, rest).log_ratio(o, a, e, key=jax.random.key(0)))(
+            obs, action, extras
+        )
         return jnp.mean(jax.vmap(jax.vmap(region.objective, (0, None)))(log_ratio, advantage))
 
     slopes = eqx.filter_jit(jax.grad(objective))(params)
@@ -121,7 +142,10 @@ def test_normalises_what_the_network_sees(getkey):
     np.testing.assert_allclose(observed.velocity(data[0], x, t), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("setting, message", [({"draws": 0}, r"draws = 0: it must be >= 1"), ({"velocity_scale": 0.0}, "velocity_scale = 0.0: it must be > 0")])
+@pytest.mark.parametrize(
+    "setting, message",
+    [({"draws": 0}, r"draws = 0: it must be >= 1"), ({"velocity_scale": 0.0}, "velocity_scale = 0.0: it must be > 0")],
+)
 def test_settings_are_checked(getkey, setting, message):
     with pytest.raises(ConfigError, match=message):
         flow_policy(getkey(), **setting)

@@ -13,10 +13,24 @@ from gorl.policies import GaussianPolicy
 
 
 def gaussian_policy(key, *, action_size=2, output_scale=0.01, min_std=1e-3, max_std=10.0, initial_std=1.0):
-    body = functools.partial(MLP, width=16, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=output_scale)
+    body = functools.partial(
+        MLP,
+        width=16,
+        depth=2,
+        activation=jax.nn.silu,
+        initializer=jax.nn.initializers.lecun_uniform,
+        output_scale=output_scale,
+    )
     normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return GaussianPolicy(
-        3, action_size, body=body, normalizer=normalizer, min_std=min_std, max_std=max_std, initial_std=initial_std, key=key
+        3,
+        action_size,
+        body=body,
+        normalizer=normalizer,
+        min_std=min_std,
+        max_std=max_std,
+        initial_std=initial_std,
+        key=key,
     )
 
 
@@ -44,7 +58,11 @@ def test_starts_with_the_initial_std(getkey, initial_std):
 
 def test_std_stays_within_its_bounds(getkey):
     policy = gaussian_policy(getkey(), output_scale=1.0, min_std=0.2, max_std=2.0)
-    at = lambda raw: eqx.tree_at(lambda p: p.body.layers[-1].bias, policy, jnp.array([0.0, 0.0, raw, raw])).distribution(jnp.zeros(3)).std
+    at = lambda raw: (
+        eqx.tree_at(lambda p: p.body.layers[-1].bias, policy, jnp.array([0.0, 0.0, raw, raw]))
+        .distribution(jnp.zeros(3))
+        .std
+    )
     np.testing.assert_allclose(at(-50.0), [0.2, 0.2], rtol=1e-6)
     np.testing.assert_allclose(at(50.0), [2.0, 2.0])
     np.testing.assert_allclose(at(0.0), [1.0, 1.0], rtol=1e-5)
@@ -81,12 +99,17 @@ def test_extras_are_the_log_prob_of_the_action(getkey):
 def test_log_ratio_is_0_before_any_update_and_right_after_one(getkey):
     policy, obs = gaussian_policy(getkey(), output_scale=1.0), jax.random.normal(getkey(), (64, 3))
     action, extras = jax.jit(jax.vmap(lambda o, k: policy.sample(o, key=k)))(obs, jax.random.split(getkey(), 64))
-    ratios = eqx.filter_jit(lambda p: jax.vmap(lambda o, a, e: p.log_ratio(o, a, e, key=jax.random.key(0)))(obs, action, extras))
+    ratios = eqx.filter_jit(
+        lambda p: jax.vmap(lambda o, a, e: p.log_ratio(o, a, e, key=jax.random.key(0)))(obs, action, extras)
+    )
     assert ratios(policy).shape == (64, 1)
     np.testing.assert_allclose(ratios(policy), np.zeros((64, 1)), atol=1e-5)
     moved = nudged(policy)
     new, old = (jax.tree.map(np.asarray, distributions(p, obs)) for p in (moved, policy))
-    expected = [log_density(action[i], new.mean[i], new.std[i]) - log_density(action[i], old.mean[i], old.std[i]) for i in range(64)]
+    expected = [
+        log_density(action[i], new.mean[i], new.std[i]) - log_density(action[i], old.mean[i], old.std[i])
+        for i in range(64)
+    ]
     assert np.max(np.abs(expected)) > 0.1
     np.testing.assert_allclose(ratios(moved)[:, 0], expected, atol=1e-4)
 

@@ -11,7 +11,12 @@ from gorl.studies.plan import make_plan
 
 PAPER = {"CheetahRun", "FingerSpin", "FingerTurnHard", "FishSwim", "HopperStand", "WalkerWalk"}
 BUDGETS = {"cpu": 1_048_576, "full": 184_381_440}
-OTHER_BUDGETS = {("full", "SAC"), ("full", "GoRL-FM, 10M samples"), ("full", "GoRL-FM, released code"), ("full", "GoRL-Diffusion, released code")}
+OTHER_BUDGETS = {
+    ("full", "SAC"),
+    ("full", "GoRL-FM, 10M samples"),
+    ("full", "GoRL-FM, released code"),
+    ("full", "GoRL-Diffusion, released code"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +46,9 @@ def test_every_cell_builds(name):
     scale = scales.load(name)
     for words in scale.studies.values():
         plan = make_plan(words)
-        assert {v.name: v.configuration.experiment.task.environment.name for v in plan.variants} == {t: t for t in scale.tasks}
+        assert {v.name: v.configuration.experiment.task.environment.name for v in plan.variants} == {
+            t: t for t in scale.tasks
+        }
 
 
 def test_the_tasks_of_a_method():
@@ -56,26 +63,44 @@ def test_the_tasks_of_a_method():
 def test_the_paper_is_covered():
     full = scales.load("full")
     assert set(full.tasks) == PAPER | {"HumanoidStand", "HumanoidRun"}
-    assert {"GoRL-FM", "GoRL-Diffusion", "PPO", "PPO tuned", "PPO Playground", "FPO", "FPO++", "DPPO", "SAC"} <= set(full.main_methods)
+    assert {"GoRL-FM", "GoRL-Diffusion", "PPO", "PPO tuned", "PPO Playground", "FPO", "FPO++", "DPPO", "SAC"} <= set(
+        full.main_methods
+    )
     trained = {(e.method, e.task) for e in full.entries() if e.kind == "train"}
     assert {(m, t) for m in full.main_methods for t in full.tasks} <= trained
 
 
 def test_the_order_is_the_declared_one():
     names = [cell.name for cell in make(scales.load("full"), scales.ROOT, scales.ROOT)]
-    expected = ["physics/HumanoidRun", "GoRL-FM/FingerSpin", "PPO/CheetahRun", "FPO/FingerSpin", "DPPO/CheetahRun", "GoRL-FM/FishSwim", "SAC/FingerSpin"]
+    expected = [
+        "physics/HumanoidRun",
+        "GoRL-FM/FingerSpin",
+        "PPO/CheetahRun",
+        "FPO/FingerSpin",
+        "DPPO/CheetahRun",
+        "GoRL-FM/FishSwim",
+        "SAC/FingerSpin",
+    ]
     expected += ["GoRL-FM, stage 0 only/FingerSpin", "GoRL-FM, paper v3/FingerSpin", "GoRL-FM/HumanoidStand"]
     assert [names.index(name) for name in expected] == sorted(names.index(name) for name in expected)
     names = [cell.name for cell in make(scales.load("cpu"), scales.ROOT, scales.ROOT)]
     assert len(names) == len(set(names)) == 4 * 23
     assert names[:2] == ["GoRL-FM/CartpoleSwingup", "GoRL-Diffusion/CartpoleSwingup"]
-    assert names.index("GoRL-SAC/CheetahRun") < names.index("PPO, shrinking normaliser/CartpoleSwingup") < names.index("GoRL-FM, paper v3/CartpoleSwingup")
+    assert (
+        names.index("GoRL-SAC/CheetahRun")
+        < names.index("PPO, shrinking normaliser/CartpoleSwingup")
+        < names.index("GoRL-FM, paper v3/CartpoleSwingup")
+    )
 
 
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(ConfigError, match="one of cpu, full"):
         scales.load("cpus")
-    text = (scales.HERE / "parts" / "order_cpu.gin").read_text().replace("['PPO, shrinking normaliser', ", "['PPO, shrinking', ")
+    text = (
+        (scales.HERE / "parts" / "order_cpu.gin")
+        .read_text()
+        .replace("['PPO, shrinking normaliser', ", "['PPO, shrinking', ")
+    )
     (tmp_path / "order.gin").write_text(text)
     with pytest.raises(ConfigError, match="'PPO, shrinking' is not one of its studies"):
         scales.load(str(tmp_path / "order.gin"))

@@ -67,7 +67,9 @@ class Fake(cells.AbstractCell):
 @pytest.fixture
 def session(tmp_path):
     time, log = [0.0], []
-    scale = scales.Scale(name="t", title="", about="", published=False, studies={}, blocks=[], controls={}, presets={}, guess=NOTHING)
+    scale = scales.Scale(
+        name="t", title="", about="", published=False, studies={}, blocks=[], controls={}, presets={}, guess=NOTHING
+    )
     make = lambda budget: run.Session(scale, tmp_path, budget, lambda text: None, lambda: time[0])  # noqa: E731
     return make, lambda name, needs: Fake(name, needs, time, log), log
 
@@ -98,8 +100,12 @@ def test_what_was_cut_off_goes_on(session):
 
 def measured(method, task, seconds, share=1.0):
     place = pathlib.Path(method)
-    run_ = RunResult(place, place, method, None, method, {}, task, 0, "finished", env_steps=int(1000 * share), wall_s=seconds)
-    return Entry("train", method, task), Outcome(method, task, "finished" if share == 1.0 else "unfinished", 1000, (run_,), {})
+    run_ = RunResult(
+        place, place, method, None, method, {}, task, 0, "finished", env_steps=int(1000 * share), wall_s=seconds
+    )
+    return Entry("train", method, task), Outcome(
+        method, task, "finished" if share == 1.0 else "unfinished", 1000, (run_,), {}
+    )
 
 
 def test_forecasts():
@@ -110,8 +116,12 @@ def test_forecasts():
     assert forecast.seconds(Entry("train", "fast", "B")) == 40.0
     assert forecast.seconds(Entry("train", "slow", "B")) == pytest.approx(120.0, rel=0.15)
     assert forecast.seconds(Entry("train", "new", "new")) is None
-    assert Forecast(NOTHING, dict([measured("fast", "A", 10.0, share=0.25)])).seconds(Entry("train", "fast", "A")) == 40.0
-    assert Forecast(NOTHING, dict([measured("fast", "A", 10.0, share=0.05)])).seconds(Entry("train", "fast", "A")) is None
+    assert (
+        Forecast(NOTHING, dict([measured("fast", "A", 10.0, share=0.25)])).seconds(Entry("train", "fast", "A")) == 40.0
+    )
+    assert (
+        Forecast(NOTHING, dict([measured("fast", "A", 10.0, share=0.05)])).seconds(Entry("train", "fast", "A")) is None
+    )
 
 
 def test_budgets_are_read():
@@ -128,7 +138,18 @@ def toy(tmp_path, monkeypatch):
 
 
 def drive(folder, out, *words):
-    return run.main(["--scale", str(folder / "toy.gin"), "--work", str(folder / f"work_{out}"), "--out", str(folder / out), "--no-aim", *words])
+    return run.main(
+        [
+            "--scale",
+            str(folder / "toy.gin"),
+            "--work",
+            str(folder / f"work_{out}"),
+            "--out",
+            str(folder / out),
+            "--no-aim",
+            *words,
+        ]
+    )
 
 
 def test_end_to_end(toy, capsys, quick_compiles, monkeypatch):

@@ -29,7 +29,9 @@ def result(method, task, seed, value, status="finished"):
 
 
 def cell_of(method, task, values, status="finished", declared=1000):
-    return Entry("train", method, task), Outcome(method, task, status, declared, tuple(result(method, task, i, v, status) for i, v in enumerate(values)), FACTS)
+    return Entry("train", method, task), Outcome(
+        method, task, status, declared, tuple(result(method, task, i, v, status) for i, v in enumerate(values)), FACTS
+    )
 
 
 @pytest.fixture
@@ -74,7 +76,11 @@ def test_probability_of_improvement_of_our_best_setting(cpu):
     assert table.best_preset(cpu) == "GoRL-FM"
     rows = list(table.preset_rows(cpu))
     # of 9 pairs: 100 ties 100 and loses twice; 200 and 300 win three times each
-    assert rows[0][:2] == ("GoRL-FM (our best)", "GoRL-FM, paper v3") and rows[0][2].startswith("0.72 [") and rows[0][3] == "CheetahRun"
+    assert (
+        rows[0][:2] == ("GoRL-FM (our best)", "GoRL-FM, paper v3")
+        and rows[0][2].startswith("0.72 [")
+        and rows[0][3] == "CheetahRun"
+    )
     assert rows[1] == ("GoRL-FM (our best)", "GoRL-FM, released code", "unmeasured", "–")
     assert [row[1] for row in rows[:4]] == [p for others in cpu.scale.presets.values() for p in others]
     assert len(rows) == 6
@@ -88,7 +94,11 @@ def test_controls(cpu):
     parts = table.effects([cpu])
     text = "before\n<!-- measured: cached resets -->\nold\n<!-- end -->\nbetween\n<!-- measured: lock-step -->\n<!-- end -->\n"
     filled = table.filled(text, parts)
-    assert "old" not in filled and "**50** [10, 80]" in filled and "<!-- measured: lock-step -->\nUnmeasured.\n<!-- end -->" in filled
+    assert (
+        "old" not in filled
+        and "**50** [10, 80]" in filled
+        and "<!-- measured: lock-step -->\nUnmeasured.\n<!-- end -->" in filled
+    )
     assert table.filled(filled, parts) == filled
 
 
@@ -97,7 +107,11 @@ def test_missing_cells_have_a_command_and_a_time(cpu):
     assert ("PPO", "CheetahRun") not in rows
     assert rows["FPO", "CheetahRun"][0] == "25%" and rows["FPO", "CheetahRun"][1] == "3:00"  # 60 s for a quarter
     done, time, command = rows["SAC", "CheetahRun"]
-    assert done == "0%" and time != "?" and command == '`python -m experiments.reproduce.run --scale cpu --only "SAC/CheetahRun"`'
+    assert (
+        done == "0%"
+        and time != "?"
+        and command == '`python -m experiments.reproduce.run --scale cpu --only "SAC/CheetahRun"`'
+    )
 
 
 def test_results_survive_their_files_and_the_pages_are_the_same_again(cpu, tmp_path):
@@ -112,7 +126,12 @@ def test_results_survive_their_files_and_the_pages_are_the_same_again(cpu, tmp_p
     first = [p.read_bytes() for p in written]
     assert [p.read_bytes() for p in table.regenerate(tmp_path, tmp_path / "docs")] == first
     text = (tmp_path / "docs" / "results.md").read_text()
-    assert "734 → unmeasured" in text and "**200** [100, 300]" in text and "![" in text and "2 cores of Abacus; commit 0123456789" in text
+    assert (
+        "734 → unmeasured" in text
+        and "**200** [100, 300]" in text
+        and "![" in text
+        and "2 cores of Abacus; commit 0123456789" in text
+    )
     assert page.markdown([table.table(cpu, {})]).strip() in text
 
 

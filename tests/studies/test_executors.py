@@ -68,7 +68,18 @@ def test_one_process_lets_programs_go_after_each_run(reference, tmp_path, cache,
 
 
 def gorl_sweep(path: pathlib.Path, folder: pathlib.Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "gorl.cli.main", "sweep", str(path), "--dir", str(folder), "--no-aim", "--no-report", *more]
+    command = [
+        sys.executable,
+        "-m",
+        "gorl.cli.main",
+        "sweep",
+        str(path),
+        "--dir",
+        str(folder),
+        "--no-aim",
+        "--no-report",
+        *more,
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -129,7 +140,10 @@ def test_a_job_that_cannot_run_does_not_end_the_others(reference, tmp_path, cach
 def test_a_run_of_another_configuration_is_not_taken_for_the_studys(reference, tmp_path, cache):
     path = write(tmp_path, STUDY.replace("Study.seeds = 2", "Study.seeds = 1"))
     sweep(path, tmp_path / "study", "WARMUP_STEPS = 240")
-    with pytest.raises(RunError, match=r"STAGE_KL=0.0 has runs of another configuration: it had `WARMUP_STEPS = 240`, now `WARMUP_STEPS = 480`"):
+    with pytest.raises(
+        RunError,
+        match=r"STAGE_KL=0.0 has runs of another configuration: it had `WARMUP_STEPS = 240`, now `WARMUP_STEPS = 480`",
+    ):
         sweep(path, tmp_path / "study")
 
 
@@ -174,7 +188,9 @@ def test_hopeless_variants_end_at_a_stages_end(reference, tmp_path, cache):
     for job in folder.jobs():
         stopped = job.variant in decision["stopped"]
         assert status(folder.path / job.folder)["status"] == ("stopped" if stopped else "finished")
-        stages = {json.loads(line)["stage"] for line in (folder.path / job.folder / "metrics.jsonl").read_text().splitlines()}
+        stages = {
+            json.loads(line)["stage"] for line in (folder.path / job.folder / "metrics.jsonl").read_text().splitlines()
+        }
         assert stages == ({0} if stopped else {0, 1})
     again, result, said = sweep(write(tmp_path, study), tmp_path / "study")
     assert again.read()["halving"] == [decision] and said == [] and result.statuses == {"finished": 2, "stopped": 2}

@@ -50,15 +50,30 @@ def test_each_run_is_what_it_is_alone(together, tmp_path, cache):
         ours = study.path / variant / "seed1"
         assert config.build([str(ours / "config.gin")]).experiment.seeds == (1,)
         alone, _, _ = sweep(
-            write(tmp_path, ""), tmp_path / rate, f"stage0/OnPolicy.learning_rate = {rate}", "STAGE_KL = 0.5", "FIT_EPOCHS = 2", "SEED = 1", reuse=False
+            write(tmp_path, ""),
+            tmp_path / rate,
+            f"stage0/OnPolicy.learning_rate = {rate}",
+            "STAGE_KL = 0.5",
+            "FIT_EPOCHS = 2",
+            "SEED = 1",
+            reuse=False,
         )
         a, b = record(ours), record(alone.path / "base" / "seed1")
-        assert [(x["stage"], x["kind"], x["env_steps"]) for x in a] == [(x["stage"], x["kind"], x["env_steps"]) for x in b]
+        assert [(x["stage"], x["kind"], x["env_steps"]) for x in a] == [
+            (x["stage"], x["kind"], x["env_steps"]) for x in b
+        ]
         for x, y in list(zip(a, b))[:4]:
             for name, value in y["metrics"].items():
                 if name not in ("clip_fraction", "kl", "log_ratio_first", "log_ratio_max"):  # rounding itself
-                    assert float(x["metrics"][name]) == pytest.approx(float(value), rel=2e-3, abs=1e-5), (rate, x["kind"], name)
-    returns = {record(study.path / f"learning_rate={rate},STAGE_KL=0.5,FIT_EPOCHS=2" / "seed1")[3]["metrics"]["return"] for rate in ("0.001", "0.02")}
+                    assert float(x["metrics"][name]) == pytest.approx(float(value), rel=2e-3, abs=1e-5), (
+                        rate,
+                        x["kind"],
+                        name,
+                    )
+    returns = {
+        record(study.path / f"learning_rate={rate},STAGE_KL=0.5,FIT_EPOCHS=2" / "seed1")[3]["metrics"]["return"]
+        for rate in ("0.001", "0.02")
+    }
     assert len(returns) == 2
 
 
@@ -98,7 +113,10 @@ def test_a_stopped_program_goes_on_bit_for_bit(together, tmp_path, cache):
 
 
 APART = {
-    "numbers": (["STAGE_KL = 0.5", "stage0/OnPolicy.learning_rate = 1e-2", "DISCOUNT = 0.9", "Task.action_bound = 2.0"], True),
+    "numbers": (
+        ["STAGE_KL = 0.5", "stage0/OnPolicy.learning_rate = 1e-2", "DISCOUNT = 0.9", "Task.action_bound = 2.0"],
+        True,
+    ),
     "another seed": (["SEED = 4"], True),
     "a size": (["decoder/MLP.width = 17"], False),
     "a number of a network": (["GaussianPolicy.initial_std = 0.5"], False),

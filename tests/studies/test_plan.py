@@ -23,7 +23,10 @@ def test_variants_and_grid_multiply(tmp_path):
         "Study.grid = {'STAGE_KL': [0.0, 1e-2], 'EPISODE_LENGTH': [20, 25]}",
     )
     assert [v.name for v in found.variants] == [
-        f"{name},STAGE_KL={kl},EPISODE_LENGTH={n}" for name in ("sound", "defect") for kl in ("0.0", "0.01") for n in (20, 25)
+        f"{name},STAGE_KL={kl},EPISODE_LENGTH={n}"
+        for name in ("sound", "defect")
+        for kl in ("0.0", "0.01")
+        for n in (20, 25)
     ]
     assert found.variants[-1].axes == {"name": "defect", "STAGE_KL": "0.01", "EPISODE_LENGTH": "25"}
     assert found.variants[-1].folder == "defect,STAGE_KL=0.01,EPISODE_LENGTH=25"
@@ -36,9 +39,12 @@ def test_variants_and_grid_multiply(tmp_path):
 
 def test_values_of_a_grid_may_be_references_and_strings(tmp_path):
     found = plan(
-        tmp_path, "Study.grid = {'OnPolicy.trust_region': [@Clip(), @SPO()], 'stage1/ImprovePolicy.hand_on': ['best', 'last']}\nSPO.epsilon = 0.2\n"
+        tmp_path,
+        "Study.grid = {'OnPolicy.trust_region': [@Clip(), @SPO()], 'stage1/ImprovePolicy.hand_on': ['best', 'last']}\nSPO.epsilon = 0.2\n",
     )
-    assert [v.name for v in found.variants] == [f"trust_region={r},hand_on={h}" for r in ("Clip", "SPO") for h in ("best", "last")]
+    assert [v.name for v in found.variants] == [
+        f"trust_region={r},hand_on={h}" for r in ("Clip", "SPO") for h in ("best", "last")
+    ]
     last = found.variants[-1].configuration.experiment.stages[1].phases[2]
     assert (type(last.algorithm.trust_region).__name__, last.hand_on) == ("SPO", "last")
 
@@ -57,26 +63,53 @@ def test_any_configuration_is_a_study_of_one(tmp_path):
 def test_appended_files_are_read_after_a_variants_own(tmp_path):
     (tmp_path / "sizes.gin").write_text("EPISODE_LENGTH = 15\n")
     (tmp_path / "large.gin").write_text("EPISODE_LENGTH = 500\nSTAGE_KL = 0.1\n")
-    found = plan(tmp_path, f"Study.variants = {{'a': [], 'b': ['{tmp_path}/large.gin']}}\nStudy.append = ['{tmp_path}/sizes.gin']\n")
+    found = plan(
+        tmp_path,
+        f"Study.variants = {{'a': [], 'b': ['{tmp_path}/large.gin']}}\nStudy.append = ['{tmp_path}/sizes.gin']\n",
+    )
     assert [v.configuration.experiment.task.episode_length for v in found.variants] == [15, 15]
 
 
 BAD = {
-    "an unknown binding": ("Study.grid = {'Clip.epsilom': [0.1]}", r"variant 'epsilom=0.1': command line `Clip.epsilom = 0.1`: .*Did you mean epsilon"),
-    "a binding that reaches nothing": ("Study.grid = {'ASPO.epsilon': [0.1, 0.2]}", r"variant 'epsilon=0.1': .*ASPO.epsilon has no effect"),
+    "an unknown binding": (
+        "Study.grid = {'Clip.epsilom': [0.1]}",
+        r"variant 'epsilom=0.1': command line `Clip.epsilom = 0.1`: .*Did you mean epsilon",
+    ),
+    "a binding that reaches nothing": (
+        "Study.grid = {'ASPO.epsilon': [0.1, 0.2]}",
+        r"variant 'epsilon=0.1': .*ASPO.epsilon has no effect",
+    ),
     "an empty axis": ("Study.grid = {'STAGE_KL': []}", r"toy.gin:\d+: Study.grid\['STAGE_KL'\] is empty"),
     "a value that is no list": ("Study.grid = {'STAGE_KL': 0.1}", r"Study.grid\['STAGE_KL'\].*list"),
-    "a variant that changes nothing": ("Study.variants = {'a': ['EPISODE_LENGTH = 20'], 'b': []}", r"Study.variants\['a'\] = .* changes nothing"),
-    "two variants that are the same": ("Study.grid = {'STAGE_KL': [0.1, 1e-1]}", "variants 'STAGE_KL=0.1' and 'STAGE_KL=0.1' are the same"),
-    "the same key twice": ("Study.variants = {'a': [], 'a': ['STAGE_KL = 0.1']}", r"toy.gin:\d+: .*the key 'a' stands twice"),
+    "a variant that changes nothing": (
+        "Study.variants = {'a': ['EPISODE_LENGTH = 20'], 'b': []}",
+        r"Study.variants\['a'\] = .* changes nothing",
+    ),
+    "two variants that are the same": (
+        "Study.grid = {'STAGE_KL': [0.1, 1e-1]}",
+        "variants 'STAGE_KL=0.1' and 'STAGE_KL=0.1' are the same",
+    ),
+    "the same key twice": (
+        "Study.variants = {'a': [], 'a': ['STAGE_KL = 0.1']}",
+        r"toy.gin:\d+: .*the key 'a' stands twice",
+    ),
     "a missing file": ("Study.variants = {'a': ['nowhere.gin']}", "variant 'a': there is no file 'nowhere.gin'"),
     "a missing base": ("include 'nowhere.gin'", "there is no file 'nowhere.gin'"),
     "no seed": ("Study.seeds = 0", "Study.seeds = 0: a study needs one seed at least"),
     "a seed twice": ("Study.seeds = [1, 2, 1]", "a seed stands there twice"),
     "seeds apart in one program": ("Study.seeds = [1, 3]\nStudy.seeds_together = True", "seeds follow one another"),
-    "an executor that is none": ("Sweep.executor = @Clip()", r"Sweep.executor = @Clip\(\), but it must be of type AbstractExecutor. It takes @InProcess\(\)"),
-    "halving that keeps all": ("Sweep.halving = @SuccessiveHalving()\nSuccessiveHalving.keep = 1.0", r"SuccessiveHalving.keep = 1.0: it must be in \(0, 1\)"),
-    "names that are one folder": ("Study.variants = {'a b': [], 'a_b': ['STAGE_KL = 0.1']}", "'a b' and 'a_b' would have the same folder"),
+    "an executor that is none": (
+        "Sweep.executor = @Clip()",
+        r"Sweep.executor = @Clip\(\), but it must be of type AbstractExecutor. It takes @InProcess\(\)",
+    ),
+    "halving that keeps all": (
+        "Sweep.halving = @SuccessiveHalving()\nSuccessiveHalving.keep = 1.0",
+        r"SuccessiveHalving.keep = 1.0: it must be in \(0, 1\)",
+    ),
+    "names that are one folder": (
+        "Study.variants = {'a b': [], 'a_b': ['STAGE_KL = 0.1']}",
+        "'a b' and 'a_b' would have the same folder",
+    ),
 }
 
 
@@ -88,6 +121,13 @@ def test_mistakes_are_one_clear_line(tmp_path, study, message):
 
 
 def test_what_is_set_for_the_sweep_is_not_set_in_the_runs(tmp_path):
-    found = plan(tmp_path, "", "Study.seeds = 2", "Sweep.executor = @LocalProcesses()", "LocalProcesses.workers = 2", "STAGE_KL = 0.5")
+    found = plan(
+        tmp_path,
+        "",
+        "Study.seeds = 2",
+        "Sweep.executor = @LocalProcesses()",
+        "LocalProcesses.workers = 2",
+        "STAGE_KL = 0.5",
+    )
     assert found.source.bindings == ["STAGE_KL = 0.5"]
     assert type(found.sweep.executor).__name__ == "LocalProcesses" and found.sweep.executor.workers == 2

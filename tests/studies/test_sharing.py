@@ -46,7 +46,9 @@ def test_a_run_that_is_wholly_stored_takes_no_step_and_has_the_same_record(tmp_p
     assert_same(run, first.path / "base" / "seed0")
     assert status(run)["reused"]["env_steps"] == status(run)["env_steps"]
     clock = [[e.wall_s for e in read(f / "metrics.jsonl")] for f in (first.path / "base" / "seed0", run)]
-    np.testing.assert_allclose(clock[1], clock[0], atol=2.0)  # the clock counts what was reused as if it had been computed
+    np.testing.assert_allclose(
+        clock[1], clock[0], atol=2.0
+    )  # the clock counts what was reused as if it had been computed
     assert clock[1] == sorted(clock[1])
 
 
@@ -75,7 +77,9 @@ def test_a_damaged_result_is_computed_again(tmp_path, cache, damage, caplog):
     elif damage == "entry":
         (folder / "entry.json").write_text("{")
     else:
-        (folder / "entry.json").write_text(json.dumps({**json.loads((folder / "entry.json").read_text()), "format": 99}))
+        (folder / "entry.json").write_text(
+            json.dumps({**json.loads((folder / "entry.json").read_text()), "format": 99})
+        )
     again, _, _ = sweep(path, tmp_path / "again")
     assert_same(again.path / "base" / "seed0", tmp_path / "first" / "base" / "seed0")
     assert "cannot be reused and is computed again" in caplog.text
@@ -98,7 +102,13 @@ def test_a_key_changes_with_what_the_phase_depends_on_and_with_nothing_else(tmp_
     assert equal(base, keys(tmp_path, "decoder/MLP.width = 17")) == [True] * 3 + [False] * 3  # only a factory's binding
     assert equal(base, keys(tmp_path, "STAGE_KL = 0.5")) == [True] * 4 + [False] * 2
     assert equal(base, keys(tmp_path, "Experiment.checkpoint_interval = 9.0", "Experiment.trackers = []")) == [True] * 6
-    for change in ("SEED = 1", "NUM_SEEDS = 2", "EPISODE_LENGTH = 21", "Experiment.precision = 'high'", "policy/MLP.width = 9"):
+    for change in (
+        "SEED = 1",
+        "NUM_SEEDS = 2",
+        "EPISODE_LENGTH = 21",
+        "Experiment.precision = 'high'",
+        "policy/MLP.width = 9",
+    ):
         assert equal(base, keys(tmp_path, change)) == [False] * 6, change
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     from gorl.reuse import identity
@@ -117,7 +127,10 @@ def test_why_a_phase_is_not_reused(tmp_path, cache):
     changed = identities(config.build([str(path)], ["FIT_EPOCHS = 7"]))
     assert why_not(changed[3], stored) == "the nearest stored one differs in settings.epochs: 7, stored 2"
     assert "before[3].epochs: 7, stored 2" in why_not(changed[4], stored)
-    assert differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}, "c": 0}) == ["a.b[1]: 2, stored 3", "c: null, stored 0"]
+    assert differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}, "c": 0}) == [
+        "a.b[1]: 2, stored 3",
+        "c: null, stored 0",
+    ]
 
 
 def test_estimates_come_from_what_was_measured(tmp_path, cache):
@@ -139,7 +152,9 @@ def state(value):
 
 
 def add(store, key, value=0.0):
-    store.add(key, {"stage": 0}, {"entries": [[]], "units": 1, "env_steps": 2, "eval_steps": 3, "seconds": 4.0}, state(value))
+    store.add(
+        key, {"stage": 0}, {"entries": [[]], "units": 1, "env_steps": 2, "eval_steps": 3, "seconds": 4.0}, state(value)
+    )
 
 
 def test_the_store_is_bounded_and_forgets_what_was_not_used(tmp_path):

@@ -35,7 +35,14 @@ def write(folder: pathlib.Path, study: str, name: str = "toy.gin") -> pathlib.Pa
     return path
 
 
-def sweep(path: pathlib.Path, folder: pathlib.Path, *bindings: str, aim: bool = False, reuse: bool = True, watch: Watch | None = None):
+def sweep(
+    path: pathlib.Path,
+    folder: pathlib.Path,
+    *bindings: str,
+    aim: bool = False,
+    reuse: bool = True,
+    watch: Watch | None = None,
+):
     """Runs a study in this process; returns (folder, result, what was said)."""
     plan = make_plan([str(path)], list(bindings))
     study = StudyFolder.begin(folder, plan)
@@ -56,7 +63,10 @@ def record(run: pathlib.Path) -> list[dict]:
 def assert_same(ours: pathlib.Path, theirs: pathlib.Path) -> None:
     """The same record, and the same parameters bit for bit."""
     assert record(ours) == record(theirs)
-    a, b = ([np.asarray(x) for x in jax.tree.leaves(eqx.filter(trained.restore(run)[1], eqx.is_array))] for run in (ours, theirs))
+    a, b = (
+        [np.asarray(x) for x in jax.tree.leaves(eqx.filter(trained.restore(run)[1], eqx.is_array))]
+        for run in (ours, theirs)
+    )
     assert len(a) > 20
     for x, y in zip(a, b, strict=True):
         np.testing.assert_array_equal(x, y)

@@ -40,7 +40,9 @@ def series(repo, query):
     found = []
     for m in aim.Repo(str(repo)).query_metrics(query, report_mode=0):
         steps, (values, epochs, _) = m.data.numpy()
-        found.append((m.run.hash, dict(m.context.to_dict()), sorted(zip(steps.tolist(), epochs.tolist(), values.tolist()))))
+        found.append(
+            (m.run.hash, dict(m.context.to_dict()), sorted(zip(steps.tolist(), epochs.tolist(), values.tolist())))
+        )
     return found
 
 
@@ -55,16 +57,26 @@ def test_a_run_is_one_series_that_resuming_goes_on_with(tmp_path, folder):
     repo = tmp_path / "repo"
     track(folder, repo, [entry(1, 1.0), entry(2, 2.0), entry(2, 5.0, "train")], resumed=False)
     track(folder, repo, [entry(3, 3.0)], resumed=True)
-    ((run_hash, context, points),) = series(repo, "metric.name == 'return' and metric.context.subset == 'eval' and run.hparams.seed == 3")
+    ((run_hash, context, points),) = series(
+        repo, "metric.name == 'return' and metric.context.subset == 'eval' and run.hparams.seed == 3"
+    )
     assert context == {"subset": "eval"} and points == [(100, 1, 1.0), (200, 2, 2.0), (300, 3, 3.0)]
     run = aim.Run(run_hash, repo=str(repo), read_only=True)
-    assert run["gin"]["Clip"]["epsilon"] == 0.2 and run["status"] == "finished" and run["summary"] == {"return_final_best": 2.0}
+    assert (
+        run["gin"]["Clip"]["epsilon"] == 0.2
+        and run["status"] == "finished"
+        and run["summary"] == {"return_final_best": 2.0}
+    )
     assert run.experiment == "study" and run.name == "run-1" and run.tags == ["finished"] and not run.active
 
 
 def test_parameters_say_what_a_run_is_grouped_by(tmp_path, folder):
     track(folder, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
-    (run,) = aim.Repo(str(tmp_path / "repo")).query_runs("run.hparams.variant == 'slow' and run.hparams.axes.KL < 0.2", report_mode=0).iter_runs()
+    (run,) = (
+        aim.Repo(str(tmp_path / "repo"))
+        .query_runs("run.hparams.variant == 'slow' and run.hparams.axes.KL < 0.2", report_mode=0)
+        .iter_runs()
+    )
     assert run.run["hparams"] == {
         "seed": 3, "variant": "slow", "axes": {"KL": 0.1, "decoder": "spline"}, "env": "Slider", "task": {"episode_length": 50}, "macros": {"SEED": 3},
     }  # fmt: skip
@@ -118,7 +130,11 @@ time.sleep(600)
 def test_a_killed_run_does_not_stay_in_progress(tmp_path):
     """While its process lives it is left alone; after SIGKILL it is closed, and resuming goes on with it."""
     folder, repo = write(tmp_path / "run", [1.0]), tmp_path / "repo"
-    child = subprocess.Popen([sys.executable, "-c", CHILD, folder, repo, os.path.dirname(runs_on_disk.__file__)], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, folder, repo, os.path.dirname(runs_on_disk.__file__)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert child.stdout.readline() == "written\n"
         (folder / "status.json").write_text(json.dumps({"status": "running", "pid": child.pid}))
@@ -130,7 +146,12 @@ def test_a_killed_run_does_not_stay_in_progress(tmp_path):
     assert repositories.close_gone(repo) == {str(folder): "killed"}
     assert aim.Repo(str(repo)).list_active_runs() == []
     (run,) = (r.run for r in aim.Repo(str(repo)).query_runs("run.status == 'killed'", report_mode=0).iter_runs())
-    assert not run.active and run.end_time is not None and run.tags == ["killed"] and run["summary"]["return_untrained"] == 1.0
+    assert (
+        not run.active
+        and run.end_time is not None
+        and run.tags == ["killed"]
+        and run["summary"]["return_untrained"] == 1.0
+    )
     run_hash = run.hash
     del run
     gc.collect()
@@ -142,7 +163,6 @@ def test_a_killed_run_does_not_stay_in_progress(tmp_path):
 
 def test_a_tracker_that_fails_is_a_warning(tmp_path, folder, caplog, monkeypatch):
     monkeypatch.setattr(repositories, "open_run", lambda *a, **k: (_ for _ in ()).throw(OSError("no space")))
-    logging.getLogger("gorl").propagate = True
     with caplog.at_level(logging.WARNING):
         run = track(folder, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
     assert "Aim tracking stops (OSError: no space)" in caplog.text and run.failed
@@ -150,7 +170,6 @@ def test_a_tracker_that_fails_is_a_warning(tmp_path, folder, caplog, monkeypatch
 
 def test_without_aim_gorl_says_so_and_goes_on(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(repositories, "available", lambda: False)
-    logging.getLogger("gorl").propagate = True
     with caplog.at_level(logging.WARNING):
         track(tmp_path, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
     assert "Aim is not installed: pip install aim" in caplog.text and "its record has everything" in caplog.text

@@ -21,7 +21,12 @@ def test_a_run_is_read_from_its_folder(tmp_path):
     assert run.info.hparams["axes"] == {"KL": 0.1} and run.info.hparams["task"]["episode_length"] == 50
     assert run.summary == {"env_steps": 200, "wall_s": 1.0, "return_untrained": 1.0, "return_best_evaluation": 3.0}
     (picture,) = run.pictures
-    assert (picture.name, picture.step, picture.unit, picture.caption) == ("ActionDensity", 200, 2, "ActionDensity, after stage 1")
+    assert (picture.name, picture.step, picture.unit, picture.caption) == (
+        "ActionDensity",
+        200,
+        2,
+        "ActionDensity, after stage 1",
+    )
 
 
 def test_parameters_from_text_are_those_of_the_configuration():
@@ -63,7 +68,9 @@ def test_the_fate_of_a_run(tmp_path):
     write_status = lambda **state: (folder / "status.json").write_text(json.dumps(state))
     write_status(status="running", pid=1)
     assert local.fate(folder) is None
-    with open(folder / ".lock", "a") as lock:  # the lock knows better than a number that another process may have by now
+    with open(
+        folder / ".lock", "a"
+    ) as lock:  # the lock knows better than a number that another process may have by now
         fcntl.flock(lock, fcntl.LOCK_EX)
         write_status(status="running", pid=gone.pid)
         assert local.fate(folder) is None

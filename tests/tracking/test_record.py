@@ -5,7 +5,17 @@ import math
 
 from gorl.runs.record import Record, RecordEntry, read
 
-ENTRY = RecordEntry(1, 0, "ImprovePolicy", "iterate", "train", "env_steps", 480, 1.5, {"return": math.nan, "loss/value": 0.25, "x": math.inf})
+ENTRY = RecordEntry(
+    1,
+    0,
+    "ImprovePolicy",
+    "iterate",
+    "train",
+    "env_steps",
+    480,
+    1.5,
+    {"return": math.nan, "loss/value": 0.25, "x": math.inf},
+)
 
 
 def test_round_trip_with_numbers_that_json_lacks(tmp_path):
@@ -13,7 +23,9 @@ def test_round_trip_with_numbers_that_json_lacks(tmp_path):
     record.log(ENTRY)
     record.close()
     (entry,) = read(tmp_path / "metrics.jsonl")
-    assert math.isnan(entry.metrics["return"]) and entry.metrics["x"] == math.inf and entry.metrics["loss/value"] == 0.25
+    assert (
+        math.isnan(entry.metrics["return"]) and entry.metrics["x"] == math.inf and entry.metrics["loss/value"] == 0.25
+    )
     assert dataclasses.replace(entry, metrics={}) == dataclasses.replace(ENTRY, metrics={})
 
 

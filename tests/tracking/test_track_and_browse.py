@@ -23,8 +23,18 @@ def study(tmp_path):
     for variant in ("fast", "slow"):
         for seed in (0, 1):
             more = {"picture": (tmp_path / "a.png").read_bytes()} if (variant, seed) == ("fast", 0) else {}
-            write(tmp_path / "study" / variant / f"seed{seed}", [1.0, 2.0 + seed], seed=seed, study="speeds", variant=variant, name=f"{variant}{seed}", **more)
-    (tmp_path / "study" / "study.json").write_text(json.dumps({"variants": [{"name": v, "folder": v} for v in ("fast", "slow")]}))
+            write(
+                tmp_path / "study" / variant / f"seed{seed}",
+                [1.0, 2.0 + seed],
+                seed=seed,
+                study="speeds",
+                variant=variant,
+                name=f"{variant}{seed}",
+                **more,
+            )
+    (tmp_path / "study" / "study.json").write_text(
+        json.dumps({"variants": [{"name": v, "folder": v} for v in ("fast", "slow")]})
+    )
     (tmp_path / "study" / "slow" / "seed1" / "status.json").write_text('{"status": "running", "pid": 4194304}')
     yield tmp_path / "study"
     gc.collect()
@@ -40,8 +50,16 @@ def test_a_study_is_imported_once_whatever_is_repeated(tmp_path, study):
     repo = tmp_path / "repo"
     (study / "fast" / "seed1" / "run.json").write_text("{}")
     output, _ = gorl("track", "import", study, tmp_path / "nowhere", "--repo", repo, error=SystemExit)
-    assert output.count("imported (finished, 2 entries, 0 pictures)") == 1 and "imported (killed, 2 entries" in output and "2 entries, 1 pictures" in output
-    assert "nowhere is not a gorl run folder" in output and "fast/seed1 has run format None" in output and f"3 of 5 runs are in {repo}" in output
+    assert (
+        output.count("imported (finished, 2 entries, 0 pictures)") == 1
+        and "imported (killed, 2 entries" in output
+        and "2 entries, 1 pictures" in output
+    )
+    assert (
+        "nowhere is not a gorl run folder" in output
+        and "fast/seed1 has run format None" in output
+        and f"3 of 5 runs are in {repo}" in output
+    )
     shown = lambda r: (r.experiment, r["hparams"]["variant"], r["status"], r["summary"]["return_best_evaluation"])
     runs = lambda: {r.name: shown(r) for r in aim.Repo(str(repo)).iter_runs()}
     expected = {
@@ -59,7 +77,9 @@ def test_a_study_is_imported_once_whatever_is_repeated(tmp_path, study):
 
 def test_into_tensorboard(tmp_path, study):
     for _ in range(2):
-        output, _ = gorl("track", "import", study / "fast" / "seed0", "--to", "tensorboard", "--repo", tmp_path / "boards")
+        output, _ = gorl(
+            "track", "import", study / "fast" / "seed0", "--to", "tensorboard", "--repo", tmp_path / "boards"
+        )
     assert "replaced (finished, 2 entries, 1 pictures)" in output and "tensorboard --logdir" in output
     assert len(list((tmp_path / "boards" / "speeds" / "fast0").glob("events.*"))) == 1
 
@@ -70,7 +90,10 @@ def test_what_cannot_be_imported_is_said(tmp_path, study):
     output, error = gorl("track", "import", folder, "--repo", tmp_path, error=RunError)
     assert "seed0 is still running: its own trackers have it" in output and error == "no run was imported."
     assert "it does one thing, import" in gorl("track", "export", folder, error=ConfigError)[1]
-    assert gorl("track", "import", folder, "--to", "aims", error=ConfigError)[1] == "--to aims: it is aim or tensorboard. Did you mean aim?"
+    assert (
+        gorl("track", "import", folder, "--to", "aims", error=ConfigError)[1]
+        == "--to aims: it is aim or tensorboard. Did you mean aim?"
+    )
 
 
 def test_browse_has_a_link_for_every_study(tmp_path, study, monkeypatch):
@@ -85,14 +108,25 @@ def test_browse_has_a_link_for_every_study(tmp_path, study, monkeypatch):
     base = "http://127.0.0.1:5000"
     lines = [f"other, returns:  {links.returns(base, 'other')}", f"speeds, returns:  {links.returns(base, 'speeds')}"]
     assert [line for line in output.splitlines() if "returns" in line] == lines
-    assert [line for line in output.splitlines() if "pictures" in line] == [f"speeds, pictures:  {links.images(base, 'speeds')}"]
+    assert [line for line in output.splitlines() if "pictures" in line] == [
+        f"speeds, pictures:  {links.images(base, 'speeds')}"
+    ]
     assert served == [(repo, "127.0.0.1", 5000, False)] and "WARNING" not in output
     output, _ = gorl("browse", "--repo", repo, "--host", "0.0.0.0")
-    assert "WARNING: Aim listens at 0.0.0.0. It has no password" in output and "only this machine" not in output and served[-1][1] == "0.0.0.0"
-    assert all("WARNING" not in gorl("browse", "--repo", repo, "--host", host)[0] for host in ("localhost", "127.0.0.2"))
+    assert (
+        "WARNING: Aim listens at 0.0.0.0. It has no password" in output
+        and "only this machine" not in output
+        and served[-1][1] == "0.0.0.0"
+    )
+    assert all(
+        "WARNING" not in gorl("browse", "--repo", repo, "--host", host)[0] for host in ("localhost", "127.0.0.2")
+    )
     output, _ = gorl("browse", "--repo", repo, "--study", "other")
     assert "other, returns" in output and "speeds" not in output
-    assert "has the studies other, speeds. Did you mean speeds?" in gorl("browse", "--repo", repo, "--study", "speed", error=ConfigError)[1]
+    assert (
+        "has the studies other, speeds. Did you mean speeds?"
+        in gorl("browse", "--repo", repo, "--study", "speed", error=ConfigError)[1]
+    )
 
 
 def test_links_encode_as_aim_does():

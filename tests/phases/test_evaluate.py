@@ -1,0 +1,69 @@
+"""The final evaluation: the best policy and the newest, on the same episodes, which changes nothing."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from payers import Learner, Payer, level, played
+
+from gorl.acting.evaluator import Evaluator
+from gorl.decoders import IdentityDecoder
+from gorl.environments.task import Task
+from gorl.errors import ConfigError
+from gorl.phases import Evaluate, PhaseContext
+from gorl.phases.base import PhaseInputs
+from gorl.state import RunState
+
+ENVS, LENGTH = 5, 2
+BEST, LAST, HANDED_ON = 1.5, -0.5, 7.0
+CONTEXT = PhaseContext(Task(Payer(1.0), LENGTH, True, True, 10.0), seed=0, stage=3, phase=1)
+PHASE = Evaluate(Evaluator(num_envs=ENVS, rule="mode"))
+
+
+def left_by_the_phase_before():
+    decoder = IdentityDecoder(2, 1, key=jax.random.key(0))
+    return RunState(decoder, policy=level(HANDED_ON), best=level(BEST), learner=Learner(level(LAST)))
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    """The states and the metrics of both units."""
+    return played(PHASE, CONTEXT, left_by_the_phase_before())
+
+
+def test_the_best_policy_and_the_last_are_evaluated():
+    units = PHASE.units(CONTEXT.task)
+    assert [u.subset for u in units] == ["final_best", "final_last"]
+    assert [(u.env_steps, u.eval_steps) for u in units] == [(0, ENVS * LENGTH)] * 2
+
+
+def test_the_two_act_differently_in_the_same_episodes(evaluation):
+    """Each of two steps pays who + level, with who in [0, 1): an episode returns 2 who + 3 or 2 who - 1, 4 less."""
+    _, (best, last) = evaluation
+    for name in ("return", "return_min", "return_max"):
+        assert best[name] - last[name] == pytest.approx(2 * (BEST - LAST), abs=1e-4)
+    assert 3.0 < best["return_min"] < best["return"] < best["return_max"] < 5.0
+    assert best["return_std"] == pytest.approx(last["return_std"], abs=1e-4) and best["return_std"] > 0.1
+
+
+def test_other_seeds_and_stages_see_other_episodes(evaluation):
+    _, (best, _) = evaluation
+    others = [dataclasses.replace(CONTEXT, **change) for change in ({"seed": 1}, {"stage": 2}, {"phase": 0})]
+    returns = [played(PHASE, context, left_by_the_phase_before())[1][0]["return"] for context in others]
+    assert len({best["return"], *returns}) == 4
+
+
+def test_an_evaluation_changes_nothing(evaluation):
+    states, _ = evaluation
+    before = left_by_the_phase_before()
+    for state in (*states, PHASE.finish(CONTEXT, states[-1])):
+        assert jax.tree.structure(state) == jax.tree.structure(before)
+        for found, expected in zip(jax.tree.leaves(state), jax.tree.leaves(before), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_there_must_be_a_policy():
+    with pytest.raises(ConfigError, match="Evaluate has no policy to evaluate"):
+        PHASE.check(CONTEXT.task, PhaseInputs())
+    assert PHASE.check(CONTEXT.task, PhaseInputs(True, 5, 7)) == PhaseInputs(True, 5, 7)
