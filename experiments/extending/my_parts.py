@@ -18,13 +18,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.decoders.base import AbstractDecoder
-from gorl.environments.base import AbstractEnvironment, make_state
-from gorl.environments.task import Task
+from gorl.decoders import AbstractDecoder
+from gorl.environments import AbstractEnvironment, Task, make_state
 from gorl.fields import require, structural
 from gorl.networks import RunningNormalizer
-from gorl.phases.base import AbstractPhase, PhaseContext, Unit
-from gorl.runtime.programs import program
+from gorl.phases import AbstractPhase, PhaseContext, Unit, program
 from gorl.state import EnvState, RunState
 
 # 1. A task for an MJCF file: JAX functions of MJX's model and data. Hold the arm up.
@@ -149,7 +147,7 @@ class LinearSkip(eqx.Module):
 
 @gin.register(module="my_parts", denylist=["obs_size", "action_size", "key"])
 class AffineDecoder(AbstractDecoder):
-    """u = mean(s) + scale(s) * latent: a Gaussian law of actions, fitted by maximum likelihood."""
+    """u = mean(s) + scale(s) * latent: a Gaussian distribution of actions, fitted by maximum likelihood."""
 
     body: eqx.Module
     normalizer: RunningNormalizer
@@ -164,12 +162,12 @@ class AffineDecoder(AbstractDecoder):
     def latent_size(self) -> int:
         return self.action_size
 
-    def _law(self, obs: Float[Array, " D_o"]) -> tuple[Float[Array, " D_a"], Float[Array, " D_a"]]:
+    def _moments(self, obs: Float[Array, " D_o"]) -> tuple[Float[Array, " D_a"], Float[Array, " D_a"]]:
         mean, log_scale = jnp.split(self.body(self.normalizer(obs)), 2)
         return mean, jnp.clip(log_scale, -5.0, 2.0)
 
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
-        mean, log_scale = self._law(obs)
+        mean, log_scale = self._moments(obs)
         return mean + jnp.exp(log_scale) * latent
 
     def loss(
@@ -181,11 +179,8 @@ class AffineDecoder(AbstractDecoder):
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
         del latent, key  # a likelihood needs no noise
-        mean, log_scale = self._law(obs)
+        mean, log_scale = self._moments(obs)
         return jnp.mean(0.5 * ((action - mean) / jnp.exp(log_scale)) ** 2 + log_scale)
-
-    def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AffineDecoder":
-        return eqx.tree_at(lambda d: d.normalizer, self, self.normalizer.update(obs, weight))
 
 
 # 6. A phase. What runs on the device is a `program`: compiled once, its arrays are inputs. It is written for one seed: what all

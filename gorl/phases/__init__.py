@@ -1,7 +1,16 @@
 """Phases: the verbs of a stage."""
 
-from gorl.phases.base import AbstractPhase as AbstractPhase, PhaseContext as PhaseContext, Unit as Unit
+from gorl.phases.base import (
+    AbstractPhase as AbstractPhase,
+    PhaseContext as PhaseContext,
+    PhaseInputs as PhaseInputs,
+    StageEnd as StageEnd,
+    Unit as Unit,
+)
 from gorl.phases.collect_rollouts import CollectRollouts as CollectRollouts
 from gorl.phases.evaluate import Evaluate as Evaluate
 from gorl.phases.fit_decoder import FitDecoder as FitDecoder
 from gorl.phases.improve_policy import ImprovePolicy as ImprovePolicy
+from gorl.phases.latents import AbstractLatents as AbstractLatents
+from gorl.phases.selection import AbstractSelection as AbstractSelection
+from gorl.runtime.programs import program as program
