@@ -35,8 +35,8 @@ def train(
     `track`: whether the trackers that the configuration names are told. `reuse`: takes phases that another run has
     computed, and stores this run's for others.
 
-    Raises ConfigError, before anything is compiled, for a configuration that cannot run. After SIGINT the state is saved
-    and KeyboardInterrupt is raised. Reading a configuration replaces gin's global one.
+    Raises ConfigError, before anything is compiled, for a configuration that cannot run. After SIGINT it saves the
+    state and raises KeyboardInterrupt. Reading a configuration replaces gin's global one.
     """
     from gorl.training import execution
 

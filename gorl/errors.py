@@ -1,4 +1,9 @@
-"""Errors that a user can act on. Their text says what is wrong, where, and the fix; the command line prints just that."""
+"""Errors that a user can act on.
+
+Their message says what is wrong, where, and how to fix it. The command line prints only the message.
+"""
+
+from collections.abc import Iterable
 
 
 class GorlError(Exception):
@@ -6,15 +11,15 @@ class GorlError(Exception):
 
 
 class ConfigError(GorlError, ValueError):
-    """A configuration that cannot be read, or that would not do what it says."""
+    """An invalid configuration: it cannot be read, or it would not do what it says."""
 
 
 class RunError(GorlError, RuntimeError):
-    """A run folder or a running experiment in a state that gorl cannot go on from."""
+    """A run folder or a running experiment in a state from which gorl cannot continue."""
 
 
-def did_you_mean(word: str, words, *, cutoff: float = 0.6) -> str:
-    """' Did you mean A or B?', or '' where nothing is close (case is ignored)."""
+def did_you_mean(word: str, words: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Returns ' Did you mean A or B?', or '' if none of the words is close. Case is ignored."""
     import difflib
 
     by_lower = {w.lower(): w for w in sorted(set(words))}

@@ -50,7 +50,7 @@ class PlannedPhase:
 @gin.register(module="gorl")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What to run. The trainer executes it and knows no more than this.
+    """The declaration of a run. The trainer executes it and knows no more than this.
 
     `decoder`: the decoder before any was fitted. `num_seeds`: how many independent runs train in one program, with the
     seeds `seed`, `seed` + 1, and so on. `divergence_limit`: a seed that makes no sound update for this many units in a
@@ -126,7 +126,7 @@ class Experiment:
                     planned.declaration.check_devices(count)
 
     def check_modules(self, spaces: Spaces) -> None:
-        """Builds every module abstractly, for an environment of these sizes. Raises ConfigError, or what a module raises."""
+        """Builds every module abstractly, for an environment of these sizes. Raises whatever a module raises."""
 
         def build() -> AbstractDecoder:
             key = jax.random.key(0)
@@ -150,14 +150,14 @@ class Experiment:
             raise ConfigError(f"Experiment.devices = {asked}, but {there_are}. Lower it; None takes all of them.")
         if self.task.environment.one_device:
             require(
-                asked in (None, 1) and not hosts.many(),
-                f"Experiment.devices = {asked} on {hosts.count()} processes: the physics of"
+                asked in (None, 1) and not hosts.is_distributed(),
+                f"Experiment.devices = {asked} on {hosts.process_count()} processes: the physics of"
                 f" {self.task.environment.describe()['name']} runs on one device, since XLA cannot share it out."
                 " Set Experiment.devices = 1 in one process, or take physics written in JAX (impl = 'jax').",
             )
             asked = 1
         each = asked or here
-        self.check_devices(each * hosts.count())
+        self.check_devices(each * hosts.process_count())
         by_process: dict[int, list[jax.Device]] = {}
         for device in jax.devices():
             by_process.setdefault(device.process_index, []).append(device)

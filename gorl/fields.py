@@ -1,8 +1,8 @@
-"""Field kinds for configuration modules.
+"""Kinds of fields for configuration modules.
 
-A hyperparameter is a float32 array, so it is an input of the compiled program: stages (or sweeps) that differ in its
-value share one compilation. A NumPy array, so building a configuration does not start a device.
-A structural field (a size, a name) is static: another value is another program.
+A hyperparameter is a float32 array and so an input of the compiled program: stages (or sweeps) that differ in its value
+share one compilation. It is a NumPy array, so building a configuration does not start a device.
+A structural field (a size, a name) is static: a different value makes a different program.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,28 +18,29 @@ Scalar = Float32[Array | np.ndarray, ""]
 
 
 def as_float32(value: float | int | np.ndarray) -> np.ndarray:
+    """Converts a number to a float32 array."""
     return np.asarray(value, np.float32)
 
 
 def hyperparameter() -> Any:
-    """A number that may vary without recompiling: `float` in, float32 array inside."""
+    """Declares a number that may vary without recompiling. It is given as a `float` and stored as a float32 array."""
     return eqx.field(converter=as_float32)
 
 
 def structural(**kwargs: Any) -> Any:
-    """A value that decides shapes or code. An int among them is a size: programs count with 32 bits."""
+    """Declares a value that determines shapes or code. An int is a size, which must fit 32 bits."""
     return eqx.field(static=True, **kwargs)
 
 
 def budget() -> Any:
-    """An int that only the host counts with, such as environment steps: it may be larger than a size."""
+    """Declares an int that only the host counts with, such as environment steps. It may be larger than a size."""
     return eqx.field(static=True, metadata={"budget": True})
 
 
 class Factory:
-    """A module class (or function) still to be called with sizes and a key, such as gin's `@policy/MLP`.
+    """A module class (or function) to be called later with sizes and a key, such as gin's `@policy/MLP`.
 
-    All factories compare equal: they build modules before anything is compiled and never take part in a compiled
+    All factories compare equal. They build modules before anything is compiled and are not part of any compiled
     program, so phases that differ only in a factory object must not cause a second compilation.
     """
 
@@ -60,24 +61,26 @@ class Factory:
 
 
 def factory() -> Any:
-    """A field that holds a `Factory`."""
+    """Declares a field that holds a `Factory`."""
     return eqx.field(static=True, converter=as_factory)
 
 
 def as_factory(function: Callable) -> Factory:
+    """Wraps a class or function in a `Factory`. Raises ConfigError for anything else, such as an instance."""
     if not callable(function) or isinstance(function, eqx.Module):
         raise ConfigError(
-            f"expected a class or function to call later (written without parentheses, like @policy/MLP), got {function!r}."
+            "expected a class or function to call later (written without parentheses, like @policy/MLP),"
+            f" got {function!r}."
         )
     return Factory(function)
 
 
 def instances(kind: type, where: str) -> Callable[[Sequence], tuple]:
-    """Converter: a list of instances of `kind`, as a tuple; a forgotten '()' is named."""
+    """Returns a converter of a list of `kind` instances to a tuple. Its ConfigError points out a forgotten '()'."""
 
     def convert(values: Sequence) -> tuple:
         if not isinstance(values, (list, tuple)):
-            raise ConfigError(f"{where} is {values!r}, but it is a list: write [{values!r}].")
+            raise ConfigError(f"{where} is {values!r}, but it must be a list: write [{values!r}].")
         for i, value in enumerate(values):
             if not isinstance(value, kind):
                 hint = "; did you forget '()' after its name?" if isinstance(value, type) or callable(value) else ""
@@ -88,22 +91,24 @@ def instances(kind: type, where: str) -> Callable[[Sequence], tuple]:
 
 
 LARGEST_SIZE = 2**31 - 1
+"""Largest size: programs count with 32 bits."""
 MOST_STEPS = 100_000
+"""Largest number of steps of a flow or a diffusion, whose times are stored in an array."""
 
 
 def require_steps(steps: int, where: str) -> None:
-    """Steps of a flow or a diffusion: their times lie in an array."""
+    """Raises ConfigError unless 1 <= steps <= MOST_STEPS. `where` names the parameter."""
     require(1 <= steps <= MOST_STEPS, f"{where} = {steps}: it must be >= 1 and at most {MOST_STEPS:_}.")
 
 
-def require_finite(owner: Any, *names: str) -> None:
-    """Raises ConfigError for the first of these numbers of a configured object that is infinite or NaN."""
+def require_finite(component: object, *names: str) -> None:
+    """Raises ConfigError for the first of the component's numbers `names` that is infinite or NaN."""
     for name in names:
-        value = getattr(owner, name)
-        require(bool(np.isfinite(value)), f"{type(owner).__name__}.{name} = {value}: it must be finite.")
+        value = getattr(component, name)
+        require(bool(np.isfinite(value)), f"{type(component).__name__}.{name} = {value}: it must be finite.")
 
 
-def require(condition: Any, message: str) -> None:
+def require(condition: object, message: str) -> None:
     """Raises ConfigError(message) unless the condition holds."""
     if not condition:
         raise ConfigError(message)

@@ -1,8 +1,8 @@
-"""Optax, bound in configuration files.
+"""Optax for configuration files.
 
-An optax transformation is a bundle of closures: two of equal settings are different objects, and a program compiled for
-one is compiled again for the other. So `@optax.adam()` yields an `OptaxCall`: the function and its arguments, a pytree
-whose numbers are arrays. It is called inside the compiled program.
+An optax transformation is a bundle of closures. Two with equal settings are different objects, and a program compiled
+for one is compiled again for the other. So `@optax.adam()` yields an `OptaxCall`, which holds the function and its
+arguments. It is a pytree whose numbers are arrays, and it is called inside the compiled program.
 """
 
 import functools
@@ -18,6 +18,7 @@ import optax
 
 from gorl.errors import ConfigError
 from gorl.fields import as_float32, instances, require, structural
+from gorl.state import Array
 
 OPTIMIZERS = ("adabelief", "adam", "adamw", "lamb", "lion", "nadam", "nadamw", "radam", "rmsprop", "sgd")
 TRANSFORMS = ("add_decayed_weights", "centralize", "clip", "clip_by_block_rms", "scale_by_adam", "scale_by_belief",
@@ -29,8 +30,10 @@ BRANCHED_ON = ("decay_rate", "decay_steps", "peak_value", "transition_begin", "t
 
 
 class OptaxCall(eqx.Module):
-    """A call of an optax function that is yet to be made. Floats are arrays; everything else, and what optax branches on,
-    is part of the program."""
+    """A deferred call of an optax function.
+
+    Floats are arrays. Everything else, and whatever optax branches on, is part of the program.
+    """
 
     function: Callable = structural()
     numbers: dict[str, np.ndarray]
@@ -43,25 +46,31 @@ class OptaxCall(eqx.Module):
 
 @gin.register(module="gorl")
 class Chain(eqx.Module):
-    """Several optax transformations in order, then the learning rate: `Chain.transforms = [@optax.clip(), @optax.scale_by_adam()]`."""
+    """A chain of optax transformations, followed by the learning rate.
+
+    For example, `Chain.transforms = [@optax.clip(), @optax.scale_by_adam()]`.
+    """
 
     transforms: tuple[OptaxCall, ...] = eqx.field(converter=instances(OptaxCall, "Chain.transforms"))
 
-    def __call__(self, *, learning_rate: Any) -> optax.GradientTransformation:
+    def __call__(self, *, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
         return optax.chain(*[t() for t in self.transforms], optax.scale_by_learning_rate(learning_rate))
 
 
 Optimizer = OptaxCall | Chain
 
 
-def as_rate(value: Any) -> Any:
-    """A learning rate: a number, or a schedule such as `@optax.linear_schedule()` over optimiser updates."""
+def as_rate(value: Any) -> OptaxCall | np.ndarray:
+    """Converts a learning rate: a number, or a schedule such as `@optax.linear_schedule()` over optimizer updates.
+
+    Raises ConfigError for anything else, and for a number that is negative or not finite.
+    """
     if isinstance(value, OptaxCall):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, np.ndarray)):
         shown = getattr(value, "__name__", repr(value))
         raise ConfigError(
-            f"learning_rate is {shown}, but it is a number or a schedule such as @optax.linear_schedule()."
+            f"learning_rate is {shown}, but it must be a number or a schedule such as @optax.linear_schedule()."
         )
     require(
         bool(np.all((np.asarray(value) >= 0) & np.isfinite(value))),
@@ -70,8 +79,10 @@ def as_rate(value: Any) -> Any:
     return as_float32(value)
 
 
-def build(optimizer: Optimizer, learning_rate: Any, max_grad_norm: Any) -> optax.GradientTransformation:
-    """The transformation itself, with the gradient's global norm clipped first (inf: not at all)."""
+def build_transformation(
+    optimizer: Optimizer, learning_rate: OptaxCall | Array, max_grad_norm: Array
+) -> optax.GradientTransformation:
+    """Returns the optax transformation, which first clips the gradient's global norm (inf: not at all)."""
     if isinstance(max_grad_norm, np.ndarray):  # while the configuration is checked; in a program it is traced
         require(bool(np.all(max_grad_norm > 0)), f"max_grad_norm = {max_grad_norm}: it must be > 0 (1e999: off).")
     rate = learning_rate() if isinstance(learning_rate, OptaxCall) else jnp.asarray(learning_rate)
@@ -79,7 +90,7 @@ def build(optimizer: Optimizer, learning_rate: Any, max_grad_norm: Any) -> optax
 
 
 def _deferred(function: Callable, *, without: tuple[str, ...] = ()) -> Callable:
-    """`function` for gin: called, it returns an `OptaxCall`. The parameters `without` are the caller's."""
+    """Wraps an optax function for gin: a call returns an `OptaxCall`, which takes the parameters `without` later."""
     signature = inspect.signature(function)
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = [

@@ -1,4 +1,7 @@
-"""Everything a gin file may name. `import gorl.registry` is the first line of gin_configs/parts/base.gin."""
+"""Registers everything that a gin file may name.
+
+`import gorl.registry` is the first line of gin_configs/parts/base.gin.
+"""
 
 import gin
 import jax
@@ -29,8 +32,8 @@ import gorl.studies.executors
 import gorl.tracking.aim
 import gorl.tracking.tensorboard  # noqa: F401
 
-# A constant hands over the function itself. gin's wrapper would be neither `is` nor `==` jax.nn.silu, and so would change
-# the structure of every module that holds it.
+# A constant is the function itself. gin's wrapper would not be equal to jax.nn.silu, and so would change the structure
+# of every module that holds it.
 for _name in ("elu", "gelu", "leaky_relu", "mish", "relu", "sigmoid", "silu", "softplus", "tanh"):
     gin.constant(f"jax.nn.{_name}", getattr(jax.nn, _name))
 for _name in (

@@ -1,22 +1,20 @@
-"""The pytrees that evolve during a run, with a shape for every field.
+"""The pytrees that a run updates, with the shape of every field.
 
 Names of axes: T time steps, B environments, E episodes, L steps of an episode, D_o observation, D_a action, D_z latent.
 """
-
-from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Array as JaxArray, Bool, Float, Int
 
 from gorl.runtime.devices import Sharded
+from gorl.runtime.trees import PyTree as PyTree
 
-PyTree = Any
 Array = JaxArray | np.ndarray  # a state begins on the host
 
 
 class Spaces(eqx.Module):
-    """Sizes of what an environment shows and takes."""
+    """Sizes of an environment's observations and actions."""
 
     observation: int = eqx.field(static=True)
     critic_observation: int = eqx.field(static=True)
@@ -24,22 +22,22 @@ class Spaces(eqx.Module):
 
 
 class AbstractObserved(eqx.Module):
-    """A mix-in for states that the policy and the critic observe, each in its own way or both in the same."""
+    """A mix-in for states with an observation for the policy and, optionally, another one for the critic."""
 
     obs: eqx.AbstractVar[Float[Array, "*batch D_o"]]
     critic_obs: eqx.AbstractVar[Float[Array, "*batch D_c"] | None]  # None: the critic sees `obs`
 
     @property
     def for_critic(self) -> Float[Array, "*batch D"]:
-        """What the critic sees."""
+        """The critic's observation."""
         return self.obs if self.critic_obs is None else self.critic_obs
 
 
 class EnvState(AbstractObserved):
     """One environment after a reset or a step.
 
-    `sim` is the library's own state. `terminated` means that the task ended (no value beyond it). `invalid` means that
-    the step produced a number that is not finite: the transition is to be ignored and the environment reset.
+    `sim` is the physics library's state. `terminated` means that the task ended, with no value after it. `invalid`
+    means that the step produced a number that is not finite: the transition must be ignored and the environment reset.
     """
 
     sim: PyTree
@@ -51,13 +49,13 @@ class EnvState(AbstractObserved):
 
 
 class Lanes(Sharded):
-    """A batch of environments that reset themselves, each from a fresh initial state (see environments/lanes.py)."""
+    """A batch of environments that reset themselves, each from a fresh initial state (see acting/lanes.py)."""
 
     env: EnvState  # [B, ...]
     needs_reset: Bool[Array, " B"]
     clock: Int[Array, " B"]  # steps since the episode began
     start_clock: Int[Array, " B"]  # clock after the next reset: > 0 only for the staggered first episode
-    partial: Bool[Array, " B"]  # the episode began with a clock > 0: it enters no statistic
+    partial: Bool[Array, " B"]  # the episode began with a clock > 0 and is excluded from statistics
     episode_return: Float[Array, " B"]
     pool: EnvState  # [P, ...] initial states not yet used
     pool_used: Int[Array, ""]
@@ -65,7 +63,7 @@ class Lanes(Sharded):
 
 
 class Transition(AbstractObserved):
-    """What one step of a batch of environments leaves for learning. Leading axes [T, B] after a rollout."""
+    """One step of a batch of environments, as learning uses it. Its leading axes are [T, B] after a rollout."""
 
     obs: Float[Array, "*batch D_o"]
     critic_obs: Float[Array, "*batch D_c"] | None
@@ -81,17 +79,17 @@ class Transition(AbstractObserved):
 
 
 class Episodes(eqx.Module):
-    """Whole episodes, one a row, each from its own fresh reset. `valid` is False after an episode's end."""
+    """Whole episodes, one per row, each from a fresh reset. `valid` is False after an episode's end."""
 
     obs: Float[Array, "E L D_o"]
     action: Float[Array, "E L D_a"]  # pre-squash u
     reward: Float[Array, "E L"]
-    value: Float[Array, "E L"]  # of the learner that collected, in its scaled rewards
+    value: Float[Array, "E L"]  # estimated by the learner that collected, in its scaled rewards
     valid: Bool[Array, "E L"]
 
 
 class Dataset(eqx.Module):
-    """Collected episodes that no longer change: a checkpoint stores them once and refers to them by their hash."""
+    """Collected episodes, which no longer change. A checkpoint stores them once and refers to them by their hash."""
 
     episodes: Episodes
 
@@ -105,10 +103,10 @@ class Snapshot(eqx.Module):
 
 
 class RunState(eqx.Module):
-    """What one phase hands to the next."""
+    """The state that one phase passes to the next."""
 
     decoder: PyTree
-    policy: PyTree | None = None  # the one that goes on: best or last, as the phase was told
+    policy: PyTree | None = None  # the best or the last one, as the phase is configured
     best: PyTree | None = None
     learner: PyTree | None = None  # the algorithm's modules after the last update
     dataset: Dataset | None = None

@@ -54,7 +54,7 @@ def fresh_gin():
 @pytest.fixture(autouse=True)
 def few_mappings():
     yield
-    compilation.spare_mappings()
+    compilation.release_programs()
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ def test_on_one_device_nothing_is_placed():
         assert devices.mesh() is None
         assert devices.place(tree) is tree and devices.gather(tree) is tree and devices.constrain(tree) is tree
         assert devices.shard(tree) is tree and devices.replicate(tree) is tree
-    assert (hosts.count(), hosts.is_primary(), hosts.all_max(7), hosts.broadcast([1])) == (1, True, 7, [1])
+    assert (hosts.process_count(), hosts.is_primary(), hosts.all_max(7), hosts.broadcast([1])) == (1, True, 7, [1])
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_on_one_device_nothing_is_placed():
         ({"GORL_PROCESSES": "2"}, "GORL_PROCESSES is set, but not GORL_COORDINATOR, GORL_PROCESS"),
         (
             {"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "two", "GORL_PROCESS": "0"},
-            "GORL_PROCESSES = 'two': it is a whole number",
+            "GORL_PROCESSES = 'two': it must be a whole number",
         ),
-        ({"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "2", "GORL_PROCESS": "2"}, "the first is 0 and the last 1"),
+        ({"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "2", "GORL_PROCESS": "2"}, "GORL_PROCESS = 2: it must be between 0 and 1"),
     ],
 )
 def test_half_a_declaration_of_processes_is_refused(env, message, monkeypatch):

@@ -12,7 +12,7 @@ def test_programs_are_let_go_beyond_the_limit(monkeypatch, most, kept):
     monkeypatch.setattr(compilation, "MOST_MAPPINGS", most)
     program = jax.jit(lambda x: x + 1)
     program(jnp.ones(3))
-    compilation.spare_mappings()
+    compilation.release_programs()
     assert program._cache_size() == kept
     assert program(jnp.ones(3))[0] == 2.0
 
@@ -22,5 +22,5 @@ def test_a_system_without_that_file(monkeypatch, tmp_path):
     monkeypatch.setattr(compilation, "MOST_MAPPINGS", 0)
     program = jax.jit(lambda x: x + 1)
     program(jnp.ones(3))
-    compilation.spare_mappings()
+    compilation.release_programs()
     assert program._cache_size() == 1

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gorl import config
-from gorl.training.memory import needs
+from gorl.training.memory import memory_needs
 
 
 def test_the_state_is_what_the_phase_holds_and_more_lanes_need_more():
@@ -14,7 +14,7 @@ def test_the_state_is_what_the_phase_holds_and_more_lanes_need_more():
         experiment = config.build(["ppo.gin", "parts/debug.gin"], bindings).experiment
         arrays = [x for x in jax.tree.leaves(experiment.template(0, True)) if jnp.issubdtype(x.dtype, np.number)]
         held = sum(np.prod(x.shape, dtype=int) * x.dtype.itemsize for x in arrays)
-        return {n.unit.name: n for n in needs(experiment)}, held
+        return {n.unit.name: n for n in memory_needs(experiment)}, held
 
     (few, held), (many, more) = found(64), found(256)
     assert set(few) == {"evaluate", "iterate", "evaluate_best", "evaluate_last"}

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from gorl.errors import ConfigError
-from gorl.optimizers import OPTIMIZERS, SCHEDULES, TRANSFORMS, Chain, OptaxCall, as_rate, build
+from gorl.optimizers import OPTIMIZERS, SCHEDULES, TRANSFORMS, Chain, OptaxCall, as_rate, build_transformation
 
 OFF = np.asarray(np.inf, np.float32)
 MINIMUM = {"x": jnp.array([1.0, -2.0]), "y": jnp.array(0.5)}
@@ -58,7 +58,7 @@ def loss(params):
 @eqx.filter_jit
 def descend(optimizer, learning_rate, max_grad_norm, steps):
     """From (0, 0, 0), with everything given as an input of the compiled program."""
-    transformation = build(optimizer, learning_rate, max_grad_norm)
+    transformation = build_transformation(optimizer, learning_rate, max_grad_norm)
     params = jax.tree.map(jnp.zeros_like, MINIMUM)
 
     def step(carry, _):
@@ -93,7 +93,7 @@ def test_arguments_reach_the_function():
         "nesterov": True,
         "mu_dtype": None,
     }  # defaults too
-    transformation = build(made, np.asarray(0.1, np.float32), OFF)
+    transformation = build_transformation(made, np.asarray(0.1, np.float32), OFF)
     updates, _ = transformation.update({"x": jnp.ones(2)}, transformation.init({"x": jnp.ones(2)}))
     np.testing.assert_allclose(updates["x"], expected["x"], rtol=1e-6)
 
@@ -105,7 +105,7 @@ def test_every_schedule_is_a_learning_rate_of_the_compiled_program(name):
 
     @eqx.filter_jit
     def rates(rate):
-        transformation = build(call("sgd"), rate, OFF)
+        transformation = build_transformation(call("sgd"), rate, OFF)
         step = lambda state, _: transformation.update(jnp.ones(()), state)[::-1]
         return jax.lax.scan(step, transformation.init(jnp.zeros(())), length=15)[1]
 
@@ -129,7 +129,7 @@ def test_every_transform_does_what_optax_does(name):
 
     @eqx.filter_jit
     def update(optimizer):
-        transformation = build(optimizer, np.asarray(1.0, np.float32), OFF)
+        transformation = build_transformation(optimizer, np.asarray(1.0, np.float32), OFF)
         return transformation.update(gradient, transformation.init(params), params)[0]
 
     reference = getattr(optax, name)(**arguments)
@@ -153,7 +153,7 @@ def test_equal_structure_shares_one_compilation():
     @eqx.filter_jit
     def rate_of_first_step(optimizer, learning_rate, max_grad_norm):
         traces.append(optimizer)
-        transformation = build(optimizer, learning_rate, max_grad_norm)
+        transformation = build_transformation(optimizer, learning_rate, max_grad_norm)
         return transformation.update(jnp.float32(2.0), transformation.init(jnp.float32(0.0)))[0]
 
     first = rate_of_first_step(configured("adam", b1=0.9, eps=1e-8), as_rate(0.1), OFF)
@@ -169,14 +169,14 @@ def test_equal_structure_shares_one_compilation():
 
 @pytest.mark.parametrize("bound, expected", [(0.5, [0.3, 0.4]), (5.5, [3.0, 4.0]), (np.inf, [3.0, 4.0])])
 def test_the_global_norm_of_the_gradient_is_clipped(bound, expected):
-    transformation = build(call("sgd"), as_rate(1.0), np.asarray(bound, np.float32))
+    transformation = build_transformation(call("sgd"), as_rate(1.0), np.asarray(bound, np.float32))
     gradient = {"a": jnp.array([3.0]), "b": jnp.array(4.0)}  # of norm 5
     updates, _ = transformation.update(gradient, transformation.init(gradient))
     np.testing.assert_allclose([-updates["a"][0], -updates["b"]], expected, rtol=1e-6)
 
 
 def test_the_norm_is_clipped_before_the_optimizer_sees_it():
-    transformation = build(call("sgd", momentum=0.9), as_rate(1.0), np.asarray(1.0, np.float32))
+    transformation = build_transformation(call("sgd", momentum=0.9), as_rate(1.0), np.asarray(1.0, np.float32))
     state = transformation.init(jnp.zeros(()))
     _, state = transformation.update(jnp.float32(100.0), state)
     update, _ = transformation.update(jnp.float32(100.0), state)
@@ -185,5 +185,5 @@ def test_the_norm_is_clipped_before_the_optimizer_sees_it():
 
 @pytest.mark.parametrize("value", ["1e-3", True, None])
 def test_a_learning_rate_is_a_number_or_a_schedule(value):
-    with pytest.raises(ConfigError, match="it is a number or a schedule"):
+    with pytest.raises(ConfigError, match="it must be a number or a schedule"):
         as_rate(value)

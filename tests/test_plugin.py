@@ -119,7 +119,7 @@ def test_a_mistake_in_ones_own_part_is_one_message(home):
     output = gorl(
         "check", "my_experiment.gin", "--plugin", "my_parts.py", "--set", "DelayedActions.delay = 0", home=home, code=2
     )
-    assert "DelayedActions.delay = 0: it must be >= 1." in output and "Traceback" not in output
+    assert "`DelayedActions.delay = 0`: it must be >= 1." in output and "Traceback" not in output
 
 
 def test_without_the_plugin_the_message_names_the_option():

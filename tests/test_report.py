@@ -203,7 +203,7 @@ def test_mistakes_end_with_one_clear_line(tmp_path):
         == "gorl: nowhere is not a run, a group of seeds or a study: it has neither run.json nor study.json.\n"
     )
     assert fail(run, "--score", "final_bets").strip().endswith("Did you mean final_best or final_last?")
-    assert "one of env_steps, wall_s" in fail(run, "--x", "hours") and "above 0" in fail(run, "--max-return", 0)
+    assert "one of env_steps, wall_s" in fail(run, "--x", "hours") and "must be > 0" in fail(run, "--max-return", 0)
     assert "--reference flow: the runs are of ppo." in fail(run, "--reference", "flow")
     output = fail(empty)
     assert "none of 1 runs has an evaluation" in output and f"{empty}: running" in output

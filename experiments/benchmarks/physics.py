@@ -25,7 +25,7 @@ def main() -> None:
     args = parser.parse_args()
     results = []
     for task in args.tasks:
-        found = speed.compare(task, args.impl, speed.Setting(args.envs, args.steps, args.rounds))
+        found = speed.compare_implementations(task, args.impl, speed.Setting(args.envs, args.steps, args.rounds))
         print(
             f"{task}: "
             + ", ".join(

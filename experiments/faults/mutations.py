@@ -267,11 +267,11 @@ def _typed_value(rng: random.Random, case: Case) -> str:
 
 
 def _a_parameter(rng: random.Random) -> str:
-    known = [s for s in tables.registered() if tables.parameters(s)]
+    known = [s for s in tables.registered() if tables.bindable_parameters(s)]
     common = [s for s in known if s.removeprefix("gorl.") in COMMON]
     selector = rng.choice(common if rng.random() < 0.7 else known)
     scope = rng.choice(("", "", "", "", "stage0/", "critic/", "policy/", "stage9/"))
-    return f"{scope}{tables.show_name(selector)}.{rng.choice(list(tables.parameters(selector)))}"
+    return f"{scope}{tables.show_name(selector)}.{rng.choice(list(tables.bindable_parameters(selector)))}"
 
 
 def _typed_macro(rng: random.Random, case: Case) -> str | None:
@@ -284,14 +284,14 @@ def _typed_size(rng: random.Random, case: Case) -> str:
         f"{tables.show_name(s)}.{p}"
         for s in tables.registered()
         if s.startswith("gorl.")
-        for p in tables.parameters(s)
+        for p in tables.bindable_parameters(s)
         if p in _SIZES
     ]
     return f"{rng.choice(known)} = {rng.choice(_BUDGETS)}"
 
 
 def _typed_reference(rng: random.Random, case: Case) -> str:
-    name = rng.choice([*tables.configurables(), *(f"%{c}" for c in tables.constants())])
+    name = rng.choice([*tables.configurable_names(), *(f"%{c}" for c in tables.constants())])
     value = (
         name if name.startswith("%") else f"@{rng.choice(('', '', 'policy/', 'stage0/'))}{name}{rng.choice(('', '()'))}"
     )

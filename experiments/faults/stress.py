@@ -104,7 +104,7 @@ def keys(folder: pathlib.Path, count: int = 3000, units: int = 5) -> dict[str, A
 
 def record(folder: pathlib.Path, lines: int = 1_000_000) -> dict[str, Any]:
     """A record of so many lines: written, rewound as a resume does, read as a report does."""
-    from gorl.analysis.runs_table import load
+    from gorl.analysis.runs_table import load_results
     from gorl.runs.provenance import FORMAT
 
     facts = {"format": FORMAT, "study": "s", "name": "r", "seed": 0, "environment": {"name": "none"}}
@@ -136,7 +136,7 @@ def record(folder: pathlib.Path, lines: int = 1_000_000) -> dict[str, Any]:
     rewind_s = timed(lambda: again.rewind(position))
     again.close()
     found: list[Any] = []
-    report_s = timed(lambda: found.extend(load([folder])[0]))
+    report_s = timed(lambda: found.extend(load_results([folder])[0]))
     whole = found[0].env_steps == lines - 1 and len(found[0].evaluations) == (lines + 99) // 100
     return {"lines": lines, "mib": round(position / MIB, 1), "lines_written_a_s": round(lines / write_s), "rewind_s": round(rewind_s, 4),
             "report_s": round(report_s, 2), "report_peak_mib": round(peak() - before, 1), "whole": whole}  # fmt: skip

@@ -75,7 +75,7 @@ def begun(case: Case) -> Any:
         experiment.units(step)
     experiment.env_steps()
     for alone in {experiment.seeds[0], experiment.seeds[-1]}:
-        _ = configuration.alone(alone).config, configuration.alone(alone).operative, configuration.parameters()
+        _ = configuration.for_seed(alone).config, configuration.for_seed(alone).operative, configuration.parameters()
     return configuration
 
 
@@ -163,7 +163,7 @@ def _again(configuration: Any, folder: pathlib.Path) -> Verdict | None:
     return None
 
 
-def dead(now: tables.Snapshot, source: Source) -> list[tables.Key]:
+def dead(now: tables.GinSnapshot, source: Source) -> list[tables.Key]:
     """The bindings of the user's own files and of the command line that do not reach the experiment."""
     return unreached(
         now,
@@ -175,14 +175,14 @@ def dead(now: tables.Snapshot, source: Source) -> list[tables.Key]:
     )
 
 
-def unreached(now: tables.Snapshot, keys: list[tables.Key]) -> list[tables.Key]:
+def unreached(now: tables.GinSnapshot, keys: list[tables.Key]) -> list[tables.Key]:
     """Those whose value appears nowhere in the resolved experiment. Plain values are probed together; one with references in it
     alone, since what it refers to goes with it."""
     plain = [key for key in keys if not tables.references(now.bound[key[:2]][key[2]])]
     return [key for group in (plain, *([key] for key in keys if key not in plain)) for key in _absent(now, group)]
 
 
-def _absent(now: tables.Snapshot, keys: list[tables.Key]) -> list[tables.Key]:
+def _absent(now: tables.GinSnapshot, keys: list[tables.Key]) -> list[tables.Key]:
     bound = {where: dict(values) for where, values in now.bound.items()}
     probes = {key: f"<{_PROBE} {i}>" for i, key in enumerate(keys)}
     for key, probe in probes.items():
@@ -193,7 +193,7 @@ def _absent(now: tables.Snapshot, keys: list[tables.Key]) -> list[tables.Key]:
 
 def _some_dead() -> bool:
     """Whether, of what was read last, some binding does not reach the experiment. (After a refusal there is no Configuration.)"""
-    return bool(unreached(tables.Snapshot.take(), [key for key, _ in tables.bindings()]))
+    return bool(unreached(tables.GinSnapshot.take(), [key for key, _ in tables.bindings()]))
 
 
 @contextlib.contextmanager

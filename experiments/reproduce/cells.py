@@ -64,7 +64,7 @@ class PhysicsCell(AbstractCell):
     def run(self, deadline: float) -> str:
         del deadline
         block, task = self._block, self.entry.task
-        found = speed.compare(task, block.implementations, speed.Setting(block.num_envs, block.steps, block.rounds))
+        found = speed.compare_implementations(task, block.implementations, speed.Setting(block.num_envs, block.steps, block.rounds))
         sizes = ["--envs", str(block.num_envs), "--steps", str(block.steps), "--rounds", str(block.rounds)]
         known = {k: v for k, v in runs.facts().items() if k in outcomes.PROVENANCE}
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.reproduce.scales import Entry, Scale, folder_name
 from gorl.analysis import runs_table
-from gorl.analysis.runs_table import Evaluation, RunResult
+from gorl.analysis.runs_table import EvaluationPoint, RunResult
 from gorl.analysis.statistics import ENDED
 from gorl.runs.files import write_json
 from gorl.runs.folder import RunFolder
@@ -55,7 +55,7 @@ def path_of(results: pathlib.Path, scale: Scale, entry: Entry) -> pathlib.Path:
 
 def of_run(entry: Entry, status: str, declared: int, folder: pathlib.Path, words: Sequence[str]) -> Outcome:
     """From a run's folder."""
-    runs, _ = runs_table.load([folder])
+    runs, _ = runs_table.load_results([folder])
     known = RunFolder.open(folder).facts()
     facts = {"command": ["gorl", "sweep", *words], **{k: known[k] for k in PROVENANCE if k in known}}
     return Outcome(entry.method, entry.task, status, declared, tuple(runs), facts)
@@ -105,7 +105,7 @@ def _run(cell: dict[str, Any], seed: dict[str, Any]) -> RunResult:
     return RunResult(
         folder=place / f"seed{seed['seed']}", root=place, study=method, variant=None, method=method, axes={}, task=cell["task"], seed=seed["seed"],
         status=seed["status"], env_steps=seed["env_steps"], wall_s=seed["wall_s"], scores=seed["scores"],
-        evaluations=tuple(Evaluation(*point) for point in seed["evaluations"]),
+        evaluations=tuple(EvaluationPoint(*point) for point in seed["evaluations"]),
     )  # fmt: skip
 
 

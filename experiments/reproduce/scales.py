@@ -144,5 +144,5 @@ def load(name: str) -> Scale:
         raise ConfigError(
             f"--scale {name}: it is one of {', '.join(known)}, or a .gin file.{did_you_mean(name, known)}"
         )
-    config.read([str(path)])
+    config.read_source([str(path)])
     return gin.get_configurable("reproduce.Scale")()

@@ -197,7 +197,7 @@ def curves(measured: Measured, methods: Sequence[str]) -> bytes | None:
         curves=lines,
         **nothing,
     )
-    return figures.render(figures.draw(drawn, figures.LIGHT)["curves"], "png")
+    return figures.render_figure(figures.draw(drawn, figures.LIGHT)["curves"], "png")
 
 
 def section(

@@ -1,1 +1,1 @@
-"""Everything that acts in environments: agents, lanes, episodes, rollouts, evaluation."""
+"""Acting in environments: agents, lanes, episodes, rollouts and evaluation."""

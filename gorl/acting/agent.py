@@ -1,4 +1,4 @@
-"""A policy and its decoder, together: what acts in an environment."""
+"""An agent: a policy and its decoder, which together act in an environment."""
 
 from collections.abc import Callable
 
@@ -17,18 +17,18 @@ RULES: dict[str, Callable] = {
     "zero_noise": lambda policy, obs, key: policy.zero_noise(obs, key=key),
     "stochastic": lambda policy, obs, key: policy.sample(obs, key=key)[0],
 }
-"""How a policy acts: the same names mean the same for every method."""
+"""The rules by which a policy may act. A name means the same for every method."""
 
 
 def check_rule(rule: str, where: str) -> None:
-    """Raises ConfigError for a rule that does not exist."""
+    """Raises ConfigError, naming the binding `where`, for a rule that does not exist."""
     require(
         rule in RULES, f"{where} = {rule!r}: it is one of {', '.join(map(repr, RULES))}.{did_you_mean(rule, RULES)}"
     )
 
 
 class Agent(eqx.Module):
-    """observation -> latent (policy, by a rule of `RULES`) -> pre-squash action u (decoder) -> tanh. Unbatched."""
+    """A policy and its decoder: observation -> latent (policy, by `rule`) -> u (decoder) -> tanh(u). Unbatched."""
 
     policy: AbstractPolicy
     decoder: AbstractDecoder
@@ -36,10 +36,10 @@ class Agent(eqx.Module):
     rule: str = eqx.field(static=True)
 
     def control(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_a"]:
-        """The pre-squash action u, clipped to [-action_bound, action_bound]."""
+        """Returns the pre-squash action u, clipped to [-action_bound, action_bound]."""
         latent = RULES[self.rule](self.policy, obs, key)
         return bounded(self.decoder(obs, latent), self.action_bound)
 
     def act(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_a"]:
-        """The action in (-1, 1)."""
+        """Returns the action tanh(u), in (-1, 1)."""
         return jnp.tanh(self.control(obs, key=key))

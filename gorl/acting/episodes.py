@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from gorl.acting.agent import Agent
 from gorl.environments.base import AbstractEnvironment
@@ -14,12 +14,14 @@ from gorl.state import Episodes
 
 def run_episodes(
     env: AbstractEnvironment, agent: Agent, key: PRNGKeyArray, *, num_envs: int, length: int, value: Callable | None
-) -> tuple:
-    """One whole episode in each of `num_envs` environments, from fresh resets.
+) -> tuple[Float[Array, " E"], Int[Array, " E"], Bool[Array, " E"], Episodes | None]:
+    """Runs one whole episode in each of `num_envs` environments, from fresh resets.
 
-    `env` takes pre-squash actions (a SquashedEnvironment). What comes after an episode's end counts for nothing; an
-    episode whose physics diverges ends there. `value`: (critic's observation, observation) -> V, recorded with the steps.
-    Returns (returns [E], lengths [E], diverged [E], Episodes, or None without `value`).
+    `env` takes pre-squash actions (a SquashedEnvironment). Steps after an episode's end are ignored; an episode whose
+    physics diverges ends there. `value`, a function (critic's observation, observation) -> V, is recorded at every
+    step.
+
+    Returns (returns [E], lengths [E], diverged [E], episodes), where `episodes` is None without a `value`.
     """
     reset_key, act_key = jax.random.split(key)
     state = devices.shard(

@@ -1,6 +1,4 @@
-"""Evaluation: whole episodes from fresh resets, one rule for every method."""
-
-from typing import Any
+"""Evaluation on whole episodes from fresh resets, the same for every method."""
 
 import equinox as eqx
 import gin
@@ -9,15 +7,20 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from gorl.acting.agent import Agent, check_rule
 from gorl.acting.episodes import run_episodes
+from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
 from gorl.fields import require, structural
+from gorl.policies.base import AbstractPolicy
 from gorl.runtime.programs import program
 
 
 @gin.register(module="gorl")
 class Evaluator(eqx.Module):
-    """`num_envs` episodes at once, of a policy that acts by `rule`: 'mode', 'zero_noise' or 'stochastic'. Those whose numbers
-    cease to be finite are counted, and enter no other figure."""
+    """Evaluates a policy on `num_envs` parallel episodes.
+
+    The policy acts by `rule`: 'mode', 'zero_noise' or 'stochastic'. Episodes that diverge are counted and excluded from
+    all other metrics.
+    """
 
     num_envs: int = structural()
     rule: str = structural()
@@ -29,13 +32,19 @@ class Evaluator(eqx.Module):
     def env_steps(self, task: Task) -> int:
         return self.num_envs * task.episode_length
 
-    def returns(self, task: Task, policy: Any, decoder: Any, *, key: Key[Array, " S"]) -> dict[str, Any]:
-        """Metrics of one evaluation, by seed: mean, spread and extremes of the episodes' returns. Compiled once for all phases."""
+    def returns(
+        self, task: Task, policy: AbstractPolicy, decoder: AbstractDecoder, *, key: Key[Array, " S"]
+    ) -> dict[str, Float[Array, " S"]]:
+        """Returns the metrics of one evaluation of every seed, see `episode_statistics`. Compiled once for all phases.
+
+        The arrays of `policy` and `decoder` have a leading axis of seeds [S].
+        """
         return evaluate((self, task), (policy, decoder, key), ())
 
 
 @program
-def evaluate(shared: tuple, each: tuple, state: tuple) -> dict[str, Any]:
+def evaluate(shared: tuple, each: tuple, state: tuple) -> dict[str, Float[Array, ""]]:
+    """Evaluates one seed's policy."""
     del state
     (evaluator, task), (policy, decoder, key) = shared, each
     agent = Agent(policy, decoder, task.action_bound, evaluator.rule)
@@ -48,7 +57,7 @@ def evaluate(shared: tuple, each: tuple, state: tuple) -> dict[str, Any]:
 def episode_statistics(
     returns: Float[Array, " E"], lengths: Int[Array, " E"], diverged: Bool[Array, " E"]
 ) -> dict[str, Float[Array, ""]]:
-    """Of the episodes that did not diverge (NaN if all did): what a broken one returned is nobody's. How many did is counted."""
+    """Returns return statistics over the episodes that did not diverge (NaN if all did), and how many did."""
     whole = lambda x: jnp.where(diverged, jnp.nan, x)
     return {
         "return": jnp.nanmean(whole(returns)),

@@ -1,8 +1,9 @@
-"""Many environments at once that reset themselves, and whole episodes.
+"""Batches of environments that reset themselves.
 
 A reset under vmap runs for every lane at every step, and a reset can cost hundreds of physics steps. So fresh initial
-states are made a pool at a time and each is used once; the simulator's state is touched only at steps where a lane needs
-one. `while_loop` rather than `cond`: under a second vmap (seeds) a cond runs both branches at every step.
+states are computed a pool at a time, each is used once, and simulator states are replaced only at steps where a lane
+needs a reset. A `while_loop` replaces `cond`, which under a second vmap (over seeds) would run both branches at every
+step.
 """
 
 import equinox as eqx
@@ -18,9 +19,9 @@ from gorl.state import EnvState, Lanes
 
 
 class StepResult(eqx.Module):
-    """What happened at one step, by lane: before any reset."""
+    """The result of one step of every lane, before any reset."""
 
-    after: EnvState  # reward, observation and termination
+    after: EnvState  # with the step's reward, observation and termination
     truncated: Bool[Array, " B"]
     valid: Bool[Array, " B"]
     finished: Bool[Array, " B"]  # a whole episode ended (a staggered first one is not whole)
@@ -28,10 +29,10 @@ class StepResult(eqx.Module):
 
 
 class LaneEnvironment(eqx.Module):
-    """`num_envs` copies of an environment with a time limit, resetting themselves.
+    """A batch of `num_envs` copies of an environment with a time limit, which reset themselves.
 
-    Without fresh resets each lane goes back to the one state it began in, for the whole run: a published defect, for
-    ablations (training then sees as many initial states as there are lanes).
+    Without fresh resets each lane returns to its first initial state for the whole run. This is a published defect,
+    kept for ablations: training then sees only as many initial states as there are lanes.
     """
 
     env: AbstractEnvironment
@@ -39,7 +40,7 @@ class LaneEnvironment(eqx.Module):
     episodes: EpisodeRules
 
     def start(self, key: PRNGKeyArray) -> Lanes:
-        """Lanes that all wait for their first reset: no environment code runs here."""
+        """Returns lanes that all need their first reset. No environment code runs here."""
         size = self.num_envs
         shapes = jax.eval_shape(
             lambda k: jax.vmap(lambda k: self.env.reset(k))(jax.random.split(k, size)), jax.random.key(0)
@@ -57,7 +58,7 @@ class LaneEnvironment(eqx.Module):
         )
 
     def refresh(self, lanes: Lanes) -> Lanes:
-        """Gives every lane that needs one a fresh initial state."""
+        """Resets every lane that needs it to a fresh initial state."""
         return jax.lax.while_loop(lambda s: jnp.any(s.needs_reset), lambda s: self._draw(s), lanes)
 
     def _draw(self, lanes: Lanes) -> Lanes:
@@ -65,7 +66,7 @@ class LaneEnvironment(eqx.Module):
         if self.episodes.fresh_resets:
             rank = lanes.pool_used + jnp.cumsum(lanes.needs_reset.astype(jnp.int32)) - 1
         else:
-            rank = jnp.arange(self.num_envs, dtype=jnp.int32)  # its own state, of the first pool
+            rank = jnp.arange(self.num_envs, dtype=jnp.int32)  # the lane's own state in the first pool
         take = lanes.needs_reset & (rank < self.num_envs)
         drawn = trees.take_rows(lanes.pool, jnp.clip(rank, 0, self.num_envs - 1), self.num_envs)
         return Lanes(
@@ -86,16 +87,16 @@ class LaneEnvironment(eqx.Module):
         return eqx.tree_at(lambda s: (s.pool, s.pool_used, s.key), lanes, (pool, jnp.zeros((), jnp.int32), key))
 
     def step(self, lanes: Lanes, action: Float[Array, "B D"]) -> tuple[Lanes, StepResult]:
-        """One step of every lane. Lanes whose episode ended are marked; `refresh` resets them before the next step."""
+        """Steps every lane. Lanes whose episode ended are marked, and `refresh` resets them before the next step."""
         after = trees.strip_weak_types(jax.vmap(lambda s, a: self.env.step(s, a))(lanes.env, action))
-        # An initial state may have been the one that was not finite, or the action, of which not every environment would show.
+        # The initial state may already have been invalid. An environment may hide that an action was not finite.
         valid = ~(after.invalid | lanes.env.invalid) & jnp.all(jnp.isfinite(action), axis=-1)
-        sound = (after.terminated & valid, jnp.where(valid, after.reward, 0.0), ~valid)
-        after = eqx.tree_at(lambda s: (s.terminated, s.reward, s.invalid), after, sound)
+        masked = (after.terminated & valid, jnp.where(valid, after.reward, 0.0), ~valid)
+        after = eqx.tree_at(lambda s: (s.terminated, s.reward, s.invalid), after, masked)
         clock = lanes.clock + 1
         truncated = (clock >= self.episodes.length) & ~after.terminated & valid
         ended = after.terminated | truncated
         total = lanes.episode_return + after.reward
         result = StepResult(after, truncated, valid, ended & ~lanes.partial, total)
-        fields = lambda s: (s.env, s.needs_reset, s.clock, s.episode_return)  # noqa: E731
+        fields = lambda s: (s.env, s.needs_reset, s.clock, s.episode_return)
         return eqx.tree_at(fields, lanes, (after, ended | ~valid, clock, total)), result

@@ -1,4 +1,4 @@
-"""What every algorithm does with its lanes: steps of the policy, and how the episodes went."""
+"""Steps of a policy in lanes, and episode metrics, as every algorithm needs them."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,10 @@ from gorl.state import EnvState, Lanes, Transition
 def act(
     env: LaneEnvironment, policy: AbstractPolicy, lanes: Lanes, key: PRNGKeyArray
 ) -> tuple[Lanes, Transition, EnvState]:
-    """One sampled action in each of B lanes: (lanes, [B] transitions, the [B] states they led to, before any reset)."""
+    """Takes one sampled action in each of B lanes.
+
+    Returns (lanes, transitions [B], successor states [B] before any reset).
+    """
     lanes = devices.shard(env.refresh(lanes))
     before = lanes.env
     keys = jax.random.split(key, env.num_envs)
@@ -22,14 +25,26 @@ def act(
     lanes, result = devices.shard((lanes, result))
     after = result.after
     transition = Transition(
-        before.obs, before.critic_obs, action, extras, after.reward, after.for_critic,
-        after.terminated, result.truncated, result.valid, result.finished, result.episode_return,
-    )  # fmt: skip
+        before.obs,
+        before.critic_obs,
+        action,
+        extras,
+        after.reward,
+        after.for_critic,
+        after.terminated,
+        result.truncated,
+        result.valid,
+        result.finished,
+        result.episode_return,
+    )
     return lanes, transition, after
 
 
 def episode_metrics(rollout: Transition) -> dict[str, Float[Array, ""]]:
-    """The mean return of the whole episodes that ended in this [T, B] rollout (NaN if none did), and what went wrong."""
+    """Returns the mean return and the number of whole episodes that ended in a rollout [T, B], and its invalid steps.
+
+    The mean is NaN if no episode ended.
+    """
     finished: Bool[Array, "T B"] = rollout.finished
     count = jnp.sum(finished)
     total = jnp.sum(jnp.where(finished, rollout.episode_return, 0.0))

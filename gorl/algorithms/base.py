@@ -1,7 +1,6 @@
 """The interface of an algorithm."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,26 +10,26 @@ from gorl.algorithms.critics import AbstractActionCritic, AbstractCritic
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
 from gorl.policies.base import AbstractPolicy
-from gorl.state import Spaces, Transition
+from gorl.state import PyTree, Spaces, Transition
 
 
 class AbstractLearner(eqx.Module):
-    """Everything an algorithm trains: its policy, its other networks, its optimiser's state."""
+    """Everything an algorithm trains: its policy, its other networks and its optimizer's state."""
 
     policy: eqx.AbstractVar[AbstractPolicy]
 
     @abc.abstractmethod
     def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
-        """V(s) in the units that the algorithm learns in (its scaled rewards). Unbatched; `obs` is what the policy sees."""
+        """Returns V(s) in the algorithm's scaled rewards. `obs` is the policy's observation. Unbatched."""
 
 
 class AbstractActorCritic(AbstractLearner):
-    """A learner whose policy and critic see observations through normalizers of their own."""
+    """A learner whose policy and critic each normalize their observations."""
 
     critic: eqx.AbstractVar[AbstractCritic | AbstractActionCritic]
 
     def observe(self, rollout: Transition) -> "AbstractActorCritic":
-        """Returns the same learner whose normalizers have seen a rollout of transitions [T, B]."""
+        """Returns the learner with normalizers updated on a rollout of transitions [T, B]."""
         weight = rollout.valid.astype(jnp.float32).reshape(-1)
         rows = lambda x: x.reshape(-1, x.shape[-1])
         policy = self.policy.observe(rows(rollout.obs), weight)
@@ -39,7 +38,7 @@ class AbstractActorCritic(AbstractLearner):
 
 
 class AbstractAlgorithm(eqx.Module):
-    """Improves a policy. It sees an environment whose actions are the policy's: latents or actions, it cannot tell."""
+    """An algorithm that improves a policy in an environment, whose actions may be latents or actions."""
 
     num_envs: eqx.AbstractVar[int]  # lanes
 
@@ -49,20 +48,20 @@ class AbstractAlgorithm(eqx.Module):
 
     @abc.abstractmethod
     def check(self, episode_length: int) -> None:
-        """Raises ConfigError if the sizes do not fit together."""
+        """Raises ConfigError if the settings are invalid or do not fit together."""
 
     @abc.abstractmethod
     def create(self, spaces: Spaces, *, key: PRNGKeyArray) -> AbstractLearner:
-        """A new learner. Not compiled: the networks' factories are called here."""
+        """Creates a new learner. Not compiled, because the networks' factories are called here."""
 
     @abc.abstractmethod
     def start(
         self, env: AbstractEnvironment, learner: AbstractLearner, episodes: EpisodeRules, *, key: PRNGKeyArray
-    ) -> Any:
-        """The state to iterate: the learner, and environments about to begin. It has a field `learner`."""
+    ) -> PyTree:
+        """Returns the initial state for `iterate`: the learner, in a field `learner`, and lanes that need a reset."""
 
     @abc.abstractmethod
     def iterate(
-        self, env: AbstractEnvironment, state: Any, episodes: EpisodeRules, *, key: PRNGKeyArray
-    ) -> tuple[Any, dict[str, Any]]:
-        """One iteration: (state, metrics as scalars). Compiled by the caller."""
+        self, env: AbstractEnvironment, state: PyTree, episodes: EpisodeRules, *, key: PRNGKeyArray
+    ) -> tuple[PyTree, dict[str, Array]]:
+        """Runs one iteration and returns (state, scalar metrics). Compiled by the caller."""

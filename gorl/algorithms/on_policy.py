@@ -1,7 +1,7 @@
-"""On-policy policy optimisation: rollout, advantages, epochs of minibatches.
+"""On-policy policy optimization: rollout, advantages, epochs of minibatches.
 
-The policy brings a (surrogate) likelihood ratio and the trust region says how to use it; PPO is a Gaussian policy's ratio
-in a clipped region. Schulman et al., arXiv 1707.06347.
+The policy provides a (surrogate) likelihood ratio and the trust region turns it into an objective. PPO is a Gaussian
+policy's ratio in a clipped region: Schulman et al., arXiv 1707.06347.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import equinox as eqx
 import gin
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.acting.lanes import LaneEnvironment
@@ -25,16 +26,18 @@ from gorl.networks import trainable
 from gorl.objectives.gae import AbstractAdvantage
 from gorl.objectives.regularizers import AbstractRegularizer
 from gorl.objectives.trust_region import AbstractTrustRegion
-from gorl.optimizers import Optimizer, as_rate, build
+from gorl.optimizers import Optimizer, as_rate, build_transformation
 from gorl.policies.base import AbstractPolicy
 from gorl.runtime import devices, trees
-from gorl.state import Lanes, Spaces, Transition
+from gorl.state import Lanes, PyTree, Spaces, Transition
 
 
 class OnPolicyLearner(AbstractActorCritic):
+    """A policy, its critic V(s), and the optimizer's state for both."""
+
     policy: AbstractPolicy
     critic: AbstractCritic
-    optimizer: Any
+    optimizer: PyTree
 
     def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
         del obs
@@ -42,6 +45,8 @@ class OnPolicyLearner(AbstractActorCritic):
 
 
 class OnPolicyState(eqx.Module):
+    """The state between iterations."""
+
     learner: OnPolicyLearner
     lanes: Lanes
 
@@ -56,17 +61,22 @@ class Batch(eqx.Module):
 
 @gin.register(module="gorl")
 class OnPolicy(AbstractAlgorithm):
-    """One iteration: num_minibatches · batch_size · unroll_length environment steps, then num_epochs over them.
+    """On-policy optimization in iterations of num_minibatches · batch_size · unroll_length environment steps.
 
-    The steps are taken in `num_envs` lanes; minibatches are made of sequences of `unroll_length` steps.
-    `advantage_unit`: advantages are computed once an iteration, over each lane's whole rollout ('iteration'), or in every
-    minibatch, over its sequences and with the critic as it is then ('minibatch'). `normalize_advantage`: to mean 0 and
-    standard deviation 1 in each minibatch, with `advantage_epsilon` added to the deviation.
-    `statistics`: the normalisers' statistics are updated 'after' the last epoch, so the ratio is 1 at the first minibatch; or
-    'before' the first one, a published defect kept to measure what it does: stored log-probabilities are then those of other
-    inputs than the policy sees, so ratios are not 1 before any update and part of the batch is clipped for no reason.
-    `reward_scale` multiplies rewards for learning only; `max_grad_norm` clips the global norm (1e999: not at all).
-    An update whose loss, metrics, gradient or result are not finite, or that has no valid step to learn from, is skipped and counted.
+    The steps are taken in `num_envs` lanes and trained on for `num_epochs`. Minibatches consist of sequences of
+    `unroll_length` steps. `advantage_unit` says when advantages are computed: once per iteration, over each lane's
+    whole rollout ('iteration'), or in every minibatch, over its sequences and with the current critic ('minibatch').
+    With `normalize_advantage`, advantages are normalized to mean 0 and standard deviation 1 in each minibatch, with
+    `advantage_epsilon` added to the deviation.
+
+    `statistics` says when the normalizers' statistics are updated. 'after' the last epoch, the ratio is 1 at the first
+    minibatch. 'before' the first epoch is a published defect, kept to measure its effect: stored log-probabilities then
+    belong to other inputs than the policy sees, so ratios are not 1 before any update and part of the batch is clipped
+    for no reason.
+
+    `reward_scale` multiplies rewards for learning only. `max_grad_norm` clips the gradient's global norm (1e999: not at
+    all). An update whose loss, metrics, gradient or result are not finite, or that has no valid step to learn from, is
+    skipped and counted.
     """
 
     policy: Factory = factory()
@@ -98,7 +108,8 @@ class OnPolicy(AbstractAlgorithm):
             value = getattr(self, name)
             if value not in choices:
                 raise ConfigError(
-                    f"OnPolicy.{name} = {value!r}: it is {' or '.join(map(repr, choices))}.{did_you_mean(str(value), choices)}"
+                    f"OnPolicy.{name} = {value!r}: it is {' or '.join(map(repr, choices))}."
+                    f"{did_you_mean(str(value), choices)}"
                 )
 
     @property
@@ -122,8 +133,9 @@ class OnPolicy(AbstractAlgorithm):
         sequences = self.num_minibatches * self.batch_size
         require(
             sequences % self.num_envs == 0,
-            f"OnPolicy: num_minibatches x batch_size = {self.num_minibatches} x {self.batch_size} = {sequences} sequences cannot be"
-            f" shared evenly by num_envs = {self.num_envs}. Make num_envs a divisor of {sequences}, or batch_size a multiple of num_envs.",
+            f"OnPolicy: num_minibatches x batch_size = {self.num_minibatches} x {self.batch_size} = {sequences}"
+            f" sequences cannot be shared evenly by num_envs = {self.num_envs}."
+            f" Make num_envs a divisor of {sequences}, or batch_size a multiple of num_envs.",
         )
 
     def create(self, spaces: Spaces, *, key: PRNGKeyArray) -> OnPolicyLearner:
@@ -138,8 +150,8 @@ class OnPolicy(AbstractAlgorithm):
         params = eqx.filter((policy, critic), trainable((policy, critic)))
         return trees.strip_weak_types(OnPolicyLearner(policy, critic, self._optimizer().init(params)))
 
-    def _optimizer(self) -> Any:
-        return build(self.optimizer, self.learning_rate, self.max_grad_norm)
+    def _optimizer(self) -> optax.GradientTransformation:
+        return build_transformation(self.optimizer, self.learning_rate, self.max_grad_norm)
 
     def _lanes(self, env: AbstractEnvironment, episodes: EpisodeRules) -> LaneEnvironment:
         return LaneEnvironment(env, self.num_envs, episodes)
@@ -151,20 +163,20 @@ class OnPolicy(AbstractAlgorithm):
 
     def iterate(
         self, env: AbstractEnvironment, state: OnPolicyState, episodes: EpisodeRules, *, key: PRNGKeyArray
-    ) -> tuple[OnPolicyState, dict[str, Any]]:
+    ) -> tuple[OnPolicyState, dict[str, Array]]:
         act_key, update_key = jax.random.split(key)
         learner = state.learner
         lanes, rollout = self.rollout(env, state, episodes, key=act_key)
         before, after = STATISTICS[self.statistics]
         learner = before(learner, rollout)
-        learner, update = self._update(learner, self._sequences(rollout, learner.critic), update_key)
+        learner, metrics = self.update(learner, self.sequences(rollout, learner.critic), update_key)
         learner = after(learner, rollout)
-        return OnPolicyState(learner, lanes), {**episode_metrics(rollout), **update}
+        return OnPolicyState(learner, lanes), {**episode_metrics(rollout), **metrics}
 
     def rollout(
         self, env: AbstractEnvironment, state: OnPolicyState, episodes: EpisodeRules, *, key: PRNGKeyArray
     ) -> tuple[Lanes, Transition]:
-        """An iteration's environment steps, [T, B] transitions."""
+        """Takes an iteration's environment steps. Returns the lanes and the transitions [T, B]."""
         lane_env, policy = self._lanes(env, episodes), state.learner.policy
 
         def step(lanes: Lanes, key: PRNGKeyArray) -> tuple[Lanes, Transition]:
@@ -173,84 +185,86 @@ class OnPolicy(AbstractAlgorithm):
 
         return jax.lax.scan(step, state.lanes, jax.random.split(key, self._rollout_length))
 
-    def estimate(self, critic: Any, moves: Transition, lanes: int) -> tuple[Array, Batch]:
-        """Values, and the transitions with their advantages, through which no gradient goes. Of the two leading axes, `lanes` tells
-        sequences apart; the other is time."""
-        in_time = lambda x: jnp.moveaxis(x, lanes, 1)
-        value, next_value = map(
-            in_time, values_along(critic, in_time(moves.for_critic), in_time(moves.next_critic_obs))
-        )
-        estimator = lambda *x: self.advantage(*x, discount=self.discount, gae_lambda=self.gae_lambda)
-        known = jax.lax.stop_gradient((moves.reward * self.reward_scale, value, next_value))
-        return value, Batch(
-            moves, *jax.vmap(estimator, lanes, lanes)(*known, moves.terminated, moves.truncated, moves.valid)
-        )
+    def advantages(self, critic: AbstractCritic, transitions: Transition, lane_axis: int) -> tuple[Array, Batch]:
+        """Computes the values of transitions, and their advantages and value targets, which carry no gradient.
 
-    def _sequences(self, rollout: Transition, critic: Any) -> Batch:
-        """Advantages over each lane's rollout, then the same data as [sequences, unroll]."""
+        The two leading axes are time and lanes (or sequences), of which `lane_axis` is the latter.
+        """
+        time_first = lambda x: jnp.moveaxis(x, lane_axis, 1)
+        observations = time_first(transitions.for_critic), time_first(transitions.next_critic_obs)
+        value, next_value = map(time_first, values_along(critic, *observations))
+        estimator = lambda *x: self.advantage(*x, discount=self.discount, gae_lambda=self.gae_lambda)
+        fixed = jax.lax.stop_gradient((transitions.reward * self.reward_scale, value, next_value))
+        flags = transitions.terminated, transitions.truncated, transitions.valid
+        return value, Batch(transitions, *jax.vmap(estimator, lane_axis, lane_axis)(*fixed, *flags))
+
+    def sequences(self, rollout: Transition, critic: AbstractCritic) -> Batch:
+        """Computes advantages over each lane's rollout [T, B] and cuts the result into [sequences, unroll]."""
 
         def fold(x: Array) -> Array:  # [T, B, ...] -> [B · T / unroll, unroll, ...]
             return jnp.swapaxes(x, 0, 1).reshape(-1, self.unroll_length, *x.shape[2:])
 
-        return jax.tree.map(fold, self.estimate(critic, rollout, 1)[1])
+        return jax.tree.map(fold, self.advantages(critic, rollout, 1)[1])
 
-    def _update(
+    def update(
         self, learner: OnPolicyLearner, batch: Batch, key: PRNGKeyArray
-    ) -> tuple[OnPolicyLearner, dict[str, Any]]:
+    ) -> tuple[OnPolicyLearner, dict[str, Array]]:
+        """Trains for all epochs on a batch of [sequences, unroll] steps. Returns the learner and its mean metrics."""
         sequences = self.num_minibatches * self.batch_size
-        batch = devices.replicate(
-            batch
-        )  # sent once an iteration, where minibatches of sharded rows would be at every update
+        batch = devices.replicate(batch)  # one transfer per iteration, instead of one of sharded rows per update
 
-        def epoch(learner: OnPolicyLearner, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
+        def epoch(learner: OnPolicyLearner, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Array]]:
             shuffle_key, loss_key = jax.random.split(key)
             order = jax.random.permutation(shuffle_key, sequences).reshape(self.num_minibatches, self.batch_size)
 
-            def minibatch(learner: OnPolicyLearner, x: tuple) -> tuple[OnPolicyLearner, dict[str, Any]]:
+            def minibatch(learner: OnPolicyLearner, x: tuple) -> tuple[OnPolicyLearner, dict[str, Array]]:
                 index, key = x
                 rows = devices.shard(jax.tree.map(lambda a: a[index], batch))
-                return self._step(learner, rows, key)
+                return self.minibatch_step(learner, rows, key)
 
             return jax.lax.scan(minibatch, learner, (order, jax.random.split(loss_key, self.num_minibatches)))
 
         learner, metrics = jax.lax.scan(epoch, learner, jax.random.split(key, self.num_epochs))
         skipped = metrics["updates_skipped"]
-        summary = {
-            name: jnp.sum(value) / jnp.sum(1.0 - skipped) for name, value in metrics.items()
-        }  # NaN if all were skipped
+        # NaN if all updates were skipped.
+        summary = {name: jnp.sum(value) / jnp.sum(1.0 - skipped) for name, value in metrics.items()}
         summary["updates_skipped"] = jnp.sum(skipped)
         summary["diverged"] = jnp.all(skipped > 0).astype(jnp.float32)
         summary["log_ratio_first"] = metrics["log_ratio_max"].reshape(-1)[0]
         summary["log_ratio_max"] = jnp.where(jnp.all(skipped > 0), jnp.nan, jnp.max(metrics["log_ratio_max"]))
         return learner, summary
 
-    def _step(self, learner: OnPolicyLearner, rows: Batch, key: PRNGKeyArray) -> tuple[OnPolicyLearner, dict[str, Any]]:
+    def minibatch_step(
+        self, learner: OnPolicyLearner, rows: Batch, key: PRNGKeyArray
+    ) -> tuple[OnPolicyLearner, dict[str, Array]]:
+        """Takes one optimizer step on a minibatch [sequences, unroll]. Returns the learner and the step's metrics."""
         modules = (learner.policy, learner.critic)
         params, rest = eqx.partition(modules, trainable(modules))
         valid = rows.transition.valid
-        mended = trees.fill_invalid_rows(valid.reshape(-1), _flat(rows))
-        rows = eqx.tree_at(
-            lambda r: r.transition.valid, jax.tree.map(lambda m, x: m.reshape(x.shape), mended, rows), valid
-        )
+        filled = trees.fill_invalid_rows(valid.reshape(-1), _flatten_sequences(rows))
+        filled = jax.tree.map(lambda f, x: f.reshape(x.shape), filled, rows)
+        rows = eqx.tree_at(lambda r: r.transition.valid, filled, valid)
         (_, metrics), grads = jax.value_and_grad(self._loss, has_aux=True)(params, rest, rows, key)
         updates, optimizer = self._optimizer().update(grads, learner.optimizer, params)
         new = OnPolicyLearner(*eqx.combine(eqx.apply_updates(params, updates), rest), optimizer)
-        sound = trees.all_finite((metrics, grads, new)) & jnp.any(valid)
-        metrics = {name: jnp.where(sound, value, 0.0) for name, value in metrics.items()}
-        return trees.choose(sound, new, learner), {**metrics, "updates_skipped": 1.0 - sound.astype(jnp.float32)}
+        accepted = trees.all_finite((metrics, grads, new)) & jnp.any(valid)
+        metrics = {name: jnp.where(accepted, value, 0.0) for name, value in metrics.items()}
+        return trees.where(accepted, new, learner), {**metrics, "updates_skipped": 1.0 - accepted.astype(jnp.float32)}
 
-    def _loss(self, params: Any, rest: Any, rows: Batch, key: PRNGKeyArray) -> tuple[Float[Array, ""], dict[str, Any]]:
+    def _loss(
+        self, params: PyTree, rest: PyTree, rows: Batch, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
         policy, critic = eqx.combine(params, rest)
-        value, rows = _flat(ADVANTAGE_UNITS[self.advantage_unit](self, critic, rows))
-        move = rows.transition
-        weight = move.valid.astype(jnp.float32) / jnp.maximum(jnp.sum(move.valid), 1)
-        mean = lambda x: jnp.sum(weight * jnp.where(move.valid, x, 0.0))  # noqa: E731
+        value, rows = _flatten_sequences(ADVANTAGE_UNITS[self.advantage_unit](self, critic, rows))
+        step = rows.transition
+        weight = step.valid.astype(jnp.float32) / jnp.maximum(jnp.sum(step.valid), 1)
+        mean = lambda x: jnp.sum(weight * jnp.where(step.valid, x, 0.0))
         advantage = (
             _standardize(rows.advantage, mean, self.advantage_epsilon) if self.normalize_advantage else rows.advantage
         )
         keys = jax.random.split(key, advantage.shape[0])
-        at = lambda o, a, e, k: policy.log_ratio_and_distribution(o, a, e, key=k)  # noqa: E731
-        log_ratio, distribution = jax.vmap(at)(move.obs, move.action, move.extras, keys)
+        evaluate = lambda o, a, e, k: policy.log_ratio_and_distribution(o, a, e, key=k)
+        log_ratio, distribution = jax.vmap(evaluate)(step.obs, step.action, step.extras, keys)
         objective = jax.vmap(jax.vmap(lambda r, a: self.trust_region.objective(r, a), (0, None)))(log_ratio, advantage)
         value_loss = mean((value - rows.target) ** 2)
         policy_loss = -mean(jnp.mean(objective, axis=-1))
@@ -263,7 +277,7 @@ class OnPolicy(AbstractAlgorithm):
         outside = jax.vmap(jax.vmap(lambda r: self.trust_region.outside(r)))(log_ratio)
         metrics["clip_fraction"] = mean(jnp.mean(outside.astype(jnp.float32), axis=-1))
         metrics["kl"] = mean(jnp.mean(jnp.expm1(log_ratio) - log_ratio, axis=-1))  # Schulman's k3 estimate
-        metrics["log_ratio_max"] = jnp.max(jnp.where(move.valid[:, None], jnp.abs(log_ratio), 0.0))
+        metrics["log_ratio_max"] = jnp.max(jnp.where(step.valid[:, None], jnp.abs(log_ratio), 0.0))
         return loss, metrics
 
 
@@ -276,24 +290,25 @@ def _observe(learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
     return learner.observe(rollout)
 
 
-# What to do with the statistics (before the first epoch, after the last one).
+# How the learner's statistics are updated (before the first epoch, after the last one).
 STATISTICS: dict[str, tuple[Callable, Callable]] = {"after": (_keep, _observe), "before": (_observe, _keep)}
 
 
-def _flat(tree: Any) -> Any:
-    """[sequences, unroll, ...] as rows."""
+def _flatten_sequences(tree: PyTree) -> PyTree:
+    """Reshapes arrays [sequences, unroll, ...] to rows [sequences · unroll, ...]."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
 
-def _given(algorithm: OnPolicy, critic: AbstractCritic, rows: Batch) -> tuple[Array, Batch]:
+def _keep_advantages(algorithm: OnPolicy, critic: AbstractCritic, rows: Batch) -> tuple[Array, Batch]:
     del algorithm
-    return jax.vmap(critic)(_flat(rows.transition.for_critic)).reshape(rows.advantage.shape), rows
+    return jax.vmap(critic)(_flatten_sequences(rows.transition.for_critic)).reshape(rows.advantage.shape), rows
 
 
-# A minibatch [batch_size, unroll_length] and the critic at its time -> the critic's values of it, and the minibatch with the advantages to use.
+# Functions from the current critic and a minibatch [batch_size, unroll_length] to the critic's values of it, and the
+# minibatch with the advantages to use.
 ADVANTAGE_UNITS: dict[str, Callable[[OnPolicy, AbstractCritic, Batch], tuple[Array, Batch]]] = {
-    "iteration": _given,
-    "minibatch": lambda algorithm, critic, rows: algorithm.estimate(critic, rows.transition, 0),
+    "iteration": _keep_advantages,
+    "minibatch": lambda algorithm, critic, rows: algorithm.advantages(critic, rows.transition, 0),
 }
 
 

@@ -12,61 +12,67 @@ from gorl.acting.lanes import LaneEnvironment
 from gorl.acting.rollout import act, episode_metrics
 from gorl.algorithms.base import AbstractActorCritic, AbstractAlgorithm
 from gorl.algorithms.critics import AbstractActionCritic
-from gorl.algorithms.replay import Experience, Replay, experience
+from gorl.algorithms.replay import Experience, Replay, to_experience
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, require_finite, structural
 from gorl.networks import trainable
 from gorl.objectives.entropy import AbstractEntropy
 from gorl.objectives.regularizers import AbstractRegularizer
-from gorl.optimizers import Optimizer, as_rate, build
+from gorl.optimizers import Optimizer, as_rate, build_transformation
 from gorl.policies.base import AbstractGaussianPolicy
 from gorl.runtime import devices, trees
-from gorl.state import Lanes, Spaces
+from gorl.state import Lanes, PyTree, Spaces
 
 SIZES = ("num_envs", "unroll_length", "updates_per_step", "batch_size", "min_replay", "replay_capacity")
 
 
 class SACLearner(AbstractActorCritic):
+    """A policy, its critics Q(s, a) with their target network, the temperature, and the optimizers' states."""
+
     policy: AbstractGaussianPolicy
     critic: AbstractActionCritic
-    target: Any  # the critic's trained arrays, averaged over updates; its normaliser is the critic's own
+    target: PyTree  # the critic's trained arrays, averaged over updates; it shares the critic's normalizer
     log_temperature: Float[Array, ""]
-    optimizer: Any  # of (policy, critic, log_temperature)
+    optimizer: PyTree  # states for (policy, critic, log_temperature)
 
     def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
-        """The smallest Q(s, .) of the policy's mode."""
+        """Returns the minimum over critics of Q(s, a) at the policy's mode."""
         return jnp.min(self.critic(critic_obs, self.policy.distribution(obs).mean))
 
 
 class SACState(eqx.Module):
+    """The state between iterations."""
+
     learner: SACLearner
     lanes: Lanes
-    replay: Any  # flashbax's state
+    replay: PyTree  # flashbax's state
 
 
 @gin.register(module="gorl")
 class SAC(AbstractAlgorithm):
-    """One iteration: `unroll_length` steps in each of `num_envs` lanes, `updates_per_step` updates after each of them.
+    """Soft actor-critic: `unroll_length` steps in `num_envs` lanes, with `updates_per_step` updates after each step.
 
-    An update draws `batch_size` transitions and takes one step down three losses at once, all at the parameters before it:
-    the critic's, towards r + discount (1 - terminated) (min Q'(s', a') - temperature log pi(a'|s')) with Q' an average of
-    past critics that moves by `target_rate` an update; the policy's, temperature log pi(a|s) - min Q(s, a) plus the
-    regularisers'; and the temperature's, which holds the policy's `entropy` at its target (equations 5, 9 and 18). The density pi
-    is with respect to what `entropy` says; relative to a prior, the metric `entropy` is minus the divergence from it. A
-    truncated transition bootstraps like any other, from the observation before the reset; an invalid one has no weight.
-    An update whose losses, gradients or result are not finite, or whose transitions are all invalid, is skipped and counted.
+    An update draws `batch_size` transitions and takes one gradient step on three losses at once, all evaluated at the
+    parameters before it (equations 5, 9 and 18). The critic regresses to r + discount (1 - terminated) (min Q'(s', a')
+    - temperature log pi(a'|s')), where Q' is an average of past critics that moves by `target_rate` per update. The
+    policy minimizes temperature log pi(a|s) - min Q(s, a) plus the regularizers' costs. The temperature keeps the
+    policy's `entropy` at its target. `entropy` also defines the measure of the density pi: relative to a prior, the
+    metric `entropy` is minus the divergence from it. A truncated transition bootstraps like any other, from the
+    observation before the reset; an invalid one has no weight. An update whose losses, gradients or result are not
+    finite, or whose transitions are all invalid, is skipped and counted.
 
-    Until `min_replay` transitions are stored nothing is updated and the policy itself acts, not a uniform one: an algorithm
-    does not know whether its actions are latents. A new policy is N(0, I), which covers the actions and is just the prior
-    of a decoder; one that was trained before refills the buffer with what it does now.
+    Until `min_replay` transitions are stored nothing is updated. The policy itself acts, not a uniform one, because an
+    algorithm does not know whether its actions are latents. A new policy is N(0, I), which covers the actions and
+    equals the prior of a decoder; a policy trained before refills the buffer with its current behavior.
 
-    The replay buffer holds `replay_capacity` transitions of each seed. It is valid for one decoder only, since the same latent
-    is another action after a swap. `start`, which every ImprovePolicy phase calls, begins with an empty one, so it is refilled.
+    The replay buffer holds `replay_capacity` transitions of each seed. It is valid for one decoder only, since the same
+    latent gives another action with another decoder. So `start`, which every ImprovePolicy phase calls, begins with an
+    empty buffer.
 
-    `temperature_learning_rate` is the temperature's, `learning_rate` that of both networks. `reward_scale` multiplies rewards for
-    learning only; `max_grad_norm` clips the norm of each of the three gradients (1e999: not at all). The normalisers' statistics
-    take in an iteration's own transitions at its end.
+    `temperature_learning_rate` applies to the temperature, `learning_rate` to both networks. `reward_scale` multiplies
+    rewards for learning only. `max_grad_norm` clips the norm of each of the three gradients (1e999: not at all). The
+    normalizers' statistics are updated at the end of an iteration, on its own transitions.
     """
 
     policy: Factory = factory()
@@ -131,7 +137,7 @@ class SAC(AbstractAlgorithm):
 
     def _optimizers(self) -> tuple:
         rates = (self.learning_rate, self.learning_rate, self.temperature_learning_rate)
-        return tuple(build(self.optimizer, rate, self.max_grad_norm) for rate in rates)
+        return tuple(build_transformation(self.optimizer, rate, self.max_grad_norm) for rate in rates)
 
     def _lanes(self, env: AbstractEnvironment, episodes: EpisodeRules) -> LaneEnvironment:
         return LaneEnvironment(env, self.num_envs, episodes)
@@ -139,25 +145,25 @@ class SAC(AbstractAlgorithm):
     def start(
         self, env: AbstractEnvironment, learner: SACLearner, episodes: EpisodeRules, *, key: PRNGKeyArray
     ) -> SACState:
-        """With an empty replay buffer: what was stored under another decoder is no longer true."""
+        """Returns a state with an empty replay buffer: stored transitions are wrong under another decoder."""
         return SACState(learner, self._lanes(env, episodes).start(key), self._replay.empty(env))
 
     def iterate(
         self, env: AbstractEnvironment, state: SACState, episodes: EpisodeRules, *, key: PRNGKeyArray
-    ) -> tuple[SACState, dict[str, Any]]:
+    ) -> tuple[SACState, dict[str, Array]]:
         lane_env = self._lanes(env, episodes)
 
         def step(state: SACState, key: PRNGKeyArray) -> tuple[SACState, tuple]:
             act_key, learn_key = jax.random.split(key)
-            lanes, move, after = act(lane_env, state.learner.policy, state.lanes, act_key)
-            replay = devices.replicate(self._replay.add(state.replay, experience(move, after)))
+            lanes, transition, after = act(lane_env, state.learner.policy, state.lanes, act_key)
+            replay = devices.replicate(self._replay.add(state.replay, to_experience(transition, after)))
             learner, sums = self._learn(state.learner, replay, learn_key)
-            return SACState(learner, lanes, replay), (move, sums)
+            return SACState(learner, lanes, replay), (transition, sums)
 
         state, (rollout, sums) = jax.lax.scan(step, state, jax.random.split(key, self.unroll_length))
         totals = jax.tree.map(jnp.sum, sums)
         updates, skipped = totals.pop("updates"), totals.pop("updates_skipped")
-        means = {name: total / (updates - skipped) for name, total in totals.items()}  # NaN if there was none
+        means = {name: total / (updates - skipped) for name, total in totals.items()}  # NaN without an update
         counts = {
             "updates": updates,
             "updates_skipped": skipped,
@@ -170,22 +176,23 @@ class SAC(AbstractAlgorithm):
             **counts,
         }
 
-    def _learn(self, learner: SACLearner, replay: Any, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Any]]:
-        """The updates after one step, and the sums of their metrics; none until enough is stored."""
+    def _learn(self, learner: SACLearner, replay: PyTree, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Array]]:
+        """Runs the updates after one step, none until enough is stored. Returns the learner and sums of metrics."""
         sample_key, update_key = jax.random.split(key)
-        # Drawn before the loop: the buffer is then no operand of it, and is never copied.
+        # Drawn before the loop, so that the buffer is not an operand of it and is never copied.
         batches = self._replay.sample(replay, self.updates_per_step, key=sample_key)
         keys = jax.random.split(update_key, self.updates_per_step)
 
-        def updates(learner: SACLearner) -> tuple[SACLearner, dict[str, Any]]:
-            learner, metrics = jax.lax.scan(lambda m, x: self._update(m, *x), learner, (batches, keys))
+        def updates(learner: SACLearner) -> tuple[SACLearner, dict[str, Array]]:
+            learner, metrics = jax.lax.scan(lambda m, x: self.update(m, *x), learner, (batches, keys))
             return learner, jax.tree.map(jnp.sum, metrics)
 
         _, shapes = jax.eval_shape(updates, learner)
-        nothing = lambda m: (m, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))  # noqa: E731
-        return jax.lax.cond(self._replay.ready(replay), updates, nothing, learner)
+        no_updates = lambda m: (m, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+        return jax.lax.cond(self._replay.ready(replay), updates, no_updates, learner)
 
-    def _update(self, learner: SACLearner, batch: Experience, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Any]]:
+    def update(self, learner: SACLearner, batch: Experience, key: PRNGKeyArray) -> tuple[SACLearner, dict[str, Array]]:
+        """Takes one optimizer step on a batch [N] of transitions. Returns the learner and the step's metrics."""
         modules = (learner.policy, learner.critic, learner.log_temperature)
         params, rest = eqx.partition(modules, trainable(modules))
         batch = devices.shard(batch)
@@ -194,24 +201,28 @@ class SAC(AbstractAlgorithm):
         steps = [t.update(g, o, p) for t, g, o, p in zip(self._optimizers(), grads, learner.optimizer, params)]
         new = tuple(eqx.apply_updates(p, u) for p, (u, _) in zip(params, steps))
         target = jax.tree.map(
-            lambda old, now: (1.0 - self.target_rate) * old + self.target_rate * now, learner.target, new[1]
+            lambda old, new: (1.0 - self.target_rate) * old + self.target_rate * new, learner.target, new[1]
         )
         policy, critic, log_temperature = eqx.combine(new, rest)
-        moved = SACLearner(policy, critic, target, log_temperature, tuple(o for _, o in steps))
-        sound = trees.all_finite((metrics, grads, moved)) & jnp.any(batch.valid)
-        metrics = {name: jnp.where(sound, value, 0.0) for name, value in metrics.items()}
-        count = {"updates": jnp.ones(()), "updates_skipped": 1.0 - sound.astype(jnp.float32)}
-        return trees.choose(sound, moved, learner), {**metrics, **count}
+        updated = SACLearner(policy, critic, target, log_temperature, tuple(o for _, o in steps))
+        accepted = trees.all_finite((metrics, grads, updated)) & jnp.any(batch.valid)
+        metrics = {name: jnp.where(accepted, value, 0.0) for name, value in metrics.items()}
+        count = {"updates": jnp.ones(()), "updates_skipped": 1.0 - accepted.astype(jnp.float32)}
+        return trees.where(accepted, updated, learner), {**metrics, **count}
 
     def _loss(
-        self, params: Any, rest: Any, target: Any, batch: Experience, key: PRNGKeyArray
-    ) -> tuple[Float[Array, ""], dict[str, Any]]:
-        """The sum of the three losses. What one of them takes for given is out of the gradient there, so it is the gradient of each."""
+        self, params: PyTree, rest: PyTree, target: PyTree, batch: Experience, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """Returns the sum of the three losses, and metrics.
+
+        Each loss depends on the parameters of one module only, because the others are behind a stop_gradient. So the
+        gradient of the sum contains the gradient of each loss.
+        """
         policy, critic, log_temperature = eqx.combine(params, rest)
         fixed_policy, fixed_critic, fixed_log_temperature = eqx.combine(jax.lax.stop_gradient(params), rest)
         temperature = jnp.exp(fixed_log_temperature)
-        average = eqx.combine(target, rest[1])  # target network
-        mean = lambda x: jnp.sum(jnp.where(batch.valid, x, 0.0)) / jnp.maximum(jnp.sum(batch.valid), 1)  # noqa: E731
+        target_critic = eqx.combine(target, rest[1])
+        mean = lambda x: jnp.sum(jnp.where(batch.valid, x, 0.0)) / jnp.maximum(jnp.sum(batch.valid), 1)
         act_key, next_key = jax.random.split(key)
         keys, next_keys = (jax.random.split(k, batch.reward.shape[0]) for k in (act_key, next_key))
 
@@ -221,9 +232,8 @@ class SAC(AbstractAlgorithm):
             return action, self.entropy.log_prob(distribution, action), distribution
 
         next_action, next_log_prob, _ = jax.vmap(lambda o, k: sample(fixed_policy, o, k))(batch.next_obs, next_keys)
-        next_value = (
-            jnp.min(jax.vmap(average)(batch.next_for_critic, next_action), axis=-1) - temperature * next_log_prob
-        )
+        next_q = jnp.min(jax.vmap(target_critic)(batch.next_for_critic, next_action), axis=-1)
+        next_value = next_q - temperature * next_log_prob
         returns = self.reward_scale * batch.reward + self.discount * jnp.where(batch.terminated, 0.0, next_value)
         q = jax.vmap(critic)(batch.for_critic, batch.action)
         critic_loss = mean(0.5 * jnp.sum((q - returns[:, None]) ** 2, axis=-1))

@@ -1,1 +1,1 @@
-"""What a run's record says."""
+"""Analysis of finished and running runs: results, statistics, reports and inspection."""

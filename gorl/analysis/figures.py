@@ -1,4 +1,4 @@
-"""The pictures of a report. Each method has one colour and one marker in all of them; light for paper, dark for dark pages."""
+"""The figures of a report. A method has the same color and marker in all of them. A light and a dark style exist."""
 
 import dataclasses
 import io
@@ -15,7 +15,7 @@ from gorl.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """Colours of a page; `lines` can be told apart by the colour-blind (after Okabe and Ito, lightened for dark pages)."""
+    """Colors of a page. `lines` suits color-blind readers (after Okabe and Ito, lightened for dark pages)."""
 
     surface: str
     ink: str
@@ -41,15 +41,18 @@ DARK = Style(
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", ":", "-.")
 PANELS_A_ROW = 3
-NAME_WIDTH = 30  # characters of a method's name on a line
-MARKS = 25  # at most so many markers on a curve
-LEAST_SPAN = 0.1  # of an axis of scores: smaller differences are not to look large
+NAME_WIDTH = 30  # characters of a method's name per line
+MARKS = 25  # maximum number of markers on a curve
+LEAST_SPAN = 0.1  # minimum span of an axis of scores, so that small differences look small
 MARK_EVERY = 10  # thresholds between the markers of a profile
 TITLES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
 
 
 def draw(results: Results, style: Style) -> dict[str, Any]:
-    """matplotlib figures by name: 'curves', 'aggregates', 'profiles', of what there is to show. Raises ConfigError without matplotlib."""
+    """Returns matplotlib figures by name: 'curves', 'aggregates' and 'profiles', each if it has data.
+
+    Raises ConfigError without matplotlib.
+    """
     try:
         import matplotlib
     except ImportError as err:
@@ -58,17 +61,17 @@ def draw(results: Results, style: Style) -> dict[str, Any]:
         ) from err
     looks = {method: _look(i, style) for i, method in enumerate(results.methods)}
     figures = {}
-    with matplotlib.rc_context(_settings(style)):
+    with matplotlib.rc_context(_rc_settings(style)):
         if results.curves:
-            figures["curves"] = _curves(results.curves, results.settings.x, looks)
+            figures["curves"] = _draw_curves(results.curves, results.settings.x, looks)
         if results.aggregates:
-            figures["aggregates"] = _aggregates(results, looks, style)
-            figures["profiles"] = _profiles(results.profiles, looks, style)
+            figures["aggregates"] = _draw_aggregates(results, looks, style)
+            figures["profiles"] = _draw_profiles(results.profiles, looks, style)
     return figures
 
 
-def render(figure: Any, form: str) -> bytes:
-    """A figure as 'png' or 'svg'; the same bytes each time."""
+def render_figure(figure: Any, form: str) -> bytes:
+    """Returns a figure as the bytes of a 'png' or 'svg' file. Equal figures give equal bytes."""
     import matplotlib
 
     buffer = io.BytesIO()
@@ -77,27 +80,42 @@ def render(figure: Any, form: str) -> bytes:
     return buffer.getvalue()
 
 
-def _settings(style: Style) -> dict[str, Any]:
+def _rc_settings(style: Style) -> dict[str, Any]:
     return {
-        "font.size": 10, "axes.titlesize": 11, "axes.titleweight": "bold", "axes.spines.top": False, "axes.spines.right": False,
-        "axes.grid": True, "axes.axisbelow": True, "grid.color": style.grid, "grid.linewidth": 0.8, "legend.frameon": False,
-        "figure.facecolor": style.surface, "savefig.facecolor": style.surface, "axes.facecolor": style.surface, "text.color": style.ink,
-        "axes.labelcolor": style.muted, "axes.edgecolor": style.muted, "axes.titlecolor": style.ink, "xtick.color": style.muted,
-        "ytick.color": style.muted, "legend.labelcolor": style.ink,
-    }  # fmt: skip
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": style.grid,
+        "grid.linewidth": 0.8,
+        "legend.frameon": False,
+        "figure.facecolor": style.surface,
+        "savefig.facecolor": style.surface,
+        "axes.facecolor": style.surface,
+        "text.color": style.ink,
+        "axes.labelcolor": style.muted,
+        "axes.edgecolor": style.muted,
+        "axes.titlecolor": style.ink,
+        "xtick.color": style.muted,
+        "ytick.color": style.muted,
+        "legend.labelcolor": style.ink,
+    }
 
 
 def _look(index: int, style: Style) -> dict[str, Any]:
     count = len(style.lines)
-    again = index // count  # the colours come again with other markers and dashes
+    cycle = index // count  # colors repeat with other markers and dashes
     return {
         "color": style.lines[index % count],
-        "marker": MARKERS[(index + 3 * again) % len(MARKERS)],
-        "linestyle": DASHES[again % len(DASHES)],
+        "marker": MARKERS[(index + 3 * cycle) % len(MARKERS)],
+        "linestyle": DASHES[cycle % len(DASHES)],
     }
 
 
-def _curves(shown: Sequence[Curve], axis: str, looks: dict[str, dict]) -> Any:
+def _draw_curves(shown: Sequence[Curve], axis: str, looks: dict[str, dict]) -> Any:
     from matplotlib.figure import Figure
 
     tasks = sorted({c.task for c in shown})
@@ -107,39 +125,37 @@ def _curves(shown: Sequence[Curve], axis: str, looks: dict[str, dict]) -> Any:
     figure = Figure(figsize=size, layout="constrained")
     figure.get_layout_engine().set(hspace=0.06)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    divisor, unit = _unit(axis, max(float(c.x[-1]) for c in shown))
+    divisor, unit = _axis_unit(axis, max(float(c.x[-1]) for c in shown))
     for axes, task in zip(grid, tasks, strict=False):
         for curve in shown:
             if curve.task == task:
-                _curve(axes, curve, divisor, looks[curve.method])
+                _draw_curve(axes, curve, divisor, looks[curve.method])
         axes.set(title=task, xlabel=unit, ylabel="mean return over seeds")
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     for axes in grid[len(tasks) :]:
         axes.remove()
-    _legend(figure, [m for m in looks if any(c.method == m for c in shown)], looks, size[0])
+    _draw_legend(figure, [m for m in looks if any(c.method == m for c in shown)], looks, size[0])
     return figure
 
 
-def _curve(axes: Any, curve: Curve, divisor: float, look: dict[str, Any]) -> None:
+def _draw_curve(axes: Any, curve: Curve, divisor: float, look: dict[str, Any]) -> None:
     axes.plot(
         curve.x / divisor, curve.mean, linewidth=1.8, markersize=4, markevery=math.ceil(len(curve.x) / MARKS), **look
     )
     axes.fill_between(curve.x / divisor, curve.low, curve.high, color=look["color"], alpha=0.18, linewidth=0)
 
 
-def _unit(axis: str, largest: float) -> tuple[float, str]:
+def _axis_unit(axis: str, largest: float) -> tuple[float, str]:
     if axis == "env_steps":
-        divisor, unit = next(
-            ((d, u) for d, u in ((1e6, " (millions)"), (1e3, " (thousands)")) if largest >= d), (1.0, "")
-        )
+        units = ((1e6, " (millions)"), (1e3, " (thousands)"))
+        divisor, unit = next(((d, u) for d, u in units if largest >= d), (1.0, ""))
         return divisor, f"environment steps{unit}, collection included"
-    divisor, unit = next(
-        ((d, u) for d, u in ((3600.0, "hours"), (60.0, "minutes")) if largest >= 3.0 * d), (1.0, "seconds")
-    )
+    units = ((3600.0, "hours"), (60.0, "minutes"))
+    divisor, unit = next(((d, u) for d, u in units if largest >= 3.0 * d), (1.0, "seconds"))
     return divisor, f"training time ({unit})"
 
 
-def _aggregates(results: Results, looks: dict[str, dict], style: Style) -> Any:
+def _draw_aggregates(results: Results, looks: dict[str, dict], style: Style) -> Any:
     from matplotlib.figure import Figure
 
     methods = list(results.aggregates)
@@ -153,21 +169,13 @@ def _aggregates(results: Results, looks: dict[str, dict], style: Style) -> Any:
     for axes, (title, estimates) in zip(grid, panels.items(), strict=True):
         for row, method in enumerate(methods):
             if method in estimates:
-                _estimate(axes, row, estimates[method], looks[method])
+                _draw_estimate(axes, row, estimates[method], looks[method])
             else:
-                axes.text(
-                    0.5,
-                    row,
-                    "reference",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color=style.muted,
-                    backgroundcolor=style.surface,
-                )
+                colors = {"color": style.muted, "backgroundcolor": style.surface}
+                axes.text(0.5, row, "reference", ha="center", va="center", fontsize=8, **colors)
         better = "lower is better" if title == TITLES["optimality_gap"] else "higher is better"
-        axes.set(title=title, xlabel=f"normalised score\n{better}")
-        axes.set_xlim(*_at_least(LEAST_SPAN, *axes.get_xlim()))
+        axes.set(title=title, xlabel=f"normalized score\n{better}")
+        axes.set_xlim(*_widen(LEAST_SPAN, *axes.get_xlim()))
         axes.locator_params(axis="x", nbins=4)
         axes.tick_params(axis="y", length=0)
         axes.grid(False, axis="y")
@@ -179,49 +187,42 @@ def _aggregates(results: Results, looks: dict[str, dict], style: Style) -> Any:
     return figure
 
 
-def _at_least(span: float, low: float, high: float) -> tuple[float, float]:
+def _widen(span: float, low: float, high: float) -> tuple[float, float]:
     missing = max(0.0, span - (high - low)) / 2.0
     return low - missing, high + missing
 
 
-def _estimate(axes: Any, row: int, estimate: Estimate, look: dict[str, Any]) -> None:
+def _draw_estimate(axes: Any, row: int, estimate: Estimate, look: dict[str, Any]) -> None:
     if not math.isnan(estimate.low):
         axes.hlines(row, estimate.low, estimate.high, color=look["color"], linewidth=6, alpha=0.35)
     axes.plot(estimate.value, row, marker=look["marker"], color=look["color"], markersize=6, linestyle="none")
 
 
-def _profiles(profiles: dict[str, Profile], looks: dict[str, dict], style: Style) -> Any:
+def _draw_profiles(profiles: dict[str, Profile], looks: dict[str, dict], style: Style) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.0 + 0.12 * len(profiles)), layout="constrained")
     axes = figure.subplots()
     for i, (method, profile) in enumerate(profiles.items()):
-        every = (2 * i % MARK_EVERY, MARK_EVERY)  # in different places, since profiles often lie on each other
+        marks = (2 * i % MARK_EVERY, MARK_EVERY)  # at different places, because profiles often coincide
         axes.plot(
             profile.thresholds,
             profile.share,
             linewidth=1.8,
             drawstyle="steps-post",
-            markevery=every,
+            markevery=marks,
             markersize=4,
             **looks[method],
         )
-        axes.fill_between(
-            profile.thresholds,
-            profile.low,
-            profile.high,
-            color=looks[method]["color"],
-            alpha=0.15,
-            linewidth=0,
-            step="post",
-        )
-    axes.set(xlabel="normalised score τ", ylabel="share of runs with a score above τ", ylim=(-0.02, 1.04))
+        band = {"color": looks[method]["color"], "alpha": 0.15, "linewidth": 0, "step": "post"}
+        axes.fill_between(profile.thresholds, profile.low, profile.high, **band)
+    axes.set(xlabel="normalized score τ", ylabel="share of runs with a score above τ", ylim=(-0.02, 1.04))
     axes.margins(x=0.0)
-    _legend(figure, list(profiles), looks, 7.2)
+    _draw_legend(figure, list(profiles), looks, 7.2)
     return figure
 
 
-def _legend(figure: Any, methods: Sequence[str], looks: dict[str, dict], width: float) -> None:
+def _draw_legend(figure: Any, methods: Sequence[str], looks: dict[str, dict], width: float) -> None:
     from matplotlib.lines import Line2D
 
     handles = [

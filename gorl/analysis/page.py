@@ -1,4 +1,4 @@
-"""A page of headings, texts, tables and pictures, as Markdown and as one HTML file without external parts."""
+"""A page of headings, texts, tables and pictures, as Markdown and as a self-contained HTML file."""
 
 import base64
 import dataclasses
@@ -36,22 +36,26 @@ class Picture:
 
 Block = Heading | Text | Listing | Table | Picture
 
-LONG = 36  # characters from which a cell may have several lines
+LONG = 36  # characters above which a cell may wrap
 _STYLE = """
 :root { color-scheme: light dark; --surface: #ffffff; --ink: #1a1a1a; --muted: #555555; --line: #e4e4e4; }
 @media (prefers-color-scheme: dark) { :root { --surface: #16181d; --ink: #ececec; --muted: #a8adb7; --line: #31353d; } }
-body { background: var(--surface); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1.25rem; }
+body { background: var(--surface); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; \
+max-width: 72rem; margin: 2rem auto; padding: 0 1.25rem; }
 h1 { font-size: 1.7rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 p, ul { max-width: 62rem; } ul { padding-left: 1.2rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: 0.35rem 0.9rem 0.35rem 0; border-bottom: 1px solid var(--line); }
+th, td { text-align: left; vertical-align: top; padding: 0.35rem 0.9rem 0.35rem 0; \
+border-bottom: 1px solid var(--line); }
 td { white-space: nowrap; } td.long { white-space: normal; min-width: 16rem; overflow-wrap: anywhere; }
 th { color: var(--muted); font-weight: 600; vertical-align: bottom; }
-figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; } figcaption { color: var(--muted); font-size: 0.9rem; max-width: 62rem; }
+figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; } \
+figcaption { color: var(--muted); font-size: 0.9rem; max-width: 62rem; }
 """
 
 
 def markdown(blocks: Sequence[Block]) -> str:
+    """Returns the page as Markdown. Its pictures are files <name>.png."""
     return "\n\n".join(_markdown(block) for block in blocks) + "\n"
 
 
@@ -71,10 +75,16 @@ def _markdown(block: Block) -> str:
 
 
 def html_page(title: str, blocks: Sequence[Block], pictures: dict[str, tuple[bytes, bytes]]) -> str:
-    """`pictures`: an SVG for light pages and one for dark pages, by the names of the page's pictures."""
+    """Returns the page as HTML. `pictures`: an SVG for light pages and one for dark pages, by picture name."""
     body = "\n".join(_html(block, pictures) for block in blocks)
-    head = f'<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{html.escape(title)}</title>'
-    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+    head = (
+        '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>"
+    )
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n<style>{_STYLE}</style>\n</head>\n'
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
 
 
 def _html(block: Block, pictures: dict[str, tuple[bytes, bytes]]) -> str:
@@ -91,7 +101,8 @@ def _html(block: Block, pictures: dict[str, tuple[bytes, bytes]]) -> str:
             return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
         case Picture(name, caption):
             light, dark = map(_uri, pictures[name])
-            image = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}"><img src="{light}" alt="{html.escape(caption)}">'
+            source = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+            image = f'{source}<img src="{light}" alt="{html.escape(caption)}">'
             return f"<figure><picture>{image}</picture><figcaption>{html.escape(caption)}</figcaption></figure>"
 
 

@@ -1,4 +1,4 @@
-"""All the numbers of a report, computed once: what the tables, files and pictures show."""
+"""The numbers of a report, computed once for its tables, files and pictures."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -18,25 +18,29 @@ AXES = ("env_steps", "wall_s")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a report is asked to show. Scores are returns divided by `max_return`."""
+    """Settings of a report. Scores are returns divided by `max_return`."""
 
     score: str = "final_best"
     x: str = "env_steps"  # one of AXES
     max_return: float = MAX_RETURN
-    reference: str | None = None  # a method; the first one with a score where none is named
+    reference: str | None = None  # a method; None: the first one with a score
     repetitions: int = statistics.REPETITIONS
 
     def check(self) -> None:
+        """Raises ConfigError for an unknown score or axis and for a `max_return` that is not positive."""
         for option, value, known in (("--score", self.score, SCORES), ("--x", self.x, AXES)):
             if value not in known:
                 raise ConfigError(f"{option} {value}: it is one of {', '.join(known)}.{did_you_mean(value, known)}")
         if not self.max_return > 0.0:
-            raise ConfigError(f"--max-return {self.max_return}: scores are divided by it, so it is above 0.")
+            raise ConfigError(f"--max-return {self.max_return}: must be > 0, because scores are divided by it.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """`by_task` is in returns; `aggregates`, `better` and `profiles` are in normalised scores, over `matrices.tasks`."""
+    """The numbers of a report.
+
+    `by_task` is in returns; `aggregates`, `better` and `profiles` are in normalized scores, over `matrices.tasks`.
+    """
 
     runs: tuple[RunResult, ...]
     problems: tuple[str, ...]
@@ -59,7 +63,7 @@ class Results:
 
 
 def compute(runs: Sequence[RunResult], problems: Sequence[str], settings: Settings) -> Results:
-    """Raises ConfigError for settings that do not fit, and RunError where there is nothing to show."""
+    """Computes a report's numbers. Raises ConfigError for bad settings, and RunError if no run has an evaluation."""
     settings.check()
     methods = list(dict.fromkeys(r.method for r in runs))
     if settings.reference is not None and settings.reference not in methods:
@@ -68,22 +72,18 @@ def compute(runs: Sequence[RunResult], problems: Sequence[str], settings: Settin
             f"--reference {settings.reference}: the runs are of {known}.{did_you_mean(settings.reference, methods)}"
         )
     if not any(r.evaluations or r.scores for r in runs):
-        raise RunError(
-            "\n".join(
-                [
-                    f"nothing to report: none of {len(runs)} runs has an evaluation.",
-                    *(f"{r.folder}: {r.problem or r.status}" for r in runs),
-                ]
-            )
-        )
+        lines = (f"{r.folder}: {r.problem or r.status}" for r in runs)
+        raise RunError("\n".join([f"nothing to report: none of {len(runs)} runs has an evaluation.", *lines]))
+    return _compute(runs, problems, settings)
+
+
+def _compute(runs: Sequence[RunResult], problems: Sequence[str], settings: Settings) -> Results:
     n = settings.repetitions
     found = statistics.matrices(runs, settings.score)
     scores = {method: matrix / settings.max_return for method, matrix in found.scores.items()}
     reference = settings.reference or next(iter(scores), None)
-    lowest, highest = (
-        min([0.0, *(float(s.min()) for s in scores.values())]),
-        max([1.0, *(float(s.max()) for s in scores.values())]),
-    )
+    lowest = min([0.0, *(float(s.min()) for s in scores.values())])
+    highest = max([1.0, *(float(s.max()) for s in scores.values())])
     better = {}
     if reference in scores:
         others = {m: s for m, s in scores.items() if m != reference}
@@ -99,7 +99,7 @@ def compute(runs: Sequence[RunResult], problems: Sequence[str], settings: Settin
             (method, task): statistics.aggregates(
                 np.array(values, np.float64)[:, None], names=TASK_METRICS, repetitions=n
             )
-            for method, by_task in statistics.returns(runs, settings.score).items()
+            for method, by_task in statistics.scores_by_method(runs, settings.score).items()
             for task, values in by_task.items()
         },
         aggregates={m: statistics.aggregates(s, repetitions=n) for m, s in scores.items()},

@@ -1,5 +1,6 @@
-"""Runs, groups of seeds and studies on disk as one list of results, with what is missing or cannot be read named in it."""
+"""The results of runs, groups of seeds and studies on disk, including missing and unreadable runs."""
 
+import collections
 import dataclasses
 import json
 import math
@@ -10,16 +11,16 @@ from typing import Any, NamedTuple
 from gorl.errors import RunError
 from gorl.runs.files import inside
 from gorl.runs.folder import RunFolder
-from gorl.runs.record import RecordEntry, entries_of
+from gorl.runs.record import RecordEntry, read_entries
 from gorl.tracking import local
 
-FINALS = ("final_best", "final_last")  # subsets of the Evaluate phases: episodes that chose nothing
+FINALS = ("final_best", "final_last")  # subsets of the Evaluate phases: fresh episodes, not used for selection
 SCORES = (*FINALS, "best_evaluation", "last_evaluation")
 UNKNOWN = "unknown"
 
 
-class Evaluation(NamedTuple):
-    """An evaluation during training: where it was made, and the mean return of its episodes."""
+class EvaluationPoint(NamedTuple):
+    """An evaluation during training: its position in the run, and the mean return of its episodes."""
 
     env_steps: int
     wall_s: float
@@ -28,27 +29,27 @@ class Evaluation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """One seed's run as found on disk. `method` is its variant, or its study where it belongs to no study folder."""
+    """The result of one seed's run. `method` is its variant, or its study if it belongs to no study folder."""
 
     folder: pathlib.Path
-    root: pathlib.Path  # the path it was found by
+    root: pathlib.Path  # the path under which it was found
     study: str
     variant: str | None
     method: str
     axes: dict[str, str]
     task: str
     seed: int | None
-    status: str  # that of status.json, or 'killed' (it says running, and no process does), 'missing' or 'unreadable'
-    problem: str = ""  # why it is unreadable
+    status: str  # of status.json, or 'killed' (running without a process), 'missing', 'unreadable'
+    problem: str = ""  # the reason why it is unreadable
     env_steps: int = 0
     wall_s: float = 0.0
-    evaluations: tuple[Evaluation, ...] = ()
-    scores: dict[str, float] = dataclasses.field(default_factory=dict)  # the mean returns it has, by names of SCORES
+    evaluations: tuple[EvaluationPoint, ...] = ()
+    scores: dict[str, float] = dataclasses.field(default_factory=dict)  # mean returns by names of SCORES
     source: str = ""  # gorl's version and commit, and the device
 
 
 class _Place(NamedTuple):
-    """A run that should be there."""
+    """The place of a run that should exist."""
 
     folder: pathlib.Path
     root: pathlib.Path
@@ -59,10 +60,10 @@ class _Place(NamedTuple):
     axes: dict[str, str] = {}
 
 
-def load(paths: Sequence[pathlib.Path]) -> tuple[list[RunResult], list[str]]:
-    """(runs, problems): the results of all runs under run, group and study folders, and one line for each path that is none of them.
+def load_results(paths: Sequence[pathlib.Path]) -> tuple[list[RunResult], list[str]]:
+    """Returns (the results of all runs in run, group and study folders, one line for each path of another kind).
 
-    A run is listed once, however often it is named. Raises RunError where no path is any of them.
+    A run that is named several times is listed once. Raises RunError if no path is such a folder.
     """
     places: dict[pathlib.Path, _Place] = {}
     problems = []
@@ -74,7 +75,7 @@ def load(paths: Sequence[pathlib.Path]) -> tuple[list[RunResult], list[str]]:
             problems.append(str(err))
     if not places:
         raise RunError("\n".join(problems))
-    return _named(_completed([_result(place) for place in places.values()])), problems
+    return _name_methods(_fill_from_siblings([_result(place) for place in places.values()])), problems
 
 
 def _places(path: pathlib.Path) -> Iterator[_Place]:
@@ -87,10 +88,10 @@ def _places(path: pathlib.Path) -> Iterator[_Place]:
             grouped = bool(facts.get("members"))
             study, task = str(facts["study"]), str(facts["environment"]["name"])
         except (RunError, KeyError, TypeError, AttributeError):
-            yield _Place(path, path, study=path.name)  # to be listed as unreadable
+            yield _Place(path, path, study=path.name)  # it will be listed as unreadable
             return
         for member in folder.members if grouped else []:
-            yield _Place(member.path, path, study, seed=_number(member.path.name), task=task)
+            yield _Place(member.path, path, study, seed=_parse_seed(member.path.name), task=task)
         if not grouped:
             yield _Place(path, path, study, task=task)
     else:
@@ -101,7 +102,7 @@ def _study(path: pathlib.Path) -> Iterator[_Place]:
     try:
         study = json.loads((path / "study.json").read_text())
         name, seeds = str(study["name"]), [int(seed) for seed in study["seeds"]]
-        variants = [(str(v["name"]), str(v["folder"]), _texts(v.get("axes"))) for v in study["variants"]]
+        variants = [(str(v["name"]), str(v["folder"]), _as_text(v.get("axes"))) for v in study["variants"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise RunError(f"cannot read the study {path / 'study.json'}: {type(err).__name__}: {err}") from err
     for variant, folder, axes in variants:
@@ -130,10 +131,10 @@ def _result(place: _Place) -> RunResult:
         known |= {
             "task": str(facts["environment"]["name"]),
             "seed": int(facts["seed"]),
-            "axes": _texts(facts.get("axes")) or place.axes,
+            "axes": _as_text(facts.get("axes")) or place.axes,
         }
         known["study"] = place.study if place.variant else str(facts["study"])
-        status = local.fate(place.folder) or str(folder.status()["status"])
+        status = local.final_status(place.folder) or str(folder.status()["status"])
         return RunResult(
             **known,
             variant=variant,
@@ -150,17 +151,17 @@ def _result(place: _Place) -> RunResult:
 
 
 def _recorded(path: pathlib.Path) -> dict[str, Any]:
-    """What the record says. Raises RunError where a whole line is no entry."""
+    """Returns the fields of a result that come from the record. Raises RunError if a complete line is not an entry."""
     try:
         last, returns = None, []
-        for last in entries_of(path):
+        for last in read_entries(path):
             if last.subset in ("eval", *FINALS) and math.isfinite(last.metrics["return"]):
                 returns.append((last, last.metrics["return"]))
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise RunError(f"{path} is broken: {type(err).__name__}: {err}") from err
     if last is None:
         return {}
-    evaluations = tuple(Evaluation(e.env_steps, e.wall_s, value) for e, value in returns if e.subset == "eval")
+    evaluations = tuple(EvaluationPoint(e.env_steps, e.wall_s, value) for e, value in returns if e.subset == "eval")
     return {
         "env_steps": last.env_steps,
         "wall_s": last.wall_s,
@@ -169,8 +170,8 @@ def _recorded(path: pathlib.Path) -> dict[str, Any]:
     }
 
 
-def _scores(returns: Sequence[tuple[RecordEntry, float]], evaluations: Sequence[Evaluation]) -> dict[str, float]:
-    scores = {e.subset: value for e, value in returns if e.subset in FINALS}  # of the latest Evaluate phase
+def _scores(returns: Sequence[tuple[RecordEntry, float]], evaluations: Sequence[EvaluationPoint]) -> dict[str, float]:
+    scores = {e.subset: value for e, value in returns if e.subset in FINALS}  # the latest Evaluate phase's
     if evaluations:
         scores |= {"best_evaluation": max(e.value for e in evaluations), "last_evaluation": evaluations[-1].value}
     return scores
@@ -180,13 +181,14 @@ def _source(facts: dict[str, Any]) -> str:
     git, device = facts.get("git") or {}, facts.get("device") or {}
     commit = f", commit {git['commit'][:10]}" if git.get("commit") else ""
     changed = " with uncommitted changes" if git.get("dirty") else ""
-    return f"gorl {facts.get('gorl', UNKNOWN)}{commit}{changed}; {device.get('cpu') if device.get('platform') == 'cpu' else device.get('kind', UNKNOWN)}"
+    name = device.get("cpu") if device.get("platform") == "cpu" else device.get("kind", UNKNOWN)
+    return f"gorl {facts.get('gorl', UNKNOWN)}{commit}{changed}; {name}"
 
 
-def _completed(runs: list[RunResult]) -> list[RunResult]:
-    """What runs that are missing or unreadable do not say themselves, from other seeds of their variant."""
-    tasks: dict[Any, set[str]] = {}
-    axes: dict[Any, dict[str, str]] = {}
+def _fill_from_siblings(runs: list[RunResult]) -> list[RunResult]:
+    """Fills the task and axes of missing and unreadable runs from other seeds of their variant."""
+    tasks: dict[tuple[pathlib.Path, str | None], set[str]] = {}
+    axes: dict[tuple[pathlib.Path, str | None], dict[str, str]] = {}
     for run in runs:
         if run.task != UNKNOWN:
             tasks.setdefault((run.root, run.variant), set()).add(run.task)
@@ -201,13 +203,13 @@ def _completed(runs: list[RunResult]) -> list[RunResult]:
     return [complete(run) for run in runs]
 
 
-def _named(runs: list[RunResult]) -> list[RunResult]:
-    """Gives each run its method's name: one for all tasks, and a different one for what is not the same."""
+def _name_methods(runs: list[RunResult]) -> list[RunResult]:
+    """Names each run's method: the same name on all tasks, and different names for different methods."""
     by_root: dict[pathlib.Path, list[RunResult]] = {}
     for run in runs:
         by_root.setdefault(run.root, []).append(run)
     task_axes = {root: _task_axes(members) for root, members in by_root.items()}
-    named = [dataclasses.replace(run, method=_without(run, task_axes[run.root])) for run in runs]
+    named = [dataclasses.replace(run, method=_method_name(run, task_axes[run.root])) for run in runs]
     studies: dict[str, set[str]] = {}
     for run in named:
         studies.setdefault(run.method, set()).add(run.study)
@@ -215,36 +217,33 @@ def _named(runs: list[RunResult]) -> list[RunResult]:
         dataclasses.replace(r, method=f"{r.study}: {r.method}") if r.variant and len(studies[r.method]) > 1 else r
         for r in named
     ]
-    counts: dict[Any, int] = {}
-    for run in named:
-        counts[run.method, run.task, run.seed] = counts.get((run.method, run.task, run.seed), 0) + 1
-    twice = {method for (method, _, _), count in counts.items() if count > 1}
-    return [dataclasses.replace(r, method=f"{r.method} ({r.root})") if r.method in twice else r for r in named]
+    counts = collections.Counter((run.method, run.task, run.seed) for run in named)
+    ambiguous = {method for (method, _, _), count in counts.items() if count > 1}
+    return [dataclasses.replace(r, method=f"{r.method} ({r.root})") if r.method in ambiguous else r for r in named]
 
 
 def _task_axes(runs: Sequence[RunResult]) -> set[str]:
-    """The axes of a study whose values name the task: they do not distinguish methods."""
+    """Returns the axes of a study whose values name the task. Such axes do not distinguish methods."""
     known = [run for run in runs if run.task != UNKNOWN]
     if len({run.task for run in known}) < 2:
         return set()
     return {axis for axis in known[0].axes if all(run.task in run.axes.get(axis, "") for run in known)}
 
 
-def _without(run: RunResult, axes: set[str]) -> str:
+def _method_name(run: RunResult, axes: set[str]) -> str:
+    """Returns the name of a run's method without the `axes` that name its task."""
     if not run.variant or not axes & set(run.axes):
         return run.method
     rest = {name: value for name, value in run.axes.items() if name not in axes}
-    return (
-        next(iter(rest.values()))
-        if len(rest) == 1
-        else ", ".join(f"{name}={value}" for name, value in rest.items()) or run.study
-    )
+    if len(rest) == 1:
+        return next(iter(rest.values()))
+    return ", ".join(f"{name}={value}" for name, value in rest.items()) or run.study
 
 
-def _texts(axes: Any) -> dict[str, str]:
+def _as_text(axes: Any) -> dict[str, str]:
     return {str(name): str(value) for name, value in (axes or {}).items()}
 
 
-def _number(name: str) -> int | None:
+def _parse_seed(name: str) -> int | None:
     digits = name.removeprefix("seed")
     return int(digits) if digits.isdigit() else None

@@ -1,12 +1,13 @@
-"""Scores of runs, and what rliable makes of them (Agarwal et al. 2021, arXiv 2108.13264).
+"""Scores of runs, and rliable's statistics of them (Agarwal et al. 2021, arXiv 2108.13264).
 
-rliable 1.2.0 takes a `random_state` and ignores it: its bootstraps draw from numpy's global generator, which is therefore seeded around
-each call and put back afterwards.
+rliable 1.2.0 ignores its argument `random_state`: its bootstraps draw from NumPy's global generator. That generator is
+therefore seeded for each call and restored afterwards.
 """
 
 import contextlib
 import dataclasses
 import math
+import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ PROBABILITY = "probability_of_improvement"
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A point estimate and its interval; low and high are NaN where one run a task says nothing about the spread."""
+    """A point estimate and its interval. `low` and `high` are NaN with one run per task, which has no spread."""
 
     value: float
     low: float
@@ -39,7 +40,7 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreMatrices:
-    """Returns of each method, [runs, tasks], on the tasks that all methods have; `notes` say what had to be left out."""
+    """Returns of each method, [runs, tasks], on the tasks that all methods share. `notes` list what was excluded."""
 
     tasks: tuple[str, ...]
     scores: dict[str, np.ndarray]
@@ -48,7 +49,7 @@ class ScoreMatrices:
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """The share of runs with a score above each threshold, with its band. All [T]; thresholds are normalised scores."""
+    """The share of runs with a score above each threshold, with its band. All [T]; thresholds are normalized scores."""
 
     thresholds: np.ndarray
     share: np.ndarray
@@ -56,11 +57,11 @@ class Profile:
     high: np.ndarray
 
 
-def library() -> Any:
-    """rliable's (library, metrics). Raises ConfigError where they cannot be imported."""
+def library() -> tuple[types.ModuleType, types.ModuleType]:
+    """Returns rliable's modules (library, metrics). Raises ConfigError if they cannot be imported."""
     try:
         from rliable import library, metrics
-    except (ImportError, TypeError) as err:  # TypeError: arch 7, which rliable asks for, under pandas 3
+    except (ImportError, TypeError) as err:  # TypeError: arch 7, which rliable requires, with pandas 3
         raise ConfigError(
             f"gorl report needs rliable, which cannot be imported ({err}): pip install 'rliable>=1.2' 'pandas<3'."
         ) from err
@@ -68,10 +69,10 @@ def library() -> Any:
 
 
 def score(run: RunResult, which: str) -> tuple[float, str] | None:
-    """(mean return, which score it is) of a run whose outcome is known, else None.
+    """Returns (mean return, name of the score) of a run whose outcome is known, else None.
 
-    A run that diverged or was stopped, and has not the score asked for, has its last evaluation: leaving it out would
-    leave out the method's failures.
+    A run that diverged or was stopped without the requested score gets its last evaluation. Excluding such runs would
+    exclude the method's failures.
     """
     if run.status not in ENDED:
         return None
@@ -82,8 +83,8 @@ def score(run: RunResult, which: str) -> tuple[float, str] | None:
     return None
 
 
-def returns(runs: Sequence[RunResult], which: str) -> dict[str, dict[str, list[float]]]:
-    """The scores there are, by method and task, in the order of seeds. Methods keep their order."""
+def scores_by_method(runs: Sequence[RunResult], which: str) -> dict[str, dict[str, list[float]]]:
+    """Returns the existing scores by method and task, in the order of seeds. Methods keep their order."""
     found: dict[str, dict[str, list[float]]] = {}
     for run in sorted(runs, key=lambda r: -1 if r.seed is None else r.seed):
         if (scored := score(run, which)) is not None:
@@ -92,8 +93,11 @@ def returns(runs: Sequence[RunResult], which: str) -> dict[str, dict[str, list[f
 
 
 def matrices(runs: Sequence[RunResult], which: str) -> ScoreMatrices:
-    """Rectangular score matrices, which rliable needs. Where tasks have different numbers of scores, those of the lowest seeds."""
-    found = returns(runs, which)
+    """Returns the rectangular score matrices that rliable needs.
+
+    If tasks have different numbers of scores, each uses those of the lowest seeds.
+    """
+    found = scores_by_method(runs, which)
     notes = [
         f"{m} has no score yet: it is not in the aggregates."
         for m in dict.fromkeys(r.method for r in runs)
@@ -108,7 +112,7 @@ def matrices(runs: Sequence[RunResult], which: str) -> ScoreMatrices:
     notes += [
         note
         for method in found
-        if (note := _substituted([r for r in runs if r.method == method and r.task in tasks], which))
+        if (note := _note_substitutions([r for r in runs if r.method == method and r.task in tasks], which))
     ]
     scores = {}
     for method, by_task in found.items() if tasks else ():
@@ -123,22 +127,26 @@ def matrices(runs: Sequence[RunResult], which: str) -> ScoreMatrices:
     return ScoreMatrices(tuple(tasks), scores, tuple(notes))
 
 
-def _substituted(runs: Sequence[RunResult], which: str) -> str:
-    """How many scores of a method are not what was asked for, or ''."""
+def _note_substitutions(runs: Sequence[RunResult], which: str) -> str:
+    """Returns a note of how many scores of a method are last evaluations instead of the requested score, or ''."""
     scored = [(r, s[1]) for r in runs if (s := score(r, which)) is not None]
     ends = [_ENDS[r.status] for r, kind in scored if kind != which]
     if not ends:
         return ""
-    return f"{runs[0].method}: {len(ends)} of {len(scored)} scores are last evaluations, of runs that {' or '.join(sorted(set(ends)))}."
+    causes = " or ".join(sorted(set(ends)))
+    return f"{runs[0].method}: {len(ends)} of {len(scored)} scores are last evaluations, of runs that {causes}."
 
 
 def aggregates(
     scores: Float[np.ndarray, "runs tasks"], *, names: Sequence[str] = METRICS, repetitions: int = REPETITIONS
 ) -> dict[str, Estimate]:
-    """rliable's interquartile mean, mean, median (over tasks, of means over runs) and optimality gap, by their names in METRICS."""
+    """Returns rliable's estimates of `names`, which are in METRICS.
+
+    They are the interquartile mean, mean, median (over tasks, of means over runs) and optimality gap.
+    """
     _, metrics = library()
     functions = [getattr(metrics, f"aggregate_{name}") for name in names]
-    points, intervals = _interval(scores, lambda s: np.array([f(s) for f in functions]), repetitions)
+    points, intervals = _bootstrap(scores, lambda s: np.array([f(s) for f in functions]), repetitions)
     if len(scores) < 2:
         intervals = np.full_like(intervals, math.nan)
     return {
@@ -152,9 +160,9 @@ def probability_of_improvement(
     *,
     repetitions: int = REPETITIONS,
 ) -> Estimate:
-    """The mean over tasks of P(a run scores above a run of the reference), ties counted half."""
+    """Returns the mean over tasks of P(a run scores above a run of the reference). Ties count half."""
     _, metrics = library()
-    point, interval = _interval((scores, reference), metrics.probability_of_improvement, repetitions)
+    point, interval = _bootstrap((scores, reference), metrics.probability_of_improvement, repetitions)
     low, high = (math.nan, math.nan) if min(len(scores), len(reference)) < 2 else map(float, np.ravel(interval))
     return Estimate(float(point), low, high)
 
@@ -162,7 +170,7 @@ def probability_of_improvement(
 def profile(
     scores: Float[np.ndarray, "runs tasks"], lowest: float, highest: float, *, repetitions: int = REPETITIONS
 ) -> Profile:
-    """The run-score distribution on PROFILE_POINTS thresholds from `lowest` to `highest`."""
+    """Returns the run-score distribution at PROFILE_POINTS thresholds from `lowest` to `highest`."""
     rliable, _ = library()
     thresholds = np.linspace(lowest, highest, PROFILE_POINTS)
     with _seeded():
@@ -173,8 +181,10 @@ def profile(
     return Profile(thresholds, share[""], low, high)
 
 
-def _interval(scores: Any, function: Callable, repetitions: int) -> tuple[Any, Any]:
-    """One method at a time: its numbers do not depend on which others are in the report."""
+def _bootstrap(
+    scores: np.ndarray | tuple[np.ndarray, np.ndarray], function: Callable, repetitions: int
+) -> tuple[Any, Any]:
+    """Returns rliable's estimates and intervals of one method, so that they do not depend on the others in a report."""
     rliable, _ = library()
     with _seeded():
         points, intervals = rliable.get_interval_estimates(
@@ -185,11 +195,12 @@ def _interval(scores: Any, function: Callable, repetitions: int) -> tuple[Any, A
 
 @contextlib.contextmanager
 def _seeded() -> Iterator[None]:
+    """Context manager that seeds NumPy's global generator and restores it."""
     state = np.random.get_state()
     np.random.seed(BOOTSTRAP_SEED)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of scipy, about tests whose p-value is not used
+            warnings.simplefilter("ignore")  # scipy warns about p-values that are not used
             yield
     finally:
         np.random.set_state(state)

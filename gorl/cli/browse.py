@@ -1,4 +1,4 @@
-"""gorl browse"""
+"""The command `gorl browse`."""
 
 import ipaddress
 import pathlib
@@ -13,56 +13,58 @@ from gorl.cli import options
 from gorl.errors import ConfigError, did_you_mean
 
 _HOST = "127.0.0.1"
-_EVERYWHERE = ("0.0.0.0", "::")  # not addresses that a browser goes to
+_EVERYWHERE = ("0.0.0.0", "::")  # a server can listen on these, but a browser cannot open them
 
 
 def command(
     repo: Annotated[
         pathlib.Path | None,
-        typer.Option("--repo", help="The folder that holds .aim (default: $GORL_AIM_REPO, else here)."),
+        typer.Option("--repo", help="The folder that contains .aim (default: $GORL_AIM_REPO, else this folder)."),
     ] = None,
-    study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Links of this study only.")] = None,
+    study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Show links of this study only.")] = None,
     host: Annotated[
         str,
         typer.Option(
             "--host",
-            help="The address to listen at. Aim has no password: any but this machine's own is open to others.",
+            help="The address to listen on. Aim has no password: any other address is open to other machines.",
         ),
     ] = _HOST,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 43800,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")] = 43800,
     debug: options.Debug = False,
 ) -> None:
     from gorl.tracking import aim_repository
 
     if not aim_repository.available():
         raise ConfigError(
-            "Aim is not installed (it has wheels for Python 3.11 and 3.12): pip install aim. A run's own record is its metrics.jsonl."
+            "Aim is not installed (it has wheels for Python 3.11 and 3.12): pip install aim."
+            " A run's own record is its metrics.jsonl."
         )
     path = aim_repository.repository(str(repo) if repo else None)
     if not (path / ".aim").is_dir():
         raise ConfigError(
             f"{path} has no Aim repository yet: `gorl train quickstart.gin` makes one. Elsewhere? Name it with --repo."
         )
-    for folder, status in aim_repository.close_gone(path).items():
+    for folder, status in aim_repository.close_dead_runs(path).items():
         typer.echo(f"{folder} no longer runs: closed in Aim as {status}.")
     aim_repository.index(path)
     base = f"http://{_HOST if host in _EVERYWHERE else host}:{port}"
     lines = _links(path, base, study)
-    if _is_own(host):
+    if _is_loopback(host):
         typer.echo(f"Aim at {base}   (only this machine can reach it; Aim has no password. Ctrl-C ends it.)")
     else:
         typer.echo(f"Aim at {base}   (Ctrl-C ends it.)")
         typer.echo(
-            f"gorl: WARNING: Aim listens at {host}. It has no password, so whoever reaches this machine there can read, change and delete its runs."
-            " Safer: leave --host out, and forward the port, say with ssh -L.", err=True,
-        )  # fmt: skip
+            f"gorl: WARNING: Aim listens at {host}. It has no password, so whoever reaches this machine there can read,"
+            " change and delete its runs. Safer: leave --host out, and forward the port, say with ssh -L.",
+            err=True,
+        )
     for line in lines:
         typer.echo(line)
     _serve(path, host, port, debug)
 
 
-def _is_own(host: str) -> bool:
-    """Whether nobody but this machine reaches an address."""
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -70,7 +72,7 @@ def _is_own(host: str) -> bool:
 
 
 def _links(path: pathlib.Path, base: str, study: str | None) -> list[str]:
-    """Ready-made pages, one line each."""
+    """Returns one line with a link for each prepared page."""
     from gorl.tracking import aim_repository, links
 
     found = aim_repository.studies(path)
@@ -78,12 +80,12 @@ def _links(path: pathlib.Path, base: str, study: str | None) -> list[str]:
         raise ConfigError(
             f"--study {study}: {path} has the studies {', '.join(found) or 'none'}.{did_you_mean(study, found)}"
         )
-    lines = [f"all runs:  {links.runs(base)}"]
+    lines = [f"all runs:  {links.runs_url(base)}"]
     for name, pictures in found.items():
         if study in (None, name):
-            lines.append(f"{name}, returns:  {links.returns(base, name)}")
+            lines.append(f"{name}, returns:  {links.returns_url(base, name)}")
             if pictures:
-                lines.append(f"{name}, pictures:  {links.images(base, name)}")
+                lines.append(f"{name}, pictures:  {links.images_url(base, name)}")
     return lines
 
 
@@ -107,7 +109,8 @@ def _serve(path: pathlib.Path, host: str, port: int, debug: bool) -> None:
         code = child.wait()
         if code:
             raise ConfigError(
-                f"`aim up` ended with code {code}. Is port {port} taken? Choose another with --port, or see why with --debug."
+                f"`aim up` ended with code {code}. Is port {port} taken?"
+                " Choose another with --port, or see why with --debug."
             )
     except KeyboardInterrupt:
         pass
@@ -117,7 +120,7 @@ def _serve(path: pathlib.Path, host: str, port: int, debug: bool) -> None:
 
 
 def _end(child: subprocess.Popen) -> None:
-    """`aim up` leaves its server behind when it alone is ended: end its whole process group."""
+    """Ends the process group of `aim up`, whose server would survive if only `aim up` were ended."""
     import os
 
     try:

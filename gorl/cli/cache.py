@@ -1,18 +1,21 @@
-"""gorl cache"""
+"""The command `gorl cache`."""
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gorl.cli import options
+
+if TYPE_CHECKING:
+    from gorl.reuse.store import StoredPhase
 
 
 def command(
     prune: Annotated[
         float | None,
         typer.Option(
-            "--prune", metavar="GB", min=0.0, help="Remove what was not used for longest, to so many gibibytes."
+            "--prune", metavar="GB", min=0.0, help="Remove the least recently used results above so many gibibytes."
         ),
     ] = None,
     debug: options.Debug = False,
@@ -22,17 +25,18 @@ def command(
 
     store = default_store()
     if prune is not None:
-        gone = store.prune(int(prune * 1024**3))
-        typer.echo(f"removed {len(gone)} results, {_size(sum(e.bytes for e in gone))}")
+        removed = store.prune(int(prune * 1024**3))
+        typer.echo(f"removed {len(removed)} results, {_size(sum(e.bytes for e in removed))}")
     entries = store.entries()
     if entries:
         _table(entries)
     typer.echo(
-        f"{store.folder}: {len(entries)} results of phases, {_size(sum(e.bytes for e in entries))} of {_size(store.limit)} ($GORL_CACHE_GB)"
+        f"{store.folder}: {len(entries)} results of phases,"
+        f" {_size(sum(e.bytes for e in entries))} of {_size(store.limit)} ($GORL_CACHE_GB)"
     )
 
 
-def _table(entries: list[Any]) -> None:
+def _table(entries: "list[StoredPhase]") -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -58,7 +62,7 @@ def _table(entries: list[Any]) -> None:
 
 
 def _entry(parts: Any, *names: str) -> str:
-    """What an entry of the store says, or '?' where it is damaged."""
+    """Returns a value in an entry of the store as text, or '?' if the entry is damaged."""
     for name in names:
         parts = parts.get(name) if isinstance(parts, dict) else None
     return "?" if parts is None else str(parts)

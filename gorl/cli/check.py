@@ -1,13 +1,18 @@
-"""gorl check"""
+"""The command `gorl check`."""
 
 import itertools
 import shlex
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gorl.cli import options
+
+if TYPE_CHECKING:
+    from gorl.config import Configuration
+    from gorl.config.sources import Change, Source
+    from gorl.experiment import Experiment
 
 
 def command(
@@ -19,7 +24,7 @@ def command(
         bool, typer.Option("--reuse", help="Show which phases are stored, and why the others are not.")
     ] = False,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Compile every program, and show what it needs of memory.")
+        bool, typer.Option("--memory", help="Compile every program, and show how much memory it needs.")
     ] = False,
     debug: options.Debug = False,
 ) -> None:
@@ -46,38 +51,39 @@ def command(
     typer.echo(f"to run it: gorl train {' '.join([*map(_quoted, names), *settings])}")
 
 
-def _stored(configuration: Any) -> Iterator[str]:
-    """What `gorl train --reuse` and `gorl sweep` would take from the store."""
-    from gorl.reuse.explain import why_not
+def _stored(configuration: "Configuration") -> Iterator[str]:
+    """Yields the phases that `gorl train --reuse` and `gorl sweep` would load from the store, and why not others."""
+    from gorl.reuse.explain import explain_miss
     from gorl.reuse.identity import identities
     from gorl.reuse.store import default_store
 
     store = default_store()
-    entries, whole = store.entries(), True
+    entries, all_stored = store.entries(), True
     for planned, identity in zip(configuration.experiment.planned_phases(), identities(configuration), strict=True):
-        found = store.has(identity.key)
-        why = "reused" if found else f"computed: {why_not(identity, entries) if whole else 'an earlier phase is'}"
-        whole = whole and found
-        yield f"stage {planned.stage}, {planned.name}: {why}"
+        is_stored = store.has(identity.key)
+        reason = explain_miss(identity, entries) if all_stored and not is_stored else "an earlier phase is"
+        all_stored = all_stored and is_stored
+        yield f"stage {planned.stage}, {planned.name}: {'reused' if is_stored else f'computed: {reason}'}"
 
 
-def _memory(experiment: Any) -> Iterator[str]:
-    """Of every program, as this machine's compiler lays it out."""
+def _memory(experiment: "Experiment") -> Iterator[str]:
+    """Yields the memory that each program needs, as planned by this machine's compiler."""
     from gorl.runtime import compilation
-    from gorl.training.memory import needs
+    from gorl.training.memory import memory_needs
 
     compilation.use_persistent_cache()
-    for need in needs(experiment):
+    for need in memory_needs(experiment):
         parts = f"{need.state / 2**20:,.0f} MiB of state + {need.working / 2**20:,.0f} MiB to work in"
-        yield f"stage {need.planned.stage}, {need.planned.name}, {need.unit.name}: {need.total / 2**20:,.0f} MiB ({parts})"
+        program = f"stage {need.planned.stage}, {need.planned.name}, {need.unit.name}"
+        yield f"{program}: {need.total / 2**20:,.0f} MiB ({parts})"
 
 
 def _quoted(word: str) -> str:
-    """For a shell; in double quotes where that will do, since strings in bindings have single ones."""
+    """Quotes a word for a shell, in double quotes if possible, because strings in bindings have single quotes."""
     return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
-def _heading(names: list[str], configuration: Any) -> str:
+def _heading(names: list[str], configuration: "Configuration") -> str:
     experiment = configuration.experiment
     env = experiment.task.environment.describe()
     where = ", ".join(str(env[k]) for k in ("library", "impl") if k in env)
@@ -85,16 +91,16 @@ def _heading(names: list[str], configuration: Any) -> str:
     seeds = (
         f"seed {experiment.seed}"
         if experiment.num_seeds == 1
-        else f"{experiment.num_seeds} seeds from {experiment.seed} at once (steps are each seed's)"
+        else f"{experiment.num_seeds} seeds from {experiment.seed} in one program (steps are per seed)"
     )
     return (
-        f"{' '.join(names)}: {env['name']} ({where}), episodes of {experiment.task.episode_length:,} steps, {stages} stage{'s' * (stages != 1)},"
-        f" {seeds}, precision {experiment.precision}"
+        f"{' '.join(names)}: {env['name']} ({where}), episodes of {experiment.task.episode_length:,} steps,"
+        f" {stages} stage{'s' * (stages != 1)}, {seeds}, precision {experiment.precision}"
     )
 
 
-def _table(experiment: Any) -> Iterator[str]:
-    """Every phase of every stage, with the environment steps it will take."""
+def _table(experiment: "Experiment") -> Iterator[str]:
+    """Yields a table of every phase of every stage, with the environment steps that it takes."""
     rows = [("stage", "phase", "units", "env steps", "eval steps")]
     total = 0
     for planned in experiment.planned_phases():
@@ -111,21 +117,19 @@ def _table(experiment: Any) -> Iterator[str]:
     yield from (lines[0], rule, *lines[1:-1], rule, lines[-1])
 
 
-def _rounded(experiment: Any) -> Iterator[str]:
-    """Budgets that whole units exceed."""
+def _rounded(experiment: "Experiment") -> Iterator[str]:
+    """Yields the budgets that are rounded up to whole units."""
     seen = set()
     for planned in experiment.planned_phases():
-        asked, takes = (
-            getattr(planned.declaration, "env_steps", None),
-            sum(u.env_steps for u in experiment.units(planned)),
-        )
-        if asked is not None and takes != asked and (planned.name, asked) not in seen:
-            seen.add((planned.name, asked))
-            yield f"{planned.name}.env_steps = {asked:_} becomes {takes:_}: whole units only."
+        budget = getattr(planned.declaration, "env_steps", None)
+        rounded = sum(u.env_steps for u in experiment.units(planned))
+        if budget is not None and rounded != budget and (planned.name, budget) not in seen:
+            seen.add((planned.name, budget))
+            yield f"{planned.name}.env_steps = {budget:_} becomes {rounded:_}: whole units only."
 
 
-def _changes(source: Any) -> Iterator[str]:
-    """What each named file, and the command line, changes of what was read before it."""
+def _changes(source: "Source") -> Iterator[str]:
+    """Yields the bindings of earlier files that each named file, and the command line, changes."""
     from gorl.config.sources import COMMAND_LINE
 
     earlier: list[str] = []
@@ -139,8 +143,8 @@ def _changes(source: Any) -> Iterator[str]:
         earlier.append(name)
 
 
-def _change(change: Any, source: Any) -> tuple[str, str] | None:
-    """('Clip.epsilon = 0.2', 'was 0.1 (parts/base.gin:3)'), or None where nothing changes."""
+def _change(change: "Change", source: "Source") -> tuple[str, str] | None:
+    """Returns ('Clip.epsilon = 0.2', 'was 0.1 (parts/base.gin:3)'), or None where nothing changes."""
     from gorl.config import tables
     from gorl.config.text import literal
 
@@ -151,7 +155,8 @@ def _change(change: Any, source: Any) -> tuple[str, str] | None:
             return None
         text = "was required" if tables.is_required(change.old) else f"was {old} ({change.before})"
     elif change.inherited is not None:
-        text = f"elsewhere {literal(tables.value_of(change.inherited))} ({tables.show_key(change.inherited)}, {source.origins.get(change.inherited)})"
+        key = change.inherited
+        text = f"elsewhere {literal(tables.value_of(key))} ({tables.show_key(key)}, {source.origins.get(key)})"
     else:
         text = ""
     return f"{tables.show_key(change.key)} = {new}", text

@@ -1,10 +1,9 @@
-"""What a person sees while a run goes on: a live display, or plain lines where the output is no terminal."""
+"""The display of a running experiment: live in a terminal, or plain lines where the output is not a terminal."""
 
 import math
 import pathlib
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,18 +17,18 @@ from gorl.phases.base import Unit
 from gorl.runs.record import RecordEntry
 from gorl.runs.summary import evaluations, last_and_evaluations
 
-SILENCE = 10.0  # seconds after which a plain display says where it is
+SILENCE = 10.0  # seconds without output after which a plain display reports its position
 
 
 class ConsoleDisplay:
-    """Stage, phase, progress, environment steps, steps/s, last and best return, time left."""
+    """Displays stage, phase, progress, environment steps, steps/s, last and best return, and time left."""
 
     def __init__(self, experiment: Experiment, console: Console):
         self._console = console
         self._live_wanted = console.is_terminal
         self._total = max(1, experiment.env_steps())
         self._stages = len(experiment.stages)
-        self._done_before, self._all_work = _work(experiment)
+        self._done_before, self._total_work = _work(experiment)
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), auto_refresh=False
         )
@@ -49,24 +48,24 @@ class ConsoleDisplay:
             self._live.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 
     def progress(self, *, planned: PlannedPhase, unit: Unit, index: int, units: int, env_steps: int) -> None:
-        """A unit begins."""
+        """Shows that a unit begins."""
         where = f"stage {planned.stage + 1}/{self._stages} · {planned.name} · {unit.name} {index + 1}/{units}"
         self._where, self._env_steps = where, env_steps
         done = self._done_before[planned.stage, planned.phase, index]
         now = time.monotonic()
         if index > 0 and self._first is None:
             self._first = (now, done, env_steps)
-        self._bar.update(self._task, completed=done / self._all_work)
+        self._bar.update(self._task, completed=done / self._total_work)
         self._left = self._estimate(now, done)
         self._show(now)
 
     def entry(self, entry: RecordEntry) -> None:
-        """A unit's metrics have arrived."""
+        """Shows the evaluation of a unit whose metrics have arrived."""
         value = entry.metrics.get("return")
         if entry.subset == "eval" and value is not None:
             self._last = value
@@ -81,7 +80,7 @@ class ConsoleDisplay:
         began, work, steps = self._first
         if now > began:
             self._rate = (self._env_steps - steps) / (now - began)
-        return (now - began) / (done - work) * (self._all_work - done)
+        return (now - began) / (done - work) * (self._total_work - done)
 
     def _tail(self) -> str:
         rate = "" if math.isnan(self._rate) or self._rate <= 0 else f" · {self._rate:,.0f} steps/s"
@@ -92,9 +91,8 @@ class ConsoleDisplay:
         self._bar.update(self._task, description=self._where)
         table.add_row(self._bar)
         returns = "" if math.isnan(self._last) else f" · return {self._last:.1f} (best {self._best:.1f})"
-        table.add_row(
-            f"{self._env_steps:,} of {self._total:,} env steps{self._tail()}{returns} · {clock(time.monotonic() - self._began)}"
-        )
+        elapsed = clock(time.monotonic() - self._began)
+        table.add_row(f"{self._env_steps:,} of {self._total:,} env steps{self._tail()}{returns} · {elapsed}")
         return table
 
     def _show(self, now: float) -> None:
@@ -109,7 +107,10 @@ class ConsoleDisplay:
 
 
 def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], float]:
-    """(the work before each unit, all of it): environment steps, an evaluation planned at a third, any other unit as 30,000."""
+    """Returns (the work before each unit, the total work), in training steps.
+
+    A planned evaluation step counts a third. A unit without steps counts as 30,000.
+    """
     before, total = {}, 0.0
     for planned in experiment.planned_phases():
         for i, unit in enumerate(experiment.units(planned)):
@@ -118,23 +119,23 @@ def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], fl
     return before, max(1.0, total)
 
 
-def final_table(records: Sequence[pathlib.Path]) -> Any:
-    """A table for the console: the rows of `summary` with the spread over episodes, or over seeds where there are several;
-    None before the first evaluation."""
-    from rich.table import Table
+def final_table(records: Sequence[pathlib.Path]) -> Table | None:
+    """Returns the table of the evaluations in the records of one run's seeds, or None before the first evaluation.
 
+    The spread is over episodes for one seed, and over seeds for several.
+    """
     seeds = [dict(evaluations(last_and_evaluations(r)[1])) for r in records]
     if not seeds[0]:
         return None
-    alone = len(seeds) == 1
-    title = "results" if alone else f"results: mean ± standard deviation over {len(seeds)} seeds"
+    one_seed = len(seeds) == 1
+    title = "results" if one_seed else f"results: mean ± standard deviation over {len(seeds)} seeds"
     table = Table("policy", "env steps", "return on fresh episodes", "min", "max", title=title)
     for name, entry in seeds[0].items():
-        entries = [s[name] for s in seeds if name in s]  # a seed that was given up has no more
+        entries = [s[name] for s in seeds if name in s]  # a seed that was given up has no later entries
         means = [e.metrics["return"] for e in entries]
-        spread = entry.metrics["return_std"] if alone else float(np.std(means))
-        low = min(e.metrics["return_min"] for e in entries) if alone else min(means)
-        high = max(e.metrics["return_max"] for e in entries) if alone else max(means)
+        spread = entry.metrics["return_std"] if one_seed else float(np.std(means))
+        low = min(e.metrics["return_min"] for e in entries) if one_seed else min(means)
+        high = max(e.metrics["return_max"] for e in entries) if one_seed else max(means)
         steps = 0 if name == "untrained" else entry.env_steps
         table.add_row(name, f"{steps:,}", f"{np.mean(means):.1f} ± {spread:.1f}", f"{low:.1f}", f"{high:.1f}")
     return table

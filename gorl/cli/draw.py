@@ -1,16 +1,24 @@
-"""gorl draw"""
+"""The command `gorl draw`."""
 
 import collections
 import pathlib
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gorl.cli import options
 from gorl.errors import RunError, did_you_mean
 
+if TYPE_CHECKING:
+    from gorl.experiment import Experiment
+    from gorl.phases.base import StageEnd
+    from gorl.pictures import AbstractPicture
+
 _PICTURE = typer.Option(
-    "--picture", metavar="NAME", help="Which: ActionDensity, DecoderMap, Rollout (default: the run's own). Repeatable."
+    "--picture",
+    metavar="NAME",
+    help="A picture to draw: ActionDensity, DecoderMap or Rollout (default: those of the run). Repeatable.",
 )
 _SET = typer.Option(
     "--set", metavar="'NAME = VALUE'", help="A binding, such as 'Rollout.camera = \"side\"'. Repeatable."
@@ -37,7 +45,7 @@ def command(
 
 def _draw(path: pathlib.Path, names: list[str], bindings: list[str], plugins: list[str]) -> int:
     """Draws pictures of one seed from its newest checkpoint. Returns how many files it wrote."""
-    from gorl.pictures.album import Album, reason
+    from gorl.pictures.album import Album, describe_failure
     from gorl.runtime.precision import matrix_products
 
     album = Album(_pictures(path, names, bindings, plugins), path, [], set())
@@ -50,7 +58,7 @@ def _draw(path: pathlib.Path, names: list[str], bindings: list[str], plugins: li
             with matrix_products(experiment.precision):
                 files = album.draw(name, picture, end)
         except Exception as err:
-            typer.echo(f"gorl: picture {name} of {path} is left out: {reason(err)}", err=True)
+            typer.echo(f"gorl: picture {name} of {path} is left out: {describe_failure(err)}", err=True)
         else:
             for file in files:
                 typer.echo(str(file))
@@ -58,8 +66,13 @@ def _draw(path: pathlib.Path, names: list[str], bindings: list[str], plugins: li
     return count
 
 
-def _pictures(path: pathlib.Path, names: list[str], bindings: list[str], plugins: list[str]) -> Any:
-    """The pictures of a run's configuration, or others by name, with the bindings of parts/pictures.gin where the run has none."""
+def _pictures(
+    path: pathlib.Path, names: list[str], bindings: list[str], plugins: Sequence[str]
+) -> "Sequence[AbstractPicture]":
+    """Returns the named pictures, or those of the run's configuration.
+
+    Bindings that the run lacks are taken from parts/pictures.gin.
+    """
     from gorl import config
     from gorl.config import catalog
     from gorl.pictures import AbstractPicture
@@ -80,14 +93,14 @@ def _pictures(path: pathlib.Path, names: list[str], bindings: list[str], plugins
     return config.build(["parts/pictures.gin", str(folder.config_path)], bindings, plugins).experiment.pictures
 
 
-def _end(path: pathlib.Path, plugins: list[str]) -> tuple[Any, Any]:
-    """(experiment, StageEnd) of a seed's newest checkpoint: the stage is the one that the record ends in."""
+def _end(path: pathlib.Path, plugins: list[str]) -> "tuple[Experiment, StageEnd]":
+    """Returns a seed's experiment and the state in its newest checkpoint, as the end of the record's last stage."""
     from gorl.phases.base import StageEnd
-    from gorl.runs.record import entries_of
+    from gorl.runs.record import read_entries
     from gorl.training import trained
 
     experiment, state = trained.restore(path, plugins)
-    newest = collections.deque(entries_of(path / "metrics.jsonl"), maxlen=1)
+    newest = collections.deque(read_entries(path / "metrics.jsonl"), maxlen=1)
     if not newest:
         raise RunError(f"{path} has no record yet.")
     (last,) = newest

@@ -1,4 +1,4 @@
-"""gorl evaluate"""
+"""The command `gorl evaluate`."""
 
 import pathlib
 from typing import Annotated
@@ -12,8 +12,10 @@ _SHOWN = ("return", "return_std", "return_min", "return_max")
 
 def command(
     run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    episodes: Annotated[int, typer.Option("--episodes", min=1, help="Fresh episodes for each policy.")] = 128,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the episodes; not the run's.")] = 1_000_003,
+    episodes: Annotated[int, typer.Option("--episodes", min=1, help="Number of fresh episodes per policy.")] = 128,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of the episodes, unrelated to the run's seed.")
+    ] = 1_000_003,
     rule: Annotated[str, typer.Option("--rule", help="How the policy acts: mode, zero_noise or stochastic.")] = "mode",
     plugins: options.Plugins = None,
     debug: options.Debug = False,
@@ -38,10 +40,10 @@ def command(
     loadable = []
     for member in folder.members:
         try:
-            for found in evaluate_seed(member, evaluator, seed, plugins or []):
-                table.add_row(str(found.seed), found.policy, *(f"{found.metrics[name]:.1f}" for name in _SHOWN))
-                means.setdefault(found.policy, []).append(found.metrics["return"])
-        except RunError as err:  # say of a seed that diverged before it had a policy: the others are shown
+            for result in evaluate_seed(member, evaluator, seed, plugins or []):
+                table.add_row(str(result.seed), result.policy, *(f"{result.metrics[name]:.1f}" for name in _SHOWN))
+                means.setdefault(result.policy, []).append(result.metrics["return"])
+        except RunError as err:  # for example, the seed diverged before it had a policy; the others are still shown
             if len(folder.members) == 1:
                 raise
             typer.echo(str(err), err=True)

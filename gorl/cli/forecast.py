@@ -1,61 +1,58 @@
-"""What a sweep is about to do: runs, environment steps, what is shared, how long it may take."""
+"""Forecasts of sweeps: the runs, environment steps, shared phases and estimated time."""
 
 import dataclasses
 import pathlib
 from collections.abc import Iterator
-from typing import Any
 
 from gorl.cli.clock import clock
+from gorl.config import Configuration
+from gorl.reuse.explain import Estimator
+from gorl.reuse.identity import identities
+from gorl.reuse.store import PhaseStore, default_store
+from gorl.studies.plan import Plan
 
 
 @dataclasses.dataclass
 class _Count:
-    """Of the phases of one variant's jobs, or of all."""
+    """Totals over the phases of one variant's jobs, or of all jobs."""
 
-    env_steps: int = 0  # if every run computed all of its own
+    env_steps: int = 0  # environment steps without any reuse
     computed: int = 0  # environment steps that will be taken
     phases: int = 0
     shared: int = 0  # phases that another run of the study computes
     stored: int = 0  # phases that an earlier run has computed
     seconds: float = 0.0
-    unknown: int = 0  # phases of which no time is known
+    unknown: int = 0  # phases to compute whose time is unknown
 
     def add(self, other: "_Count") -> None:
         for field in dataclasses.fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
-def lines(plan: Any, path: pathlib.Path, reuse: bool) -> Iterator[str]:
-    """For a person. Starts the device, whose kind decides what can be reused; trains nothing."""
-    from gorl.reuse.explain import Estimator
-    from gorl.reuse.store import default_store
-
+def lines(plan: Plan, path: pathlib.Path, reuse: bool) -> Iterator[str]:
+    """Yields the lines of the forecast. Trains nothing, but starts the device, on whose kind reuse depends."""
     store = default_store()
     estimator = Estimator(store.entries())
     groups = [plan.seeds] if plan.seeds_together else [(seed,) for seed in plan.seeds]
     seen: set[str] = set()
     rows, total = [("variant", "stages", "env steps a seed", "to compute", "phases", "shared", "stored")], _Count()
     for variant, program in ((v, p) for p in plan.programs for v in p):
-        count, alone = _Count(), len(program) == 1
-        for seeds in groups if alone else [plan.seeds]:
-            count.add(
-                _of_job(
-                    variant.configuration,
-                    seeds,
-                    store if reuse and alone else None,
-                    estimator if alone else Estimator([]),
-                    seen,
-                )
-            )
+        count, is_alone = _Count(), len(program) == 1
+        for seeds in groups if is_alone else [plan.seeds]:
+            reusable = store if reuse and is_alone else None
+            times = estimator if is_alone else Estimator([])
+            count.add(_count_job(variant.configuration, seeds, reusable, times, seen))
         total.add(count)
         stages = str(len(variant.configuration.experiment.stages))
-        each = f"{variant.configuration.experiment.env_steps():,}"
-        rows.append(
-            (variant.name, stages, each, f"{count.computed:,}", str(count.phases), str(count.shared), str(count.stored))
-        )
+        env_steps, computed = f"{variant.configuration.experiment.env_steps():,}", f"{count.computed:,}"
+        reused = (str(count.phases), str(count.shared), str(count.stored))
+        rows.append((variant.name, stages, env_steps, computed, *reused))
     runs, seeds = len(plan.variants) * len(plan.seeds), len(plan.seeds)
     together = " in one program" if plan.seeds_together and seeds > 1 else ""
-    yield f"study {plan.name}: {len(plan.variants)} variants x {seeds} seed{'s' * (seeds > 1)}{together} = {runs} runs, in {path}"
+    yield (
+        f"study {plan.name}: {len(plan.variants)} variants x {seeds} seed{'s' * (seeds > 1)}{together}"
+        f" = {runs} runs, in {path}"
+    )
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         yield "  " + "  ".join(f"{cell:{'<' if i == 0 else '>'}{widths[i]}}" for i, cell in enumerate(row)).rstrip()
@@ -68,12 +65,23 @@ def lines(plan: Any, path: pathlib.Path, reuse: bool) -> Iterator[str]:
     halving = plan.sweep.halving
     if halving is not None:
         after = ", ".join(map(str, halving.after))
-        yield f"successive halving: after {after} stages the best {halving.keep:.0%} by {halving.score} go on, so this is the most that will run."
+        yield (
+            f"successive halving: after {after} stages the best {halving.keep:.0%} by {halving.score} continue,"
+            " so this is the most that will run."
+        )
 
 
-def _of_job(configuration: Any, seeds: tuple[int, ...], store: Any, estimator: Any, seen: set[str]) -> _Count:
-    from gorl.reuse.identity import identities
+def _count_job(
+    configuration: Configuration,
+    seeds: tuple[int, ...],
+    store: PhaseStore | None,
+    estimator: Estimator,
+    seen: set[str],
+) -> _Count:
+    """Returns the totals of one job, and adds the keys of the phases that it computes to `seen`.
 
+    `store`: None if the job reuses nothing.
+    """
     count, experiment = _Count(), configuration.experiment
     for planned, identity in zip(experiment.planned_phases(), identities(configuration, seeds), strict=True):
         steps = sum(unit.env_steps for unit in experiment.units(planned)) * len(seeds)

@@ -1,19 +1,28 @@
-"""gorl inspect"""
+"""The command `gorl inspect`."""
 
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gorl.cli import options
 
-_LAST = 5  # entries of the record
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from gorl.analysis.inspection import Checkpoint
+    from gorl.runs.folder import RunFolder
+    from gorl.runs.record import RecordEntry
+
+_LAST = 5  # number of entries of the record that are shown
 _NUMBERS = ("min", "max", "mean", "NaN", "inf")
 _MEANINGS = {
     "running": "a process trains here",
-    "killed": "its process is gone, without a word",
+    "killed": "its process ended without reporting why",
     "interrupted": "by a signal; the state is saved",
     "diverged": "no sound update could be made any more; the state is saved",
     "failed": "by an error",
@@ -25,13 +34,15 @@ def command(
     run: Annotated[pathlib.Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     checkpoint: Annotated[
         int | None,
-        typer.Option("--checkpoint", metavar="N", help="Whose arrays (default: the newest that can be read)."),
+        typer.Option("--checkpoint", metavar="N", help="The checkpoint to show (default: the newest readable one)."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Each array, not only the parts of the state.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every array, not only the parts of the state.")
+    ] = False,
     debug: options.Debug = False,
 ) -> None:
     del debug
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # to look at numbers, no accelerator need be woken
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # reading numbers needs no accelerator
     from rich.console import Console
 
     from gorl.runs.folder import RunFolder
@@ -41,8 +52,8 @@ def command(
         _show(console, member, checkpoint, everything)
 
 
-def _show(console: Any, folder: Any, number: int | None, everything: bool) -> None:
-    """One seed's run."""
+def _show(console: "Console", folder: "RunFolder", number: int | None, everything: bool) -> None:
+    """Prints the description of one seed's run."""
     from gorl.analysis import inspection
     from gorl.runs.record import read
 
@@ -50,9 +61,9 @@ def _show(console: Any, folder: Any, number: int | None, everything: bool) -> No
         entries = list(read(folder.record_path))
     except (ValueError, TypeError, KeyError) as err:
         entries = []
-        console.print(f"the record {folder.record_path} cannot be read: {inspection.reason(err)}", markup=False)
+        console.print(f"the record {folder.record_path} cannot be read: {inspection.describe_error(err)}", markup=False)
     found = inspection.checkpoints(folder)
-    chosen = inspection.choose(found, number)
+    chosen = inspection.select_checkpoint(found, number)
     _about(console, folder, entries)
     _list_checkpoints(console, found, entries)
     if chosen is not None and chosen.problem is None:
@@ -60,37 +71,25 @@ def _show(console: Any, folder: Any, number: int | None, everything: bool) -> No
     _list_record(console, entries)
 
 
-def _about(console: Any, folder: Any, entries: Sequence[Any]) -> None:
+def _about(console: "Console", folder: "RunFolder", entries: "Sequence[RecordEntry]") -> None:
     from gorl.analysis.inspection import given_up_since
-    from gorl.runs.liveness import fate
+    from gorl.runs.liveness import final_status
 
     facts, state = folder.facts(), folder.status()
-    status = fate(folder.path) or state["status"]
-    lines = [
-        (
-            "run",
-            f"{folder.path}  (seed {facts.get('seed')}, {facts.get('environment', {}).get('name')}, begun {facts.get('created')})",
-        )
-    ]
+    status = final_status(folder.path) or state["status"]
+    environment = facts.get("environment", {}).get("name")
+    lines = [("run", f"{folder.path}  (seed {facts.get('seed')}, {environment}, begun {facts.get('created')})")]
     lines += [("status", f"{status}: {_MEANINGS[status]}" if status in _MEANINGS else status)]
     lines += [(name, value) for name, value in state.items() if isinstance(value, str) and name != "status"]
     if (since := given_up_since(entries)) is not None:
         lines += [("diverged", f"no sound update since unit {since.unit}, {_place(since)}")]
     if entries:
         last = entries[-1]
-        lines += [
-            (
-                "stands at",
-                f"unit {last.unit}, {_place(last)}, {last.env_steps:,} env steps, {last.wall_s:,.0f} s of training",
-            )
-        ]
+        progress = f"{last.env_steps:,} env steps, {last.wall_s:,.0f} s of training"
+        lines += [("position", f"unit {last.unit}, {_place(last)}, {progress}")]
     device, versions = facts.get("device", {}), facts.get("versions", {})
-    lines += [
-        (
-            "device",
-            f"{device.get('platform')} {device.get('kind')} x {device.get('count')}, {device.get('cpu')}, {device.get('cores')} cores",
-        )
-    ]
+    accelerator = f"{device.get('platform')} {device.get('kind')} x {device.get('count')}"
+    lines += [("device", f"{accelerator}, {device.get('cpu')}, {device.get('cores')} cores")]
     packages = [
         f"gorl {facts.get('gorl')}",
         f"python {facts.get('python')}",
@@ -100,7 +99,7 @@ def _about(console: Any, folder: Any, entries: Sequence[Any]) -> None:
     _grid(console, lines)
 
 
-def _grid(console: Any, lines: Sequence[tuple[str, str]]) -> None:
+def _grid(console: "Console", lines: Sequence[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -111,17 +110,19 @@ def _grid(console: Any, lines: Sequence[tuple[str, str]]) -> None:
     console.print()
 
 
-def _place(entry: Any) -> str:
+def _place(entry: "RecordEntry") -> str:
     return f"stage {entry.stage}, {entry.phase} ({entry.kind})"
 
 
-def _list_checkpoints(console: Any, found: Sequence[Any], entries: Sequence[Any]) -> None:
-    if not found:
+def _list_checkpoints(
+    console: "Console", checkpoints: "Sequence[Checkpoint]", entries: "Sequence[RecordEntry]"
+) -> None:
+    if not checkpoints:
         console.print("no checkpoint yet\n")
         return
     at = {entry.unit: entry for entry in entries}
     table = _table("checkpoints, newest first", "checkpoint", "", "after", "env steps", "arrays", "not finite")
-    for c in found:
+    for c in checkpoints:
         if c.problem is not None:
             table.add_row(str(c.number), "broken", _plain(f"cannot be read: {c.problem}"))
             continue
@@ -137,14 +138,14 @@ def _list_checkpoints(console: Any, found: Sequence[Any], entries: Sequence[Any]
     console.print(table)
 
 
-def _list_arrays(console: Any, checkpoint: Any, everything: bool) -> None:
-    from gorl.analysis.inspection import parts
+def _list_arrays(console: "Console", checkpoint: "Checkpoint", everything: bool) -> None:
+    from gorl.analysis.inspection import group_by_part
 
     if everything:
         rows, about = checkpoint.arrays, lambda row: (str(list(row.shape)), row.dtype)
         table = _table(f"arrays of checkpoint {checkpoint.number}", "array", "shape", "dtype", *_NUMBERS)
     else:
-        rows, about = parts(checkpoint.arrays), lambda row: (str(row.arrays), f"{row.size:,}")
+        rows, about = group_by_part(checkpoint.arrays), lambda row: (str(row.arrays), f"{row.size:,}")
         table = _table(
             f"parts of checkpoint {checkpoint.number} (each array: --all)", "part", "arrays", "numbers", *_NUMBERS
         )
@@ -157,12 +158,13 @@ def _list_arrays(console: Any, checkpoint: Any, everything: bool) -> None:
     text = "every number is finite"
     if bad:
         first = bad[0]
-        text = f"first not finite: {first.name} {list(first.shape)}, {first.nan:,} NaN and {first.inf:,} infinite of {first.size:,} numbers"
+        counts = f"{first.nan:,} NaN and {first.inf:,} infinite of {first.size:,} numbers"
+        text = f"first not finite: {first.name} {list(first.shape)}, {counts}"
         text += f"; {len(bad) - 1} more arrays are not (--all)" if len(bad) > 1 else ""
     console.print(text + "\n", markup=False)
 
 
-def _list_record(console: Any, entries: Sequence[Any]) -> None:
+def _list_record(console: "Console", entries: "Sequence[RecordEntry]") -> None:
     from gorl.analysis.inspection import troubles
 
     if not entries:
@@ -189,8 +191,8 @@ def _list_record(console: Any, entries: Sequence[Any]) -> None:
     console.print(table)
 
 
-def _table(title: str, *columns: str) -> Any:
-    """Without lines, so that long names have room; what is too long is folded, not cut."""
+def _table(title: str, *columns: str) -> "Table":
+    """Returns a table without lines, so that long names have room. Text that is too long is folded, not cut."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -200,8 +202,8 @@ def _table(title: str, *columns: str) -> Any:
     return table
 
 
-def _plain(text: str) -> Any:
-    """Not read as markup: paths have brackets."""
+def _plain(text: str) -> "Text":
+    """Returns text that is not parsed as markup, because paths may have brackets."""
     from rich.text import Text
 
     return Text(text)

@@ -1,6 +1,7 @@
-"""gorl list"""
+"""The command `gorl list`."""
 
 import textwrap
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ def command(
     what: Annotated[str, typer.Argument(metavar="environments|configs|bindings", help="What to list.")],
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="`bindings`: one class or function in full; else a part of a name."),
+        typer.Argument(metavar="NAME", help="`bindings`: a class or function to show in full; else a part of a name."),
     ] = None,
     plugins: options.Plugins = None,
     debug: options.Debug = False,
@@ -34,7 +35,7 @@ def _environments(part: str | None, plugins: list[str]) -> None:
 
     named = ("@BraxEnvironment()", "@PlaygroundEnvironment()", "@MJCFEnvironment()")
     others = [e for e in catalog.implementations(AbstractEnvironment) if e not in named]
-    groups = {
+    groups: dict[str, Sequence[str]] = {
         "MuJoCo Playground's DM Control suite: --set \"ENV = 'NAME'\"": dm_control_names(),
         "Brax: add parts/brax.gin, and --set \"ENV = 'NAME'\"": brax_names(),
         "A MuJoCo model of your own: see parts/mjcf.gin": ("@MJCFEnvironment()",),
@@ -42,9 +43,8 @@ def _environments(part: str | None, plugins: list[str]) -> None:
     }
     found = {title: _matching(entries, part) for title, entries in groups.items()}
     if not any(found.values()):
-        raise ConfigError(
-            f"no environment has {part!r} in its name.{did_you_mean(part, [n for entries in groups.values() for n in entries])}"
-        )
+        names = [name for entries in groups.values() for name in entries]
+        raise ConfigError(f"no environment has {part!r} in its name.{did_you_mean(part, names)}")
     for title, entries in found.items():
         if entries:
             typer.echo(title)
@@ -76,7 +76,7 @@ def _configs(part: str | None, plugins: list[str]) -> None:
 
 
 def _title(text: str) -> str:
-    """The first sentence of the comment on top of a file."""
+    """Returns the comment at the top of a file, shortened to one line."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -86,7 +86,7 @@ def _title(text: str) -> str:
     return textwrap.shorten(" ".join(lines), width=110, placeholder=" ...")
 
 
-def _matching(entries: list[str] | tuple[str, ...], part: str | None) -> list[str]:
+def _matching(entries: Sequence[str], part: str | None) -> list[str]:
     return [e for e in entries if not part or part.lower() in e.lower()]
 
 
@@ -97,12 +97,11 @@ def _bindings(name: str | None, plugins: list[str]) -> None:
     if name is None:
         width = max(map(len, known))
         for selector in known:
-            typer.echo(
-                f"{selector:{width}s}  {textwrap.shorten(catalog.entry(selector).summary, width=110, placeholder=' ...')}"
-            )
+            summary = textwrap.shorten(catalog.entry(selector).summary, width=110, placeholder=" ...")
+            typer.echo(f"{selector:{width}s}  {summary}")
         typer.echo(
             textwrap.fill(
-                "Constants: " + ", ".join(catalog.constants()),
+                "Constants: " + ", ".join(catalog.constant_names()),
                 width=120,
                 subsequent_indent="  ",
                 break_on_hyphens=False,

@@ -13,18 +13,18 @@ from gorl.runtime import quiet
 from gorl.version import __version__
 
 COMMANDS = {
-    "train": "Train what a gin file declares, or go on with a run.",
+    "train": "Train the experiment that a gin file declares, or resume a run.",
     "sweep": "Run a study: every variant and seed that a gin file declares.",
     "evaluate": "Evaluate the policies of a run on fresh episodes.",
-    "report": "Statistics, learning curves and tables of runs and studies.",
-    "inspect": "Look into a run: where it stands, its checkpoints, its numbers and what broke.",
+    "report": "Report statistics, curves and tables of runs and studies.",
+    "inspect": "Show a run's position, checkpoints, arrays and failures.",
     "browse": "Open the tracked runs in Aim.",
     "track": "Import runs into a tracker again, from their own records.",
     "draw": "Draw pictures of a run from its newest checkpoint.",
-    "list": "List environments, configurations, or what gin can bind.",
+    "list": "List environments, configurations, or names that gin can bind.",
     "check": "Show what a configuration would run, without running it.",
-    "bench": "Measure how fast a task's physics is here, on each implementation.",
-    "cache": "List, or prune, the results of phases that runs share.",
+    "bench": "Measure how fast a task's physics runs on this machine.",
+    "cache": "List or prune the results of phases that runs share.",
 }
 
 
@@ -39,8 +39,16 @@ class _Commands(TyperGroup):
 
 
 def build_app() -> typer.Typer:
-    app = typer.Typer(name="gorl", cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-                      help="Declarative experiments in online reinforcement learning with generative policies.")  # fmt: skip
+    """Returns the application with every command of `COMMANDS`."""
+    app = typer.Typer(
+        name="gorl",
+        cls=_Commands,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        help="Declarative experiments in online reinforcement learning with generative policies.",
+    )
     for name, text in COMMANDS.items():
         app.command(name, help=text)(importlib.import_module(f"gorl.cli.{name}").command)
 
@@ -54,7 +62,7 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point: an error for the user is one message; a traceback needs --debug."""
+    """Runs the command line. An error is printed as one message, and with its traceback only if --debug is given."""
     quiet.before_imports("--debug" in sys.argv)
     from gorl.errors import GorlError
 
@@ -71,7 +79,8 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         typer.echo(
-            f"gorl: unexpected {type(err).__name__}: {err}\nThis is a defect of gorl or of code it was given; --debug shows the traceback.",
+            f"gorl: unexpected {type(err).__name__}: {err}\n"
+            "This is a defect of gorl or of code it was given; --debug shows the traceback.",
             err=True,
         )
         sys.exit(1)

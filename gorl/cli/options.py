@@ -1,16 +1,20 @@
-"""Options that several commands share."""
+"""Options shared by several commands."""
 
 from typing import Annotated
 
 import typer
 
 _SET = typer.Option(
-    "--set", "--gin_bindings", "--gin_binding", metavar="'NAME = VALUE'", help="A binding, after all files. Repeatable."
+    "--set",
+    "--gin_bindings",
+    "--gin_binding",
+    metavar="'NAME = VALUE'",
+    help="A binding, read after all files. Repeatable.",
 )
 _PLUGIN = typer.Option(
     "--plugin",
     metavar="MODULE|FILE.py",
-    help="A module of your own that registers classes. Repeatable; also $GORL_PLUGINS.",
+    help="A module that registers your own classes. Repeatable; see also $GORL_PLUGINS.",
 )
 
 Files = Annotated[
@@ -18,7 +22,9 @@ Files = Annotated[
 ]
 GinFiles = Annotated[
     list[str] | None,
-    typer.Option("--gin_files", "--gin_file", metavar="FILE", help="The same, in gin's usual spelling."),
+    typer.Option(
+        "--gin_files", "--gin_file", metavar="FILE", help="Like FILE.gin, as gin usually spells it. Repeatable."
+    ),
 ]
 Bindings = Annotated[list[str] | None, _SET]
 Plugins = Annotated[list[str] | None, _PLUGIN]

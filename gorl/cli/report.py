@@ -1,4 +1,4 @@
-"""gorl report"""
+"""The command `gorl report`."""
 
 import pathlib
 from typing import Annotated
@@ -17,17 +17,19 @@ def command(
         typer.Option("--out", help="Where to write (default: STUDY/report for one study, else ./report)."),
     ] = None,
     score: Annotated[
-        str, typer.Option("--score", help="final_best, final_last, best_evaluation or last_evaluation.")
+        str, typer.Option("--score", help="The score: final_best, final_last, best_evaluation or last_evaluation.")
     ] = "final_best",
-    x: Annotated[str, typer.Option("--x", help="What curves are drawn against: env_steps or wall_s.")] = "env_steps",
+    x: Annotated[str, typer.Option("--x", help="The horizontal axis of curves: env_steps or wall_s.")] = "env_steps",
     max_return: Annotated[
-        float, typer.Option("--max-return", help="The return that is a score of 1; in DM Control 1000.")
+        float, typer.Option("--max-return", help="The return that corresponds to a score of 1 (1000 in DM Control).")
     ] = 1000.0,
     reference: Annotated[
         str | None,
-        typer.Option("--reference", metavar="METHOD", help="What the others are compared with (default: the first)."),
+        typer.Option(
+            "--reference", metavar="METHOD", help="The method to compare the others with (default: the first)."
+        ),
     ] = None,
-    repetitions: Annotated[int, typer.Option("--repetitions", min=100, help="Bootstrap repetitions.")] = 2000,
+    repetitions: Annotated[int, typer.Option("--repetitions", min=100, help="Number of bootstrap repetitions.")] = 2000,
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -35,12 +37,12 @@ def command(
 
     settings = results.Settings(score, x, max_return, reference, repetitions)
     settings.check()
-    runs, problems = runs_table.load(paths)
+    runs, problems = runs_table.load_results(paths)
     typer.echo(f"runs: {len(runs)}; bootstrap repetitions: {repetitions:,} ...", err=True)
-    found = results.compute(runs, problems, settings)
+    computed = results.compute(runs, problems, settings)
     study = len(paths) == 1 and (paths[0] / "study.json").is_file()
     target = out or (paths[0] / "report" if study else pathlib.Path("report"))
     title = runs[0].study if len({r.study for r in runs}) == 1 else "Report"
-    files = report.write(found, target, title)
-    typer.echo(page.markdown([*report.by_task(found), *report.over_tasks(found)]))
+    files = report.write(computed, target, title)
+    typer.echo(page.markdown([*report.by_task(computed), *report.over_tasks(computed)]))
     typer.echo(f"written to {target}: {', '.join(f.name for f in files)}")

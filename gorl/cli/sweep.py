@@ -1,15 +1,20 @@
-"""gorl sweep"""
+"""The command `gorl sweep`."""
 
 import pathlib
 import sys
 import time
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gorl.cli import options
 from gorl.cli.clock import clock
 from gorl.runtime import quiet
+
+if TYPE_CHECKING:
+    from gorl.studies.folder import Job, StudyFolder
+    from gorl.studies.plan import Plan
 
 
 def command(
@@ -20,20 +25,18 @@ def command(
     directory: Annotated[
         pathlib.Path | None, typer.Option("--dir", help="The study's folder (default: runs/NAME).")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, without running it.")] = False,
     executor: Annotated[
-        str | None, typer.Option("--executor", help="Where runs are executed: in_process, local_processes or ray.")
+        str | None, typer.Option("--executor", help="The executor of the runs: in_process, local_processes or ray.")
     ] = None,
     aim: Annotated[
         bool,
-        typer.Option(
-            "--aim/--no-aim", help="Track in Aim and whatever else is bound, or only in the runs' own records."
-        ),
+        typer.Option("--aim/--no-aim", help="Use the configured trackers, such as Aim, or write only runs' records."),
     ] = True,
     reuse: Annotated[
-        bool, typer.Option("--reuse/--no-reuse", help="Compute phases that runs share once, or in every run.")
+        bool, typer.Option("--reuse/--no-reuse", help="Compute shared phases once, or again in every run.")
     ] = True,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report in the end.")] = True,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write the report at the end.")] = True,
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -42,8 +45,7 @@ def command(
     from gorl.studies.plan import make_plan
 
     names = [*(files or []), *(gin_files or [])]
-    chosen = _chosen(executor)
-    plan = make_plan(names, [*chosen, *(bindings or [])], plugins or [])
+    plan = make_plan(names, [*_executor_bindings(executor), *(bindings or [])], plugins or [])
     plan.sweep.executor.check()
     path = directory or pathlib.Path("runs") / plan.name
     for line in forecast.lines(plan, path, reuse):
@@ -55,7 +57,7 @@ def command(
     sys.exit(_run(plan, study, aim, reuse, report))
 
 
-def _chosen(executor: str | None) -> list[str]:
+def _executor_bindings(executor: str | None) -> list[str]:
     from gorl.errors import ConfigError, did_you_mean
     from gorl.studies.executors import NAMES
 
@@ -66,17 +68,17 @@ def _chosen(executor: str | None) -> list[str]:
     return [f"Sweep.executor = @{NAMES[executor]}()"]
 
 
-def _run(plan: Any, study: Any, aim: bool, reuse: bool, report: bool) -> int:
+def _run(plan: "Plan", study: "StudyFolder", aim: bool, reuse: bool, report: bool) -> int:
+    """Runs the study, and returns the command's exit code."""
     from gorl.studies.jobs import JobSettings
     from gorl.studies.sweep import Driver
 
     display = _Display(study)
+    settings = JobSettings(aim, reuse, plugins=plan.source.plugins)
     try:
-        result = Driver(
-            plan, study, JobSettings(aim, reuse, plugins=plan.source.plugins), display.watch, typer.echo
-        ).run()
+        result = Driver(plan, study, settings, display.watch, typer.echo).run()
     except KeyboardInterrupt:
-        typer.echo(f"stopped: what has run is kept. The same command goes on: {study.path}")
+        typer.echo(f"stopped: finished work is kept. The same command resumes the study: {study.path}")
         return 130
     counts = ", ".join(f"{n} {status}" for status, n in sorted(result.statuses.items()))
     typer.echo(f"{study.path}: {counts} in {clock(time.monotonic() - display.began)}; reused {display.reused} phases.")
@@ -98,9 +100,9 @@ def _report(path: pathlib.Path) -> None:
 
 
 class _Display:
-    """A line when a job ends, and now and then one about those that run."""
+    """Prints a line when a job begins or ends, and regularly one about the running jobs."""
 
-    def __init__(self, study: Any):
+    def __init__(self, study: "StudyFolder"):
         from gorl.studies.executors.base import Watch
 
         self._study = study
@@ -113,27 +115,27 @@ class _Display:
         if self._done:
             typer.echo(f"{self._done} of {len(self._jobs)} are done already.")
 
-    def _begin(self, job: Any) -> None:
+    def _begin(self, job: "Job") -> None:
         self._since[job.folder] = time.monotonic()
         self._say(f"{job.name}: begins")
 
-    def _end(self, job: Any, code: int, reason: str) -> None:
-        from gorl.studies.sweep import outcome
+    def _end(self, job: "Job", code: int, reason: str) -> None:
+        from gorl.studies.sweep import job_outcome
 
         if code not in (0, 3):
             self._say(f"{job.name}: {'stopped by a signal' if code > 128 else f'FAILED: {reason}'}")
             return
-        found = outcome(self._study, job)
-        self._done += found["status"] != "paused"
-        self.reused += found["reused"]["phases"]
-        score = f", return {found['return_final_best']:.1f}" if "return_final_best" in found else ""
-        reused = f", {found['reused']['phases']} phases reused" if found["reused"]["phases"] else ""
+        outcome = job_outcome(self._study, job)
+        self._done += outcome["status"] != "paused"
+        self.reused += outcome["reused"]["phases"]
+        score = f", return {outcome['return_final_best']:.1f}" if "return_final_best" in outcome else ""
+        reused = f", {outcome['reused']['phases']} phases reused" if outcome["reused"]["phases"] else ""
         seconds = clock(time.monotonic() - self._since.get(job.folder, self.began))
         self._say(
-            f"{job.name}: {found['status']}{score}, {found.get('env_steps', 0):,.0f} env steps{reused}, {seconds}"
+            f"{job.name}: {outcome['status']}{score}, {outcome.get('env_steps', 0):,.0f} env steps{reused}, {seconds}"
         )
 
-    def _tick(self, jobs: Any) -> None:
+    def _tick(self, jobs: "Sequence[Job]") -> None:
         if jobs and time.monotonic() - self._spoke > 15.0:
             self._say("under way: " + "; ".join(f"{job.name} {_progress(self._study, job)}" for job in jobs))
 
@@ -142,8 +144,8 @@ class _Display:
         typer.echo(f"[{clock(self._spoke - self.began)}] [{self._done}/{len(self._jobs)}] {text}")
 
 
-def _progress(study: Any, job: Any) -> str:
-    """From the last whole line of the record of a job's first seed."""
+def _progress(study: "StudyFolder", job: "Job") -> str:
+    """Returns the position of a job's first seed, from the last complete line of its record."""
     import json
 
     from gorl.runs.folder import RunFolder

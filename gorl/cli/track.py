@@ -1,4 +1,4 @@
-"""gorl track"""
+"""The command `gorl track`."""
 
 import pathlib
 from typing import Annotated
@@ -11,18 +11,18 @@ from gorl.errors import ConfigError, RunError, did_you_mean
 _REPO = typer.Option(
     "--repo",
     metavar="DIR",
-    help="Aim: the folder of .aim (default: $GORL_AIM_REPO, else here). TensorBoard: of the logs (./tensorboard).",
+    help="The folder of .aim (default: $GORL_AIM_REPO, else this folder), or of TensorBoard's logs (./tensorboard).",
 )
 
 
 def command(
-    what: Annotated[str, typer.Argument(metavar="import", help="What to do: import.")],
+    what: Annotated[str, typer.Argument(metavar="import", help="The action: import.")],
     runs: Annotated[
         list[pathlib.Path],
-        typer.Argument(metavar="RUN|STUDY|GROUP ...", help="Folders of runs, of several seeds, or of studies."),
+        typer.Argument(metavar="RUN|STUDY|GROUP ...", help="Folders of runs, groups of seeds, or studies."),
     ],
     repo: Annotated[pathlib.Path | None, _REPO] = None,
-    to: Annotated[str, typer.Option("--to", metavar="aim|tensorboard", help="Whose format.")] = "aim",
+    to: Annotated[str, typer.Option("--to", metavar="aim|tensorboard", help="The tracker to import into.")] = "aim",
     debug: options.Debug = False,
 ) -> None:
     del debug
@@ -37,7 +37,7 @@ def command(
         if to == "aim"
         else (repo or pathlib.Path("tensorboard")).absolute()
     )
-    tracker, delete = imports.target(to, where)
+    tracker, delete = imports.create_tracker(to, where)
     done = failed = 0
     for path in runs:
         try:
@@ -49,10 +49,8 @@ def command(
         for folder in folders:
             try:
                 run = RunFolder.open(folder)
-                _ = (
-                    run.status(),
-                    check_record(run.record_path),
-                )  # a damaged folder is said before anything of it is handed over
+                run.status()  # raises RunError for a damaged folder before anything is imported, as does the next line
+                check_record(run.record_path)
                 typer.echo(f"{folder}: {imports.import_run(tracker, delete, folder)}")
                 done += 1
             except RunError as err:

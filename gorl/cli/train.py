@@ -1,10 +1,10 @@
-"""gorl train"""
+"""The command `gorl train`."""
 
 import pathlib
 import shlex
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,13 @@ from gorl.cli import options
 from gorl.errors import ConfigError
 from gorl.runtime import quiet
 from gorl.version import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gorl.config import Configuration
+    from gorl.experiment import Experiment
+    from gorl.runs import RunFolder
 
 _STARTED = time.monotonic()
 _REASONS = {
@@ -28,21 +35,21 @@ def command(
     run_dir: Annotated[
         pathlib.Path | None, typer.Option("--run-dir", help="The run's folder (default: runs/NAME-TIME).")
     ] = None,
-    resume: Annotated[pathlib.Path | None, typer.Option("--resume", metavar="RUN", help="Go on with this run.")] = None,
+    resume: Annotated[pathlib.Path | None, typer.Option("--resume", metavar="RUN", help="Resume this run.")] = None,
     aim: Annotated[
         bool,
         typer.Option(
-            "--aim/--no-aim", help="Track in Aim and whatever else is bound, or only in the run's own record."
+            "--aim/--no-aim", help="Use the configured trackers, such as Aim, or write only the run's record."
         ),
     ] = True,
     reuse: Annotated[
         bool,
         typer.Option(
-            "--reuse/--no-reuse", help="Take phases that another run has computed, and leave this run's for others."
+            "--reuse/--no-reuse", help="Load phases that other runs have computed, and store this run's for others."
         ),
     ] = False,
     stages: Annotated[
-        int | None, typer.Option("--stages", min=1, help="Pause after so many stages; --resume goes on.")
+        int | None, typer.Option("--stages", min=1, help="Pause after this many stages; --resume continues.")
     ] = None,
     debug: options.Debug = False,
 ) -> None:
@@ -55,7 +62,7 @@ def command(
     if resume is not None:
         if names or bindings or run_dir:
             raise ConfigError(
-                "--resume goes on with what the run's own config.gin says: it takes no files, --set or --run-dir."
+                "--resume uses the run's own config.gin, so it takes no files, --set or --run-dir. Leave them out."
             )
         sys.exit(_resume(resume, plugins or [], aim, reuse, stages))
     configuration = execution.declared(names, bindings or [], plugins or [])
@@ -76,16 +83,18 @@ def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stag
     if not hosts.is_primary():
         return _follow(configuration, reuse, stages)
     facts = folder.facts("name", "study", "seed", "versions", "device")
-    if changed := runs.differences(facts, runs.facts()):
+    if changed := runs.provenance_differences(facts, runs.facts()):
         typer.echo(
-            "gorl: not the same as when the run began, so it goes on from the same state but not bit for bit: "
+            "gorl: not the same as when the run began, so it resumes from the same state but not bit for bit: "
             + "; ".join(changed),
             err=True,
         )
     return _execute(configuration, folder, aim, reuse, stages, resumed=True)
 
 
-def _execute(configuration: Any, folder: Any, aim: bool, reuse: bool, stages: int | None, *, resumed: bool) -> int:
+def _execute(
+    configuration: "Configuration", folder: "RunFolder", aim: bool, reuse: bool, stages: int | None, *, resumed: bool
+) -> int:
     from rich.console import Console
 
     from gorl.cli.display import ConsoleDisplay, final_table
@@ -99,41 +108,48 @@ def _execute(configuration: Any, folder: Any, aim: bool, reuse: bool, stages: in
     experiment, console = configuration.experiment, Console(soft_wrap=True)
     reused = reuse_of(configuration) if reuse else None
     with execution.locked(folder), ConsoleDisplay(experiment, console) as display:
-        _say_hello(console, experiment, folder, resumed)
+        _print_start(console, experiment, folder, resumed)
         outcome = execution.execute(
-            configuration, folder, progress=display.progress, observers=[display.entry],
-            resumed=resumed, track=aim, reuse=reused, stages=stages,
-        )  # fmt: skip
+            configuration,
+            folder,
+            progress=display.progress,
+            observers=[display.entry],
+            resumed=resumed,
+            track=aim,
+            reuse=reused,
+            stages=stages,
+        )
     table = final_table([m.record_path for m in folder.members])
     if outcome.code == 0 and table is not None:
         console.print(table)
-    _say_goodbye(console, folder, outcome.status, aim and bool(experiment.trackers))
+    _print_end(console, folder, outcome.status, aim and bool(experiment.trackers))
     return outcome.code
 
 
-def _follow(configuration: Any, reuse: bool, stages: int | None) -> int:
-    """What every process but the first of several does: it computes, and neither writes nor speaks."""
+def _follow(configuration: "Configuration", reuse: bool, stages: int | None) -> int:
+    """Runs a process other than process 0: it computes, and neither writes nor prints."""
     from gorl.runtime import compilation, hosts
     from gorl.training import execution
 
     compilation.use_persistent_cache()
     quiet.quiet_warp()
-    configuration.experiment.choose_devices()  # what is wrong with them, process 0 says too, and is gone then
+    configuration.experiment.choose_devices()  # raises before process 0, which reports the same error, is gone
     with hosts.explain_lost_process():
         _require_same(configuration, reuse, stages)
         return execution.follow(configuration.experiment, stages=stages).code
 
 
-def _require_same(configuration: Any, reuse: bool, stages: int | None) -> None:
+def _require_same(configuration: "Configuration", reuse: bool, stages: int | None) -> None:
+    """Raises an error unless all processes run the same configuration, and without reuse if there are several."""
     from gorl.runtime import hosts
 
-    if hosts.many():
+    if hosts.is_distributed():
         if reuse:
             raise ConfigError("--reuse shares phases between runs of one process; this one has several. Leave it out.")
         hosts.require_same("configuration", f"{__version__} {stages} {configuration.config}")
 
 
-def _say_hello(console: Any, experiment: Any, folder: Any, resumed: bool) -> None:
+def _print_start(console: "Console", experiment: "Experiment", folder: "RunFolder", resumed: bool) -> None:
     facts, where = folder.facts(), experiment.task.environment.describe()
     phases = sum(len(s.phases) for s in experiment.stages)
     seeds = (
@@ -143,25 +159,27 @@ def _say_hello(console: Any, experiment: Any, folder: Any, resumed: bool) -> Non
     )
     device = facts["device"]
     console.print(
-        f"gorl {facts['gorl']} · {where['name']} ({where.get('impl', '')}) · {len(experiment.stages)} stages, {phases} phases,"
-        f" {experiment.env_steps():,} env steps · {seeds} · {device['platform']} {device['kind']}{_times(experiment)}",
+        f"gorl {facts['gorl']} · {where['name']} ({where.get('impl', '')})"
+        f" · {len(experiment.stages)} stages, {phases} phases, {experiment.env_steps():,} env steps"
+        f" · {seeds} · {device['platform']} {device['kind']}{_device_count(experiment)}",
         highlight=False,
     )
     console.print(
-        f"{'resuming' if resumed else 'run'}: {folder.path}   (each program's first step compiles; later starts find it cached)",
+        f"{'resuming' if resumed else 'run'}: {folder.path}"
+        "   (each program's first step compiles; later starts find it cached)",
         highlight=False,
     )
 
 
-def _times(experiment: Any) -> str:
-    """How many devices, where there are several."""
+def _device_count(experiment: "Experiment") -> str:
+    """Returns ' x 4 in 2 processes' for several devices, else ''."""
     from gorl.runtime import hosts
 
     used = len(experiment.choose_devices())
-    return f" x {used}{f' in {hosts.count()} processes' if hosts.many() else ''}" if used > 1 else ""
+    return f" x {used}{f' in {hosts.process_count()} processes' if hosts.is_distributed() else ''}" if used > 1 else ""
 
 
-def _say_goodbye(console: Any, folder: Any, status: str, tracked: bool) -> None:
+def _print_end(console: "Console", folder: "RunFolder", status: str, tracked: bool) -> None:
     path = shlex.join(
         [str(folder.path), *(word for plugin in folder.facts().get("plugins", []) for word in ("--plugin", plugin))]
     )

@@ -10,50 +10,50 @@ import gin
 
 from gorl.config import checks, mistakes, tables
 from gorl.config.files import FORMAT
-from gorl.config.reader import read
+from gorl.config.reader import read_source
 from gorl.config.resolve import resolved_tree
 from gorl.config.sources import Source
-from gorl.config.text import render
+from gorl.config.text import render_bindings
 from gorl.errors import ConfigError
 from gorl.experiment import Experiment
 from gorl.fields import Factory
 from gorl.state import Spaces
 
-_SIZES = Spaces(3, 3, 2)  # any sizes will do to call every factory once
+_SIZES = Spaces(3, 3, 2)  # arbitrary sizes with which every factory is called once
 
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """A checked experiment with the texts that declare it."""
+    """A checked experiment and the configuration that declares it."""
 
     experiment: Experiment
     source: Source
-    effective: tables.Table  # the bindings that some call took
+    effective: tables.Table  # the bindings that some call used
     notes: tuple[str, ...]
-    tables: tables.Snapshot
+    tables: tables.GinSnapshot
 
     @property
     def config(self) -> str:
-        """What was asked, as text."""
-        return render(self.effective)
+        """The bindings that were requested and used, as the text of a gin file."""
+        return render_bindings(self.effective)
 
     @property
     def operative(self) -> str:
-        """What ran, as text."""
-        return render(self.tables.taken)
+        """Every parameter that was used, defaults included, as the text of a gin file."""
+        return render_bindings(self.tables.operative)
 
     @property
     def tree(self) -> dict[str, Any]:
-        """The experiment as nested plain data: {'@': class, parameter: value}, every reference and macro resolved."""
+        """The experiment as nested plain data {'@': class, parameter: value}, with references and macros resolved."""
         return resolved_tree(self.tables, "gorl.Experiment")
 
     @property
     def tree_here(self) -> dict[str, Any]:
-        """The tree of a run that begins on this machine. Starts the device if anything is left to that."""
-        return resolved_tree(self.tables.rebound(_settled(self.tables)), "gorl.Experiment")
+        """The tree of a run that begins on this machine. Starts the device if any value depends on the machine."""
+        return resolved_tree(self.tables.rebound(_machine_bindings(self.tables)), "gorl.Experiment")
 
     def save(self, folder: pathlib.Path) -> None:
-        """config.gin, operative_config.gin and the files as read."""
+        """Writes config.gin, operative_config.gin and `sources/`, the files as they were read, to a folder."""
         plugins = "".join(f" --plugin {p}" for p in self.source.plugins)
         again = f"Run it again: gorl train THIS_FILE{plugins}"
         for name, what, text in (
@@ -65,14 +65,14 @@ class Configuration:
         for i, (path, text) in enumerate(self.source.texts.items()):
             (folder / "sources" / f"{i:02d}-{pathlib.Path(path).name}").write_text(text, encoding="utf-8")
 
-    def alone(self, seed: int) -> "Configuration":
-        """The texts for one of the seeds alone. (Its experiment is this one still.)"""
-        bound, taken = _with_seed(self.tables.bound, seed), _with_seed(self.tables.taken, seed)
-        changed = dataclasses.replace(self.tables, bound=bound, taken=taken)
+    def for_seed(self, seed: int) -> "Configuration":
+        """Returns a copy whose texts declare one seed only. Its `experiment` is unchanged."""
+        bound, operative = _with_seed(self.tables.bound, seed), _with_seed(self.tables.operative, seed)
+        changed = dataclasses.replace(self.tables, bound=bound, operative=operative)
         return dataclasses.replace(self, effective=_with_seed(self.effective, seed), tables=changed)
 
     def macros(self) -> dict[str, Any]:
-        """The macros' values, as plain data."""
+        """Returns the value of every macro, as plain data."""
         return {
             scope: self._plain(v["value"])
             for (scope, selector), v in self.tables.bound.items()
@@ -80,9 +80,9 @@ class Configuration:
         }
 
     def parameters(self) -> dict[str, Any]:
-        """The whole operative configuration as nested plain data: {'macros': …, 'gin': {name: {parameter: value}}}."""
+        """Returns the operative configuration as plain data: {'macros': ..., 'gin': {name: {parameter: value}}}."""
         tree: dict[str, Any] = {}
-        for (scope, selector), values in self.tables.taken.items():
+        for (scope, selector), values in self.tables.operative.items():
             if not selector.startswith("gin."):
                 name = "/".join(filter(None, (scope, tables.show_name(selector))))
                 tree[name] = {k: self._plain(v) for k, v in values.items()}
@@ -99,12 +99,12 @@ class Configuration:
 
 
 def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Configuration:
-    """Reads, builds and checks. Raises ConfigError for whatever would not run, or not do what it says.
+    """Reads, builds and checks a configuration. Raises ConfigError if it cannot run or a binding has no effect.
 
-    Starts no device: modules are built abstractly. gin's calls happen here and when a phase starts, never in a compiled
-    program.
+    Starts no device: modules are built abstractly. gin calls constructors here and when a phase starts, never inside a
+    compiled program.
     """
-    return _build(read(files, bindings, plugins))
+    return _build(read_source(files, bindings, plugins))
 
 
 def _build(source: Source) -> Configuration:
@@ -113,64 +113,64 @@ def _build(source: Source) -> Configuration:
         experiment.check()
         _check_modules(experiment)
     except RecursionError as err:
-        raise ConfigError(mistakes.explain_circle(source)) from err
+        raise ConfigError(mistakes.explain_cycle(source)) from err
     except Exception as err:
         if mistakes.is_explicable(err):
             raise ConfigError(mistakes.explain_build(err, source)) from err
         raise
     notes = tuple(checks.check_effects(source))
-    now = tables.Snapshot.take()
+    snapshot = tables.GinSnapshot.take()
     for factory in _factories(experiment):
-        factory.function = _pinned(factory.function, now)
-    return Configuration(experiment, source, _effective(now.bound, checks.used(source)), notes, now)
+        factory.function = _with_snapshot(factory.function, snapshot)
+    return Configuration(experiment, source, _effective(snapshot.bound, checks.used(source)), notes, snapshot)
 
 
 def build_here(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Configuration:
-    """`build` for a run that begins, with what was left to the machine written out, so that it goes on anywhere as it began.
+    """Builds the configuration of a new run, with machine-dependent values replaced by their values on this machine.
 
-    A class names such parameters in `settled_when_begun`: {parameter: function from all that is bound to its value on
-    this machine}. Starts the device if there are any.
+    The run then resumes on any machine as it began. A class lists such parameters in `settled_when_begun`: {parameter:
+    function from the class's bound parameters to the value on this machine}. Starts the device if there are any.
     """
-    source = read(files, bindings, plugins)
+    source = read_source(files, bindings, plugins)
     configuration = _build(source)
-    if not (settled := _settled(configuration.tables)):
+    if not (machine_bindings := _machine_bindings(configuration.tables)):
         return configuration
-    for key, value in settled.items():
+    for key, value in machine_bindings.items():
         tables.rebind(key, value)
     return _build(source)
 
 
-def _settled(now: tables.Snapshot) -> dict[tables.Key, Any]:
-    """The bindings whose value depends on the machine, and that value."""
+def _machine_bindings(snapshot: tables.GinSnapshot) -> dict[tables.Key, Any]:
+    """Returns the bindings whose value depends on the machine, with their values on this one."""
     found = {}
-    with now.active():
-        for (scope, selector), values in now.taken.items():
-            for parameter, settle in getattr(tables.target(selector), "settled_when_begun", {}).items():
-                key = tables.in_effect(selector, parameter, scope)
+    with snapshot.active():
+        for (scope, selector), values in snapshot.operative.items():
+            for parameter, settle in getattr(tables.configurable(selector), "settled_when_begun", {}).items():
+                key = tables.effective_key(selector, parameter, scope)
                 if key is not None and (here := settle(tables.resolved(values))) != tables.resolved(values[parameter]):
-                    found[tables.through_macros(tables.value_of(key), key)[1]] = here
+                    found[tables.follow_macros(tables.value_of(key), key)[1]] = here
     return found
 
 
 def _with_seed(table: tables.Table, seed: int) -> tables.Table:
-    """A copy in which the experiment has one seed, changed where the number stands: in a macro, or in the binding itself."""
-    table = {where: dict(values) for where, values in table.items()}
+    """Returns a copy in which the experiment has one seed. Changes the macro that sets it, or else the binding."""
+    table = {place: dict(values) for place, values in table.items()}
     experiment = ("", "gorl.Experiment")
     for name, value in (("seed", seed), ("num_seeds", 1)):
         macro = tables.macro_name(table[experiment][name])
-        where, parameter = ((macro, tables.MACRO), "value") if macro else (experiment, name)
-        table[where][parameter] = value
+        place, parameter = ((macro, tables.MACRO), "value") if macro else (experiment, name)
+        table[place][parameter] = value
     return table
 
 
-def _effective(bound: dict, used: set[tables.Key]) -> dict:
-    """The bindings that some call took. In one flat file the others could not be told from mistakes."""
-    kept = {where: {n: v for n, v in values.items() if (*where, n) in used} for where, values in bound.items()}
-    return {where: values for where, values in kept.items() if values}
+def _effective(bound: tables.Table, used: set[tables.Key]) -> tables.Table:
+    """Returns the bindings that some call used. In one flat file the others would look like mistakes."""
+    kept = {place: {n: v for n, v in values.items() if (*place, n) in used} for place, values in bound.items()}
+    return {place: values for place, values in kept.items() if values}
 
 
 def _check_modules(experiment: Experiment) -> None:
-    """Builds every module with made-up sizes, or with the environment's own for a network that accepts no others."""
+    """Builds every module with arbitrary sizes, or with the environment's sizes if a network accepts no others."""
     try:
         experiment.check_modules(_SIZES)
     except ConfigError:
@@ -182,7 +182,7 @@ def _check_modules(experiment: Experiment) -> None:
 
 
 def _factories(value: Any) -> Iterator[Factory]:
-    """The factories in the fields of an experiment."""
+    """Yields the factories in the fields of an experiment, at any depth."""
     if isinstance(value, Factory):
         yield value
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -193,12 +193,12 @@ def _factories(value: Any) -> Iterator[Factory]:
             yield from _factories(v)
 
 
-def _pinned(function: Callable, now: tables.Snapshot) -> Callable:
-    """The function, called with the bindings of this moment whatever gin has read since."""
+def _with_snapshot(function: Callable, snapshot: tables.GinSnapshot) -> Callable:
+    """Returns the function, called with the bindings of a snapshot whatever gin has read since."""
 
     @functools.wraps(function, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
-        with now.active():
+        with snapshot.active():
             return function(*args, **kwargs)
 
     return call

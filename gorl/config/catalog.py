@@ -1,4 +1,4 @@
-"""What can be named and bound, described for `gorl list`."""
+"""Descriptions of everything that can be named and bound, for `gorl list`."""
 
 import dataclasses
 import inspect
@@ -14,16 +14,18 @@ from gorl.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
+    """The description of a parameter that can be bound."""
+
     name: str
-    kind: str  # its type, as one reads it
+    kind: str  # its type, for a reader
     default: str | None  # None: it must be bound
-    choices: tuple[str, ...]  # what is registered for it
+    choices: tuple[str, ...]  # the registered classes that it accepts
     doc: str
 
 
 @dataclasses.dataclass(frozen=True)
 class CatalogEntry:
-    """A class or function."""
+    """The description of a class or function."""
 
     name: str
     doc: str
@@ -31,42 +33,44 @@ class CatalogEntry:
 
     @property
     def summary(self) -> str:
-        """The first sentence or line."""
+        """The first sentence of `doc`."""
         first = self.doc.partition("\n\n")[0].replace("\n", " ")
         return re.split(r"(?<=[^.][.]) (?=[A-Z`(])", first)[0]
 
 
 def names(plugins: Sequence[str] = ()) -> list[str]:
-    """Every class and function that can be named."""
+    """Returns the name of every class and function that can be named, those of plugins included."""
     for plugin in (REGISTRY, *plugins):
         import_plugin(plugin)
-    return tables.configurables()
+    return tables.configurable_names()
 
 
-def constants() -> list[str]:
+def constant_names() -> list[str]:
+    """Returns the constants that gin can name, as they are written: %name."""
     return [f"%{name}" for name in tables.constants()]
 
 
 def implementations(kind: type) -> list[str]:
-    """What is registered of a kind, as it is written: @Name()."""
+    """Returns the registered classes of a kind, as they are written: @Name()."""
     return kinds.choices(kind)
 
 
 def entry(name: str) -> CatalogEntry:
-    """The description of what a name stands for. Raises ConfigError for an unknown name."""
+    """Returns the description of a class or function. Raises ConfigError for an unknown or ambiguous name."""
     found = tables.matches(name.strip("@%()"))
     if len(found) != 1:
         raise ConfigError(
             f"{name} may be {' or '.join(found)}."
             if found
-            else f"nothing is called {name!r}.{guess(name, tables.configurables())}"
+            else f"nothing is called {name!r}.{guess(name, tables.configurable_names())}"
         )
-    target = tables.target(found[0])
+    target = tables.configurable(found[0])
     doc = inspect.getdoc(target) or ""
     hints = kinds.annotations(target)
     arguments = _arguments(doc)
     listed = [
-        _parameter(p, hints.get(p.name, Any), arguments.get(p.name, "")) for p in tables.parameters(found[0]).values()
+        _parameter(p, hints.get(p.name, Any), arguments.get(p.name, ""))
+        for p in tables.bindable_parameters(found[0]).values()
     ]
     return CatalogEntry(tables.show_name(found[0]), doc.partition("\n\n")[0] if arguments else doc, tuple(listed))
 
@@ -84,7 +88,7 @@ def _parameter(parameter: inspect.Parameter, hint: Any, doc: str) -> Parameter:
 
 
 def _arguments(doc: str) -> dict[str, str]:
-    """The descriptions in an 'Args:' section, by parameter."""
+    """Returns the descriptions in the 'Args:' section of a docstring, by parameter."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n(?=[ \t]))+)", doc, re.MULTILINE)
     if not section:
         return {}

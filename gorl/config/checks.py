@@ -1,4 +1,4 @@
-"""Bindings that cannot mean what they say: unset, still required, of the wrong type, or without any effect."""
+"""Checks for bindings that are unset, still required, of the wrong type, out of range, or without any effect."""
 
 import math
 from typing import Any
@@ -13,18 +13,18 @@ from gorl.fields import LARGEST_SIZE, Factory
 
 STUDY = "gorl.Study"
 _LARGEST_BUDGET = 2**63 - 1
-_SMALLEST, _LARGEST = 1e-38, 3e38  # of a float32, roughly
+_SMALLEST, _LARGEST = 1e-38, 3e38  # approximate range of a normal float32
 
 
 def _raise(problems: list[str], heading: str) -> None:
-    """One problem, or a list of them under a heading."""
+    """Raises ConfigError with the one problem, or with a list of them under a heading."""
     unique = list(dict.fromkeys(problems))
     if unique:
         raise ConfigError(unique[0] if len(unique) == 1 else f"{len(unique)} {heading}:\n  " + "\n  ".join(unique))
 
 
 def check_macros(source: Source) -> None:
-    """Every %MACRO is set, and none stands for itself."""
+    """Raises ConfigError if a %MACRO is not set, or is defined in terms of itself."""
     users: dict[str, list[Key]] = {}
     for key, value in tables.bindings():
         for name in filter(None, map(tables.macro_name, tables.references(value))):
@@ -32,7 +32,7 @@ def check_macros(source: Source) -> None:
     unset = {name: keys for name, keys in users.items() if not tables.is_bound((name, tables.MACRO, "value"))}
     _raise([_unset(name, keys, source) for name, keys in unset.items()], "macros are not set")
     for name in users:
-        _check_circle(name, (), source)
+        _check_macro_cycle(name, (), source)
 
 
 def _unset(name: str, keys: list[Key], source: Source) -> str:
@@ -49,17 +49,20 @@ def _unset(name: str, keys: list[Key], source: Source) -> str:
     return f"{at(source.origins.get(k) for k in keys[:3])}: %{name} is not set.{close}"
 
 
-def _check_circle(name: str, within: tuple[str, ...], source: Source) -> None:
+def _check_macro_cycle(name: str, within: tuple[str, ...], source: Source) -> None:
     key = (name, tables.MACRO, "value")
     if name in within:
-        circle = " -> ".join(f"%{n}" for n in (*within[within.index(name) :], name))
-        raise ConfigError(f"{source.origins[key]}: {name} stands for itself ({circle}). Give it a value.")
+        cycle = " -> ".join(f"%{n}" for n in (*within[within.index(name) :], name))
+        raise ConfigError(f"{source.origins[key]}: {name} is defined in terms of itself ({cycle}). Give it a value.")
     for inner in filter(None, map(tables.macro_name, tables.references(tables.value_of(key)))):
-        _check_circle(inner, (*within, name), source)
+        _check_macro_cycle(inner, (*within, name), source)
 
 
 def check_values(source: Source) -> None:
-    """%gin.REQUIRED that nothing replaced, and types, which gin does not check."""
+    """Raises ConfigError for a %gin.REQUIRED that nothing replaced, a wrong type, or a number out of range.
+
+    gin checks no types.
+    """
     required = [
         _required(key, source)
         for key, value in tables.bindings()
@@ -68,17 +71,17 @@ def check_values(source: Source) -> None:
     _raise(required, "values are missing")
     wrong = []
     for key, value in tables.bindings():
-        hint = kinds.annotations(tables.target(key[1])).get(key[2], Any)
+        hint = kinds.annotations(tables.configurable(key[1])).get(key[2], Any)
         if found := kinds.mismatch(hint, tables.resolved(value)):
             wrong.append(_wrong_type(key, found, source))
     _raise(wrong, "values have the wrong type")
-    beyond = [
+    out_of_range = [
         text
         for key, value in tables.bindings()
         for part in tables.flattened(tables.resolved(value))
-        if (text := _beyond(key, part, source))
+        if (text := _out_of_range(key, part, source))
     ]
-    _raise(beyond, "numbers are too large or too small")
+    _raise(out_of_range, "numbers are too large or too small")
 
 
 def _required(key: Key, source: Source) -> str:
@@ -91,30 +94,33 @@ def _required(key: Key, source: Source) -> str:
     return f'{source.origins[key]}: {name} {what}. Set it in your file, or with --set "{name} = ...".'
 
 
-def _beyond(key: Key, value: Any, source: Source) -> str | None:
-    """A number that the programs, which count and calculate with 32 bits, would overflow or take for 0."""
-    target = tables.target(key[1])
-    takes = kinds.number(kinds.annotations(target).get(key[2], Any))
+def _out_of_range(key: Key, value: Any, source: Source) -> str | None:
+    """Returns the message for a number that overflows, or rounds to 0, in the 32 bits that programs compute with."""
+    target = tables.configurable(key[1])
+    kind = kinds.numeric_kind(kinds.annotations(target).get(key[2], Any))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     what, largest = ("budget", _LARGEST_BUDGET) if kinds.is_budget(target, key[2]) else ("size", LARGEST_SIZE)
-    if takes is int and abs(value) > largest:
+    if kind is int and abs(value) > largest:
         why = f"a {what} is at most {largest:_}"
-    elif takes is float and value not in (0, math.inf, -math.inf) and not _SMALLEST <= abs(value) <= _LARGEST:
-        why = f"the programs' 32-bit floats reach from {_SMALLEST} to {_LARGEST}. Write 0 or 1e999 (infinity) for what is beyond"
+    elif kind is float and value not in (0, math.inf, -math.inf) and not _SMALLEST <= abs(value) <= _LARGEST:
+        why = (
+            f"the programs' 32-bit floats reach from {_SMALLEST} to {_LARGEST}."
+            " Write 0 or 1e999 (infinity) for what is beyond"
+        )
     else:
         return None
-    _, setter = tables.through_macros(tables.value_of(key), key)
+    _, setter = tables.follow_macros(tables.value_of(key), key)
     return f"{source.origins.get(setter)}: {show_key(setter)} = {literal(value)}, but {why}."
 
 
 def _wrong_type(key: Key, found: tuple[str, Any, Any], source: Source) -> str:
     path, hint, value = found
-    _, setter = tables.through_macros(tables.value_of(key), key)
+    _, setter = tables.follow_macros(tables.value_of(key), key)
     name = show_key(key) + path
     kind = (
         "must be the class itself, which is called later"
-        if Factory in kinds.options(hint)
+        if Factory in kinds.union_members(hint)
         else f"must be of type {kinds.label(hint)}"
     )
     what = f"but it {kind}" if setter == key else f"but it is the value of {name}, which {kind}"
@@ -123,25 +129,24 @@ def _wrong_type(key: Key, found: tuple[str, Any, Any], source: Source) -> str:
 
 
 def check_effects(source: Source) -> list[str]:
-    """Raises ConfigError for bindings that no call took; returns notes on harmless ones. Call after building.
+    """Raises ConfigError for bindings that no call used, and returns notes on harmless ones. Call it after building.
 
-    What is typed on the command line must matter. Files may also speak of parts that this run does not use, and of
-    values that a more specific scope overrides everywhere; of shipped files, which do, there are no notes.
+    A binding on the command line must have an effect. A file may also bind parts that this run does not use, and values
+    that more specific scopes override everywhere. Shipped files do so, and get no notes.
     """
-    run = _Run(source)
+    usage = _Usage(source)
     errors: list[str] = []
     notes: dict[tuple[str, str], list[str]] = {}
     for key, _ in tables.bindings():
-        if key in run.used or (
-            key[1] == STUDY and source.origins[key].file != COMMAND_LINE
-        ):  # a study's base: `gorl sweep` reads the rest
+        if key in usage.used:
             continue
         origin = source.origins[key]
-        grave, what, fix = run.verdict(key)
-        grave = grave and not (
-            key[1] == tables.MACRO and origin.file in source.shipped
-        )  # no typo: what used it was bound directly
-        if grave or origin.file == COMMAND_LINE:
+        if key[1] == STUDY and origin.file != COMMAND_LINE:  # this is a study's base; `gorl sweep` reads the rest
+            continue
+        is_mistake, what, fix = usage.diagnosis(key)
+        if key[1] == tables.MACRO and origin.file in source.shipped:
+            is_mistake = False  # not a typo: the parameter that used the macro was bound directly
+        if is_mistake or origin.file == COMMAND_LINE:
             shown = "" if key[1] == tables.MACRO else f"{show_key(key)} has no effect: "
             errors.append(f"{origin}: {shown}{what}.{fix}")
         elif origin.file not in source.shipped:
@@ -151,74 +156,78 @@ def check_effects(source: Source) -> list[str]:
 
 
 def used(source: Source) -> set[Key]:
-    """The bindings that some call took. Call after building."""
-    return _Run(source).used
+    """Returns the bindings that some call used. Call it after building."""
+    return _Usage(source).used
 
 
-class _Run:
-    """What the calls took: bindings, scopes that were entered, and by class or function the scopes it was called in."""
+class _Usage:
+    """The bindings that calls used, the scopes that were entered, and the scopes in which each selector was called."""
 
     def __init__(self, source: Source):
         self.source = source
-        self.references = [
-            r for change in source.changes for r in tables.references(change.new)
-        ]  # even in bindings since replaced
-        self.written = {s for r in self.references for s in tables.outward("/".join(r.scopes))}
+        # References in bindings that were replaced later count too.
+        self.references = [r for change in source.changes for r in tables.references(change.new)]
+        self.referenced_scopes = {s for r in self.references for s in tables.enclosing_scopes("/".join(r.scopes))}
         self.used: set[Key] = set()
         self.scopes = {""}
         self.called: dict[str, set[str]] = {}
-        self.taken: dict[str, set[str]] = {}
-        for (scope, selector), values in tables.taken().items():
+        self.operative_parameters: dict[str, set[str]] = {}
+        for (scope, selector), values in tables.operative().items():
             self.called.setdefault(selector, set()).add(scope)
-            self.taken.setdefault(selector, set()).update(values)
+            self.operative_parameters.setdefault(selector, set()).update(values)
             if selector not in (tables.MACRO, tables.CONSTANT):
-                self.scopes.update(tables.outward(scope))
-            self.used.update(key for name in values if (key := tables.in_effect(selector, name, scope)))
+                self.scopes.update(tables.enclosing_scopes(scope))
+            self.used.update(key for name in values if (key := tables.effective_key(selector, name, scope)))
 
-    def verdict(self, key: Key) -> tuple[bool, str, str]:
-        """(whether it is surely a mistake, what is wrong, the fix) for a binding that was not used."""
+    def diagnosis(self, key: Key) -> tuple[bool, str, str]:
+        """Returns (whether it is certainly a mistake, what is wrong, the fix) for a binding that was not used."""
         scope, selector, name = key
         if selector == tables.MACRO:
             close = did_you_mean(scope, {k[0] for k in self.used if k[1] == tables.MACRO}, cutoff=0.8)
             return bool(close), f"nothing uses %{scope}", close or " Remove this line, or use the macro."
         short = show_name(selector)
         if scope not in self.scopes:
-            return scope not in self.written, f"nothing is built in scope {scope!r}", self._scopes_hint(scope, short)
+            is_typo = scope not in self.referenced_scopes
+            return is_typo, f"nothing is built in scope {scope!r}", self._scopes_hint(scope, short)
         if selector not in self.called:
-            return (
-                False,
-                f"{short} is not part of this run",
-                f" To use it, some binding must refer to it, as in {self._example(selector)}.",
-            )
-        if name not in self.taken[selector]:
+            is_typed = self.source.origins[key].file == COMMAND_LINE  # only then is the hint shown
+            return False, f"{short} is not part of this run", self._usage_hint(selector) if is_typed else ""
+        if name not in self.operative_parameters[selector]:
             return True, f"the code always passes {name} itself", " Remove this line."
-        if not any(scope in tables.outward(s) for s in self.called[selector]):
+        if not any(scope in tables.enclosing_scopes(s) for s in self.called[selector]):
             return self._built_elsewhere(scope, selector)
-        over = {
+        overriding = {
             k
             for s in self.called[selector]
-            if scope in tables.outward(s) and (k := tables.in_effect(selector, name, s)) and k != key
+            if scope in tables.enclosing_scopes(s) and (k := tables.effective_key(selector, name, s)) and k != key
         }
-        names = [f"{show_key(k)} ({self.source.origins.get(k)})" for k in sorted(over)[:4]]
+        names = [f"{show_key(k)} ({self.source.origins.get(k)})" for k in sorted(overriding)[:4]]
         return False, "overridden everywhere by more specific bindings", f" Change those: {', '.join(names)}."
 
     def _scopes_hint(self, scope: str, short: str) -> str:
         last = scope.split("/")[-1]
         if "/" in scope and last in self.scopes:
-            return f" A reference such as @{last}/{short} replaces the scope it is used in. Bind {last}/{short}, or refer to @{scope}/{short}."
+            return (
+                f" A reference such as @{last}/{short} replaces the scope it is used in."
+                f" Bind {last}/{short}, or refer to @{scope}/{short}."
+            )
         known = sorted(self.scopes - {""})
         close = did_you_mean(scope, known, cutoff=0.85)
         return f"{close} This run has the scopes {', '.join(known)}." if known else " This run has no scopes."
 
     def _built_elsewhere(self, scope: str, selector: str) -> tuple[bool, str, str]:
-        """The scope exists and the class is used, but not there: surely a mistake if no reference could have done it."""
+        """Returns the diagnosis where the scope exists and the class is used, but not in this scope.
+
+        It is certainly a mistake if no reference could build the class there.
+        """
         short = show_name(selector)
         refs = [
             r for _, value in tables.bindings() for r in tables.references(value) if r.configurable.selector == selector
         ]
         what = f"{short} is not built in scope {scope!r}"
         if any(
-            r.configurable.selector == selector and scope in tables.outward("/".join(r.scopes)) for r in self.references
+            r.configurable.selector == selector and scope in tables.enclosing_scopes("/".join(r.scopes))
+            for r in self.references
         ):
             return False, what, f" The reference @{scope}/{short} was replaced."
         if any(r.evaluate and not r.scopes for r in refs):
@@ -231,12 +240,18 @@ class _Run:
         )
         return True, what, f" It is written {written}: {why}. Refer to it as @{scope}/{short} there."
 
-    def _example(self, selector: str) -> str:
-        """A binding of this run that could name a class."""
+    def _usage_hint(self, selector: str) -> str:
+        """Returns how a binding of this run could refer to a class, or which parameters accept it elsewhere."""
         reference = f"@{show_name(selector)}()"
-        for owner in sorted(self.called):
-            for name, hint in kinds.annotations(tables.target(owner)).items():
-                if name in tables.parameters(owner) and reference in kinds.choices(hint):
-                    listed = kinds.label(hint).startswith("list")
-                    return f"{show_name(owner)}.{name} = {f'[{reference}]' if listed else reference}"
-        return f"Thing.parameter = {reference}"
+        accepting = [
+            (owner, name, hint)
+            for owner in sorted(tables.registered())
+            for name, hint in kinds.annotations(tables.configurable(owner)).items()
+            if name in tables.bindable_parameters(owner) and reference in kinds.choices(hint)
+        ]
+        for owner, name, hint in accepting:
+            if owner in self.called:
+                value = f"[{reference}]" if kinds.label(hint).startswith("list") else reference
+                return f" To use it, some binding must refer to it, as in {show_name(owner)}.{name} = {value}."
+        places = " or ".join(f"{show_name(owner)}.{name}" for owner, name, _ in accepting[:3])
+        return " No parameter of this run accepts it" + (f"; it belongs to {places}." if places else ".")

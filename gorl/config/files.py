@@ -7,8 +7,8 @@ import pathlib
 import re
 import sys
 import traceback
+import types
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from gorl.config.sources import printable
 from gorl.errors import ConfigError, did_you_mean
@@ -16,41 +16,41 @@ from gorl.version import HOME, __version__
 
 FORMAT = 1
 REGISTRY = "gorl.registry"
-"""The module that registers gorl's own classes. It is imported as the first plugin, and is the only one that a file may import."""
+"""The module that registers gorl's own classes. It is the first plugin, and the only module that a file may import."""
 _HEADER = re.compile(r"^#\s*gorl-format:\s*(\S*)")
-_loaded_plugins: dict[str, Any] = {}
+_loaded_plugins: dict[str, types.ModuleType] = {}
 
 
 def shipped() -> pathlib.Path:
-    """The folder of the shipped configurations: inside an installed package, or beside it in a checkout."""
+    """Returns the folder of the shipped configurations: inside an installed package, or beside it in a checkout."""
     package = HOME
     inside = package / "gin_configs"
     return inside if inside.is_dir() else package.parent / "gin_configs"
 
 
 def search_paths() -> list[pathlib.Path]:
-    """Where files are looked for: the working directory, $GORL_CONFIG_PATH, the shipped ones."""
+    """Returns the folders that are searched for files: the working directory, $GORL_CONFIG_PATH, the shipped ones."""
     extra = [pathlib.Path(p).expanduser() for p in os.environ.get("GORL_CONFIG_PATH", "").split(os.pathsep) if p]
     return [pathlib.Path.cwd(), *extra, shipped()]
 
 
 APPENDED = ("parts", "presets", "controls")
-"""Folders of files that never run alone: they are included, or appended to one that does."""
+"""Folders of files that do not run by themselves: they are included by, or appended to, one that does."""
 
 
 def runnable_files(root: pathlib.Path) -> list[str]:
-    """The files of a folder that run, relative to it."""
+    """Returns the files of a folder that run by themselves, relative to it and sorted."""
     files = (p.relative_to(root) for p in root.rglob("*.gin"))
     return sorted(str(p) for p in files if not set(APPENDED) & set(p.parts))
 
 
 def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
-    """The file of this name: beside the file that includes it, or in the search path."""
+    """Returns the file of this name, beside the file that includes it or in the search path. Raises ConfigError."""
     folders = [*([beside.parent] if beside else []), *search_paths()]
     wanted = pathlib.Path(os.path.expanduser(name))
     for folder in folders:
         path = folder / wanted
-        if os.path.isfile(path):  # False, too, for a name that no file can have
+        if os.path.isfile(path):  # also False for a name that no file can have
             return path.resolve()
     known = {str(p.relative_to(f)) for f in {*folders} - {pathlib.Path.cwd()} if f.is_dir() for p in f.rglob("*.gin")}
     known |= {p.name for p in pathlib.Path.cwd().glob("*.gin")}
@@ -66,7 +66,7 @@ def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
 
 
 def shown(path: pathlib.Path) -> str:
-    """A path relative to where it was found."""
+    """Returns a path relative to the search folder that contains it, or the whole path."""
     for folder in search_paths():
         if path.is_relative_to(folder.resolve()):
             return str(path.relative_to(folder.resolve()))
@@ -74,7 +74,7 @@ def shown(path: pathlib.Path) -> str:
 
 
 def read_text(path: pathlib.Path) -> str:
-    """A file's text, if this version of gorl reads its format."""
+    """Returns a file's text. Raises ConfigError if it is not UTF-8 or this version of gorl does not read its format."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as err:
@@ -90,31 +90,35 @@ def read_text(path: pathlib.Path) -> str:
             newer = found[1].isdigit() and int(found[1]) > FORMAT
             fix = "Install a newer gorl: pip install -U gorl." if newer else f"Write {FORMAT}."
             raise ConfigError(
-                f"{shown(path)}:{number}: this file has format {found[1] or '(none)'}, and gorl {__version__} reads format {FORMAT}. {fix}"
+                f"{shown(path)}:{number}: this file has format {found[1] or '(none)'},"
+                f" and gorl {__version__} reads format {FORMAT}. {fix}"
             )
     return text
 
 
 def named_plugins(plugins: Iterable[str]) -> tuple[str, ...]:
-    """The plugins that somebody asked for: these and those of $GORL_PLUGINS, each once, a file by its whole path."""
+    """Returns these plugins and those of $GORL_PLUGINS without duplicates, files by their absolute paths."""
     return tuple(
         dict.fromkeys(map(_absolute, [*plugins, *filter(None, os.environ.get("GORL_PLUGINS", "").split(","))]))
     )
 
 
 def confirmed(recorded: Sequence[str], plugins: Iterable[str], where: str) -> tuple[str, ...]:
-    """The plugins that are named now, if those `recorded` in the run `where` are among them, or are imported already. Raises ConfigError.
+    """Returns the plugins to import for the run in the folder `where`: the named ones, and recorded ones in use.
 
-    A run's folder may come from anybody, and a plugin is code: that the folder names one is no reason to run it, whatever else the
-    folder says of it, such as a hash. A file is known by its name, so it may lie elsewhere by now.
+    Raises ConfigError if a `recorded` plugin is neither named now nor already imported. A run's folder may come from
+    anybody and a plugin is code, so the folder's word, even with a hash, is no reason to run it. Files are compared by
+    name, so a plugin file may have moved since.
     """
     named = named_plugins(plugins)
     known = {_short(p) for p in named}
     for plugin in recorded:
         if _short(plugin) not in known and plugin not in _loaded_plugins:
             raise ConfigError(
-                f"{where} was made with the plugin {plugin}, which is code, and a run's folder runs no code of its own accord."
-                f" If you trust it, name it again: --plugin {plugin}, or GORL_PLUGINS={plugin} (in Python: plugins=[{plugin!r}])."
+                f"{where} was made with the plugin {plugin},"
+                " which is code, and a run's folder runs no code of its own accord."
+                f" If you trust it, name it again: --plugin {plugin}, or GORL_PLUGINS={plugin}"
+                f" (in Python: plugins=[{plugin!r}])."
             )
     return (*named, *(p for p in recorded if _short(p) not in known))
 
@@ -128,7 +132,7 @@ def _short(plugin: str) -> str:
 
 
 def import_plugin(plugin: str) -> None:
-    """Registers what a module (or a .py file) of the user's registers."""
+    """Imports a module or .py file of the user, which registers its classes. Raises ConfigError if that fails."""
     name = shown(pathlib.Path(plugin)) if plugin.endswith(".py") else plugin
     try:
         _import(plugin)
@@ -157,7 +161,7 @@ def _import(plugin: str) -> None:
         return
     path = pathlib.Path(plugin).expanduser().resolve()
     if str(path) not in _loaded_plugins:
-        if str(path.parent) not in sys.path:  # for what it imports from beside it
+        if str(path.parent) not in sys.path:  # so that it can import the files beside it
             sys.path.append(str(path.parent))
         spec = importlib.util.spec_from_file_location(f"gorl_plugin_{path.stem}", path)
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)

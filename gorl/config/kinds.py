@@ -1,6 +1,6 @@
-"""What a parameter takes, by its annotation: gin checks no types.
+"""Type checks of bound values against annotations, which gin does not do.
 
-Only what is sure to be wrong is refused; an annotation that is not understood takes anything.
+Only values that are certainly wrong are refused. An annotation that is not understood accepts anything.
 """
 
 import collections.abc
@@ -22,8 +22,11 @@ _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 @functools.cache
-def annotations(target: Any) -> dict[str, Any]:
-    """Annotations by parameter. A field's converter hides what it makes: for lists and factories the field itself says."""
+def annotations(target: collections.abc.Callable) -> dict[str, Any]:
+    """Returns the annotation of every parameter of a class or function.
+
+    A field's converter hides the type of its result. For lists and factories the field's own annotation is returned.
+    """
     try:
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
         fields = typing.get_type_hints(target) if inspect.isclass(target) else {}
@@ -37,15 +40,15 @@ def annotations(target: Any) -> dict[str, Any]:
     return hints
 
 
-def options(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the hint alone."""
+def union_members(hint: Any) -> tuple[Any, ...]:
+    """Returns the members of a union, or the hint itself as the only one."""
     union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
     return typing.get_args(hint) if union else (hint,)
 
 
 def label(hint: Any) -> str:
-    """An annotation as one reads it: `float`, `str | None`, `list of AbstractPhase`."""
-    names = [_label(o) for o in options(hint) if not _is_array(o) or not {float, int} & set(options(hint))]
+    """Returns a readable annotation: `float`, `str | None`, `list of AbstractPhase`."""
+    names = [_label(o) for o in union_members(hint) if not _is_array(o) or not {float, int} & set(union_members(hint))]
     if "float" in names and "int" in names:
         names.remove("int")
     return " | ".join(dict.fromkeys(names))
@@ -69,11 +72,11 @@ def _label(option: Any) -> str:
 
 
 def choices(hint: Any) -> list[str]:
-    """What is registered and may be written for a parameter (or for an entry, where it takes a list), if that is known."""
+    """Returns the registered classes that a parameter (or an entry of its list) accepts, as written: @Name()."""
     found = []
-    if any(_is_own(o) and not _implementations(o) for o in options(hint)):
+    if any(_is_custom_class(o) and not _implementations(o) for o in union_members(hint)):
         return []
-    for option in options(hint):
+    for option in union_members(hint):
         if _origin(option) in _LISTS:
             found += [name for e in typing.get_args(option) if e is not Ellipsis for name in choices(e)]
         elif _is_component(option):
@@ -82,7 +85,7 @@ def choices(hint: Any) -> list[str]:
 
 
 def _implementations(kind: type) -> list[str]:
-    """The registered classes of a kind."""
+    """Returns the names of the registered classes of a kind."""
     return [
         tables.show_name(selector)
         for selector, target in tables.registered().items()
@@ -106,12 +109,12 @@ def _is_array(option: Any) -> bool:
 
 
 def _is_component(option: Any) -> bool:
-    """A class of which some registered class is a kind."""
-    return _is_own(option) and bool(_implementations(option))
+    """Whether some registered class is a subclass of this class."""
+    return _is_custom_class(option) and bool(_implementations(option))
 
 
-def _is_own(option: Any) -> bool:
-    """Neither Python's nor NumPy's nor JAX's."""
+def _is_custom_class(option: Any) -> bool:
+    """Whether an annotation is a class of neither Python, NumPy nor JAX."""
     return (
         isinstance(option, type)
         and option.__module__ not in ("builtins", "collections.abc")
@@ -120,23 +123,23 @@ def _is_own(option: Any) -> bool:
     )
 
 
-def number(hint: Any) -> type | None:
-    """float or int, where a parameter takes numbers (float: ints too)."""
-    takes = options(hint)
-    return float if float in takes or any(map(_is_array, takes)) else int if int in takes else None
+def numeric_kind(hint: Any) -> type | None:
+    """Returns float (which includes ints) or int if a parameter takes numbers, else None."""
+    members = union_members(hint)
+    return float if float in members or any(map(_is_array, members)) else int if int in members else None
 
 
-def is_budget(target: Any, parameter: str) -> bool:
-    """Whether only the host counts with a parameter (`gorl.fields.budget`)."""
+def is_budget(target: collections.abc.Callable, parameter: str) -> bool:
+    """Whether a parameter is a `gorl.fields.budget`, which only the host counts with."""
     fields = dataclasses.fields(target) if dataclasses.is_dataclass(target) else ()
     return any(field.name == parameter and "budget" in field.metadata for field in fields)
 
 
 def mismatch(hint: Any, value: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """None, or the part of a value that its annotation excludes: ('[1]', annotation, part)."""
-    if any(_fits(option, value) for option in options(hint)):
+    """Returns the part of a value that its annotation excludes, as ('[1]', annotation, part), or None."""
+    if any(_fits(option, value) for option in union_members(hint)):
         return None
-    for option in options(hint):
+    for option in union_members(hint):
         if isinstance(value, (list, tuple)) and _origin(option) in _LISTS:
             parts = (mismatch(_element(option), v, f"{path}[{i}]") for i, v in enumerate(value))
             return next((found for found in parts if found), None)
@@ -144,7 +147,7 @@ def mismatch(hint: Any, value: Any, path: str = "") -> tuple[str, Any, Any] | No
 
 
 def _element(option: Any) -> Any:
-    """The annotation of a list's entries (Any for (1, 'a') pairs and bare lists)."""
+    """Returns the annotation of a list's entries (Any for tuples of several types and bare lists)."""
     args = [a for a in typing.get_args(option) if a is not Ellipsis]
     return args[0] if len(args) == 1 else Any
 
@@ -173,8 +176,8 @@ def _fits(option: Any, value: Any) -> bool:
     return not known
 
 
-def _reference_fits(option: Any, value: Any) -> bool:
-    """Whether @Thing, @Thing() or %constant may stand here."""
+def _reference_fits(option: Any, value: tables.Reference) -> bool:
+    """Whether an annotation accepts @Thing, @Thing() or %constant."""
     origin = _origin(option)
     if (name := tables.constant_name(value)) is not None:
         constant = tables.constants().get(name)
@@ -197,8 +200,8 @@ def _reference_fits(option: Any, value: Any) -> bool:
 
 
 def fix(hint: Any, value: Any) -> str:
-    """How to write what was meant, where one can tell."""
-    allowed = options(hint)
+    """Returns the sentence that says how to write the intended value, or ''."""
+    allowed = union_members(hint)
     if isinstance(value, tables.Reference):
         return _fix_reference(hint, value)
     if (
@@ -220,31 +223,33 @@ def fix(hint: Any, value: Any) -> str:
     return _fix_list(hint, value)
 
 
-def _fix_reference(hint: Any, value: Any) -> str:
+def _fix_reference(hint: Any, value: tables.Reference) -> str:
     shown = literal(value)
-    if value.evaluate and any(_reference_fits(o, type(value)(value.scoped_selector, False)) for o in options(hint)):
+    uncalled = tables.Reference(value.scoped_selector, False)
+    if value.evaluate and any(_reference_fits(option, uncalled) for option in union_members(hint)):
         return f" Write it without (): {shown.removesuffix('()')}."
-    if not value.evaluate and mismatch(hint, type(value)(value.scoped_selector, True)) is None:
+    if not value.evaluate and mismatch(hint, tables.Reference(value.scoped_selector, True)) is None:
         return f" Did you forget '()'? Write {shown}()."
     return _fix_list(hint, value)
 
 
 def _fix_string(hint: Any, value: str) -> str:
-    if any(o in (int, float, bool) or _is_array(o) for o in options(hint)):
+    if any(o in (int, float, bool) or _is_array(o) for o in union_members(hint)):
         try:
-            return f" Write it without quotes: {literal(float(value)) if '.' in value or 'e' in value else literal(int(value))}."
+            number = float(value) if "." in value or "e" in value else int(value)
+            return f" Write it without quotes: {literal(number)}."
         except ValueError:
             return " Write it without quotes." if value in ("True", "False") else ""
     constants = [name for name in tables.constants() if name.split(".")[-1] == value.split(".")[-1]]
-    if constants and any(_origin(o) is collections.abc.Callable for o in options(hint)):
+    if constants and any(_origin(o) is collections.abc.Callable for o in union_members(hint)):
         return f" Write %{constants[0]}."
     named = [choice for choice in choices(hint) if choice == f"@{value.removesuffix('()')}()"]
-    literals = [str(a) for o in options(hint) if _origin(o) is typing.Literal for a in typing.get_args(o)]
+    literals = [str(a) for o in union_members(hint) if _origin(o) is typing.Literal for a in typing.get_args(o)]
     return f" Write {named[0]}." if named else did_you_mean(value, literals) or _fix_list(hint, value)
 
 
 def _fix_list(hint: Any, value: Any) -> str:
-    lists = [o for o in options(hint) if _origin(o) in _LISTS]
+    lists = [o for o in union_members(hint) if _origin(o) in _LISTS]
     if any(_fits(o, [value]) for o in lists):
         return f" Write it in brackets: [{_shown(value)}]."
     if lists and value is None:

@@ -1,4 +1,4 @@
-"""What gin's messages mean, and how to write what was meant."""
+"""Explanations of gin's errors: what is wrong, where it was bound, and how to write what was meant."""
 
 import re
 from collections.abc import Iterable
@@ -12,18 +12,19 @@ from gorl.errors import ConfigError, did_you_mean
 
 _FRAME = re.compile(r"In call to configurable '([^']+)' \(.*?\)(?: in scope '([^']*)')?$")
 _MISSING = re.compile(
-    r"(?:\b(\w+)(?:\.__init__)?\(\) )?missing (?:\d+|a) required (?:positional |keyword-only )?arguments?|Required bindings for `([\w.]+)` not provided"
+    r"(?:\b(\w+)(?:\.__init__)?\(\) )?missing (?:\d+|a) required (?:positional |keyword-only )?arguments?"
+    r"|Required bindings for `([\w.]+)` not provided"
 )
 
 
 def guess(word: str, words: Iterable[str]) -> str:
-    """' Did you mean X?': the near ones, or else the less near."""
+    """Returns ' Did you mean X?' with the closest words, or else with less close ones."""
     words = list(words)
     return did_you_mean(word, words, cutoff=0.8) or did_you_mean(word, words)
 
 
 def require_name(name: str) -> None:
-    """Raises ConfigError unless the name stands for one class or function."""
+    """Raises ConfigError unless the name identifies exactly one class or function."""
     found = tables.matches(name)
     if len(found) == 1:
         return
@@ -39,12 +40,13 @@ def require_name(name: str) -> None:
             f"nothing is called {name!r}. A scope is separated by /: did you mean {'/'.join((*scopes, short))}?"
         )
     raise ConfigError(
-        f"nothing is called {name!r}.{guess(name, tables.configurables())} `gorl list bindings` shows every name; --plugin MODULE adds your own."
+        f"nothing is called {name!r}.{guess(name, tables.configurable_names())}"
+        " `gorl list bindings` shows every name; --plugin MODULE adds your own."
     )
 
 
-def explain(err: Exception) -> str:
-    """An error of gin while it reads a name, in our words."""
+def explain_gin_error(err: Exception) -> str:
+    """Returns the explanation of an error that gin raises while it reads a name, or gin's own message."""
     message = (
         str(err.args[0] if isinstance(err, KeyError) and err.args else err)
         .partition("\n  In bindings string")[0]
@@ -55,71 +57,79 @@ def explain(err: Exception) -> str:
         return _no_parameter(*match.groups())
     if match := re.search(r"Configurable '([\w.]+)' has denylisted kwarg '(\w+)'", message):
         selector = tables.matches(match[1])[0]
-        return f"{tables.show_name(selector)}.{match[2]} cannot be bound: the code passes it itself.{_has(selector)} Remove this binding."
+        name = f"{tables.show_name(selector)}.{match[2]}"
+        return f"{name} cannot be bound: the code passes it itself.{_has(selector)} Remove this binding."
     if match := re.search(r"No configurable matching reference '@([\w./]+)|Ambiguous selector '([\w.]+)'", message):
         try:
             require_name(match[1] or match[2])
-        except ConfigError as better:
-            return str(better)
+        except ConfigError as explained:
+            return str(explained)
     return message
 
 
 def _no_parameter(name: str, wrong: str) -> str:
     selector = tables.matches(name)[0]
-    known = tables.parameters(selector)
+    known = tables.bindable_parameters(selector)
     text = f"{tables.show_name(selector)} has no parameter {wrong!r}.{guess(wrong, known) or _has(selector)}"
     if wrong == "learning_rate" and selector.startswith("optax."):
         owners = [
             tables.show_name(s)
             for s in sorted(tables.registered())
-            if s.startswith("gorl.") and wrong in tables.parameters(s)
+            if s.startswith("gorl.") and wrong in tables.bindable_parameters(s)
         ]
-        return f"{text} What uses the optimiser has it: {' or '.join(f'{owner}.{wrong}' for owner in owners)}."
+        return f"{text} It is set where the optimizer is used: {' or '.join(f'{owner}.{wrong}' for owner in owners)}."
     return text
 
 
 def _has(selector: str) -> str:
-    known = tables.parameters(selector)
+    known = tables.bindable_parameters(selector)
     return f" It has {', '.join(known)}." if known else " It has none that can be bound."
 
 
 def explain_macro_name(scope: str, name: str) -> str:
-    """`Phasesteps = 3`: without a dot it is a macro, and a macro's name in another case is nearly always a slip."""
+    """Returns the explanation of a name without a dot, such as `Phasesteps = 3`, that is not in UPPER_CASE.
+
+    gin reads it as a macro, but it is nearly always a mistake.
+    """
     whole = "/".join(filter(None, (scope, name)))
-    dotted = {f"{tables.show_name(s)}.{p}" for s in tables.registered() for p in tables.parameters(s)}
+    dotted = {f"{tables.show_name(s)}.{p}" for s in tables.registered() for p in tables.bindable_parameters(s)}
     if close := did_you_mean(whole, dotted, cutoff=0.8):
         return f"{whole} has no dot between Thing and parameter.{close}"
     if scope and name.isupper():
-        return f"a macro has no scope: no use of %{name} would look {whole} up. Bind what uses it: {scope}/Thing.parameter = value."
+        return (
+            f"a macro has no scope: no use of %{name} would look {whole} up."
+            f" Bind what uses it: {scope}/Thing.parameter = value."
+        )
     macros = [key[0] for key, _ in tables.bindings() if key[1] == tables.MACRO]
     owners = sorted(d for d in dotted if d.split(".")[-1] == name)
     fix = did_you_mean(name, macros, cutoff=0.8) or (f" Did you mean {' or '.join(owners[:3])}?" if owners else "")
-    return f"{whole} has no dot, so it would set a macro, and macros are written in UPPER_CASE.{fix or f' Write Thing.{name}, or {name.upper()}.'}"
+    fix = fix or f" Write Thing.{name}, or {name.upper()}."
+    return f"{whole} has no dot, so it would set a macro, and macros are written in UPPER_CASE.{fix}"
 
 
 def at(origins: Iterable[Origin | None]) -> str:
-    """'main.gin:4' or 'main.gin:4 and main.gin:5'."""
+    """Returns the distinct origins as text: 'main.gin:4' or 'main.gin:4 and main.gin:5'."""
     return " and ".join(dict.fromkeys(str(o) for o in origins if o is not None))
 
 
 def is_missing(err: Exception) -> bool:
-    """Whether a call lacked an argument that a file can bind."""
-    return _lacking(str(err)) is not None
+    """Whether an error is a call without an argument that a file can bind."""
+    return _incomplete_call(str(err)) is not None
 
 
-def _lacking(message: str) -> tuple[str, str] | None:
-    """The (complete selector, scope) of a call that lacked an argument."""
+def _incomplete_call(message: str) -> tuple[str, str] | None:
+    """Returns the (complete selector, scope) of a call without a required argument, or None for another error."""
     if match := _MISSING.search(message):
         frame = next((m for m in map(_FRAME.search, message.splitlines()) if m), None)
         selector = _selector_called(match[1] or match[2] or (frame[1] if frame else ""))
         named = re.findall(r"'(\w+)'", message[match.end() :].partition("\n")[0])
-        if selector and set(named) <= {*tables.parameters(selector), *tables.runtime_parameters(selector)}:
+        if selector and set(named) <= {*tables.bindable_parameters(selector), *tables.runtime_parameters(selector)}:
             return selector, (frame[2] if frame else "") or ""
     return None
 
 
 def is_explicable(err: Exception) -> bool:
-    """Whether an error comes of the configuration, and not of a defect in gorl."""
+    """Whether an error is caused by the configuration rather than by a defect in gorl."""
     return (
         isinstance(err, ConfigError)
         or _FRAME.search(str(err).splitlines()[-1] if str(err) else "") is not None
@@ -128,13 +138,13 @@ def is_explicable(err: Exception) -> bool:
 
 
 def _selector_called(name: str) -> str | None:
-    """The registered class or function whose own name this is, if it is one."""
+    """Returns the selector of the only registered class or function of this name, or None."""
     found = [s for s in tables.registered() if s.split(".")[-1] == name.split(".")[-1]]
     return found[0] if len(found) == 1 else None
 
 
 def explain_build(err: Exception, source: Source) -> str:
-    """An error raised while the experiment was built: what, where it was bound, and the fix."""
+    """Returns the explanation of an error raised while an experiment is built: what, where it was bound, the fix."""
     lines = str(err).splitlines()
     frames = [m.groups() for m in map(_FRAME.search, lines) if m]
     body = (
@@ -144,8 +154,8 @@ def explain_build(err: Exception, source: Source) -> str:
     )
     name, scope = (frames[0][0], frames[0][1] or "") if frames else ("", "")
     selector = _selector_called(name)
-    if lacking := _lacking(str(err)):
-        return _missing(*lacking, source)
+    if call := _incomplete_call(str(err)):
+        return _explain_missing(*call, source)
     if isinstance(err, ConfigError) or selector is None:
         return locate(body, source, selector, scope)
     kind = "" if isinstance(err, ValueError) else f"{type(err).__name__}: "
@@ -153,8 +163,8 @@ def explain_build(err: Exception, source: Source) -> str:
     return locate(f"{tables.show_name(selector)} cannot be built: {kind}{body}{end}", source, selector, scope)
 
 
-def _missing(selector: str, scope: str, source: Source) -> str:
-    """A parameter without default that nothing binds; or a module built where its class was to be handed over."""
+def _explain_missing(selector: str, scope: str, source: Source) -> str:
+    """Explains a required parameter that is not bound, or a module that is built where its class should be passed."""
     users = [
         (key, ref)
         for key, value in tables.bindings()
@@ -167,43 +177,47 @@ def _missing(selector: str, scope: str, source: Source) -> str:
     prefix = f"{place}: " if place else ""
     called = literal(users[0][1]) if users else f"@{shown}()"
     needed = [
-        n for n, p in tables.parameters(selector).items() if p.default is p.empty or repr(p.default) == "%gin.REQUIRED"
+        n
+        for n, p in tables.bindable_parameters(selector).items()
+        if p.default is p.empty or repr(p.default) == "%gin.REQUIRED"
     ]
-    names = [n for n in needed if tables.in_effect(selector, n, scope) is None]
+    names = [n for n in needed if tables.effective_key(selector, n, scope) is None]
     later = ", ".join(tables.runtime_parameters(selector))
     if not names and users and not any(ref.evaluate for _, ref in users):
         role = " and ".join(dict.fromkeys(tables.show_key(key) for key, _ in users[:3]))
         what = f"{prefix}{called} does not fit everywhere it is used ({role}): it has to be called with {later}."
         return f"{what} A network goes inside a policy, critic or decoder, as its body."
     if not names:
-        return f"{prefix}{called} is built too early: the code calls it later, with {later}. Write it without (): {called.removesuffix('()')}."
+        what = f"{prefix}{called} is built too early: the code calls it later, with {later}."
+        return f"{what} Write it without (): {called.removesuffix('()')}."
     elsewhere = sorted(
         {
             s
             for s, sel in tables.bound()
-            if sel == selector and s and all(tables.in_effect(selector, n, s) for n in names)
+            if sel == selector and s and all(tables.effective_key(selector, n, s) for n in names)
         }
     )
     others = [f"@{s}/{shown}" for s in elsewhere]
     instead = guess(called, others) or (f" Did you mean {' or '.join(others)}?" if others else "")
     it = "it" if len(names) == 1 else "them"
     write = " and ".join(f"{called.strip('@()')}.{n} = ..." for n in names[:2])
-    return f"{prefix}{called} needs {', '.join(names)}, and nothing binds {it}.{instead} Write {write}, in a file or with --set."
+    what = f"{prefix}{called} needs {', '.join(names)}, and nothing binds {it}."
+    return f"{what}{instead} Write {write}, in a file or with --set."
 
 
 def locate(message: str, source: Source, selector: str | None = None, scope: str = "") -> str:
-    """A message with the places of the bindings that it names: in front if it is one, else behind.
+    """Adds the origins of the bindings that a message names: before it if there is one, else after it.
 
-    `selector` and `scope` are of the call that failed, where they are known: then all its bindings are meant if the
-    message names none.
+    `selector` and `scope` describe the call that failed, if known. If the message names none of its bindings, all of
+    them are meant.
     """
     named = _keys_named(message)
     if selector is not None:
         words = set(re.findall(r"\w+", message))
-        own = [key for p in tables.parameters(selector) if (key := tables.in_effect(selector, p, scope))]
-        named = [k for k in own if k in named] or named or [k for k in own if k[2] in words] or own
-    found = {tables.show_key(k): source.origins.get(tables.through_macros(tables.value_of(k), k)[1]) for k in named}
-    places = {key: origin for key, origin in found.items() if origin is not None}
+        of_call = [k for p in tables.bindable_parameters(selector) if (k := tables.effective_key(selector, p, scope))]
+        named = [k for k in of_call if k in named] or named or [k for k in of_call if k[2] in words] or of_call
+    origins = {tables.show_key(k): source.origins.get(tables.follow_macros(tables.value_of(k), k)[1]) for k in named}
+    places = {key: origin for key, origin in origins.items() if origin is not None}
     if not places:
         users = [
             key
@@ -215,14 +229,21 @@ def locate(message: str, source: Source, selector: str | None = None, scope: str
     if not places:
         return message
     if len(set(places.values())) == 1:
-        return f"{next(iter(places.values()))}: {message}"
+        origin = next(iter(places.values()))
+        return f"{origin}: {_without_binding(message, origin)}"
     order = [change.origin for change in source.changes]
     latest = sorted(places.items(), key=lambda item: order.index(item[1]), reverse=True)
     return f"{message} ({'; '.join(f'{key} is set at {origin}' for key, origin in latest[:6])})"
 
 
+def _without_binding(message: str, origin: Origin) -> str:
+    """Removes `Clip.epsilon = -1.0: ` from the front of a message if the origin is a command line that shows it."""
+    name = origin.text.partition("=")[0].strip().rpartition("/")[2]
+    return message if origin.line or not name else re.sub(rf"^{re.escape(name)} = [^,;:]+: ", "", message)
+
+
 def _keys_named(message: str) -> list[Key]:
-    """The bindings that a message speaks of: `Clip.epsilon = 0.0`, or `OnPolicy: ... num_envs ...`."""
+    """Returns the bindings that a message names: `Clip.epsilon = 0.0`, or `OnPolicy: ... num_envs ...`."""
     words = set(re.findall(r"\w+", message))
     found = []
     for key, value in tables.bindings():
@@ -233,38 +254,41 @@ def _keys_named(message: str) -> list[Key]:
             found.append((key, match[1], tables.resolved(value)))
         elif key[2] in words and re.search(rf"(?<![\w.(]){re.escape(tables.show_name(key[1]))}(?!\w|\.\w)", message):
             found.append((key, None, None))
-    exact = [key for key, said, value in found if said is not None and _same(said, value)]
+    exact = [key for key, text, value in found if text is not None and _is_text_of(text, value)]
     return exact or [key for key, *_ in found]
 
 
-def _same(said: str, value: Any) -> bool:
-    """Whether a message's number (a float32 printed) or repr is this value."""
+def _is_text_of(text: str, value: Any) -> bool:
+    """Whether a text in a message (a printed float32, or a repr) represents a value."""
     try:
-        return abs(float(said) - float(value)) <= 1e-6 * abs(float(value))
+        return abs(float(text) - float(value)) <= 1e-6 * abs(float(value))
     except (TypeError, ValueError):
-        return said.strip() == repr(value)
+        return text.strip() == repr(value)
 
 
-def explain_circle(source: Source) -> str:
-    """Something is built of itself: the bindings that say so."""
+def explain_cycle(source: Source) -> str:
+    """Returns the explanation of references that form a cycle, with the bindings that form it."""
     edges: dict[str, list[tuple[Key, str]]] = {}
     for key, value in tables.bindings():
         for ref in tables.references(tables.resolved(value)):
             if ref.evaluate:
                 edges.setdefault(key[1], []).append((key, ref.configurable.selector))
 
-    def circle(start: str, here: str, path: tuple[Key, ...]) -> tuple[Key, ...]:
+    def cycle(start: str, here: str, path: tuple[Key, ...]) -> tuple[Key, ...]:
         for key, to in edges.get(here, []):
             if to == start:
                 return (*path, key)
-            if key not in path and (found := circle(start, to, (*path, key))):
+            if key not in path and (found := cycle(start, to, (*path, key))):
                 return found
         return ()
 
-    keys = next((found for selector in edges if (found := circle(selector, selector, ()))), ())
+    keys = next((found for selector in edges if (found := cycle(selector, selector, ()))), ())
     shown = " -> ".join(
         f"{show} ({source.origins.get(k)})"
         for k in keys
         if (show := f"{tables.show_key(k)} = {literal(tables.value_of(k))}")
     )
-    return f"this configuration builds something out of itself, without end: {shown or 'follow its @references'}. Change one of these references."
+    return (
+        f"this configuration builds something out of itself, without end: {shown or 'follow its @references'}."
+        " Change one of these references."
+    )

@@ -1,4 +1,4 @@
-"""Reads gin files and command-line bindings, remembering where each binding was made."""
+"""Reads gin files and command-line bindings, and records where each binding was made."""
 
 import dataclasses
 import pathlib
@@ -17,34 +17,47 @@ from gorl.config.text import literal
 from gorl.errors import ConfigError
 
 _LONGEST_NAME = 200  # characters
+_Statement = (
+    config_parser.BindingStatement
+    | config_parser.BlockDeclaration
+    | config_parser.ImportStatement
+    | config_parser.IncludeStatement
+)
 
 
 @dataclasses.dataclass
-class _Text:
-    """A file (or the command line: `path` None) while it is read: included by `parent` at `place`; `again`, if read before."""
+class _File:
+    """A file while it is read, or the command line (`path` is None).
+
+    `parent` includes it at `place`. `again`: whether the file was read before.
+    """
 
     name: str
     path: pathlib.Path | None = None
-    parent: "_Text | None" = None
+    parent: "_File | None" = None
     place: Origin | None = None
     again: bool = False
     bound: dict[Key, Origin] = dataclasses.field(default_factory=dict)
 
-    def lineage(self) -> Iterator["_Text"]:
-        """This text, the one that includes it, and so on."""
+    def lineage(self) -> Iterator["_File"]:
+        """Yields this text, the one that includes it, and so on."""
         yield self
         if self.parent is not None:
             yield from self.parent.lineage()
 
     def origin(self, text: str, line: int) -> Origin:
+        """Returns the origin of a line of this file, whose whole text is `text`."""
         if self.path is None:
             return Origin(COMMAND_LINE, 0, text.strip())
         lines = text.split("\n")
         return Origin(self.name, line, lines[line - 1].strip() if 0 < line <= len(lines) else "")
 
 
-def read(names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Source:
-    """Replaces gin's configuration by these files, then bindings (later wins), and locks it. Raises ConfigError."""
+def read_source(names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Source:
+    """Replaces gin's configuration by these files, then these bindings, and locks it. Raises ConfigError.
+
+    A later binding overrides an earlier one.
+    """
     gin.clear_config()
     source = Source(plugins=files.named_plugins(plugins))
     for plugin in (files.REGISTRY, *source.plugins):  # every name must exist before gin is locked
@@ -55,7 +68,7 @@ def read(names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[s
         path = files.find(name, None)
         source.named.append(files.shown(path))
         _read_file(source, path, None, None)
-    command_line = _Text(COMMAND_LINE)
+    command_line = _File(COMMAND_LINE)
     for binding in bindings:
         if not binding.strip():
             raise ConfigError('--set is empty. It takes a binding, such as --set "SEED = 3".')
@@ -66,66 +79,68 @@ def read(names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[s
     return source
 
 
-def _read_file(source: Source, path: pathlib.Path, parent: _Text | None, place: Origin | None) -> None:
+def _read_file(source: Source, path: pathlib.Path, parent: _File | None, place: Origin | None) -> None:
     text = files.read_text(path)
     again = parent is not None and str(path) in source.texts
     source.texts[str(path)] = text
     if path.is_relative_to(files.shipped().resolve()):
         source.shipped.add(files.shown(path))
-    _read_text(source, text, _Text(files.shown(path), path, parent, place, again))
+    _read_text(source, text, _File(files.shown(path), path, parent, place, again))
 
 
-def _read_text(source: Source, text: str, where: _Text) -> None:
+def _read_text(source: Source, text: str, file: _File) -> None:
     with gc._parse_scope():
-        for statement in _statements(text, where):
-            origin = where.origin(text, statement.location.line_num)
+        for statement in _statements(text, file):
+            origin = file.origin(text, statement.location.line_num)
             try:
-                found = _meaning(source, statement, where)
+                target = _target(source, statement, file)
             except (ValueError, KeyError) as err:  # a ConfigError is a ValueError
-                raise ConfigError(f"{origin}: {mistakes.explain(err)}") from None
-            if isinstance(found, pathlib.Path):
-                source.includes.setdefault(where.name, []).append(files.shown(found))
+                raise ConfigError(f"{origin}: {mistakes.explain_gin_error(err)}") from None
+            if isinstance(target, pathlib.Path):
+                source.includes.setdefault(file.name, []).append(files.shown(target))
                 try:
-                    _read_file(source, found, where, origin)
-                except ConfigError as err:  # it names its own file and line, but not what was typed
-                    raise (err if where.path else ConfigError(f"{origin}: {err}")) from None
-            elif found is not None:
-                _bind(source, found, statement.value, origin, where)
+                    _read_file(source, target, file, origin)
+                except ConfigError as err:  # it names the file and line, but not the binding that was typed
+                    raise (err if file.path else ConfigError(f"{origin}: {err}")) from None
+            elif target is not None:
+                _bind(source, target, statement.value, origin, file)
 
 
-def _statements(text: str, where: _Text) -> Iterator[Any]:
-    """gin's statements; an error of its parser in our words."""
+def _statements(text: str, file: _File) -> Iterator[_Statement]:
+    """Yields gin's statements. Raises ConfigError with an explanation where its parser fails."""
     for number, line in enumerate(text.split("\n"), 1):
         if re.match(r" *\t", line):
             raise ConfigError(
-                f"{where.origin(text, number).quoted}: this line is indented with a tab. Indent with spaces."
+                f"{file.origin(text, number).quoted}: this line is indented with a tab. Indent with spaces."
             )
         if found := UNPRINTABLE.search(line):
             raise ConfigError(
-                f"{where.origin(text, number).quoted}: this line has the control character {printable(found[0])}. Remove it."
+                f"{file.origin(text, number).quoted}: this line has the control character"
+                f" {printable(found[0])}. Remove it."
             )
     try:
         yield from syntax.Parser(text, gc.ParserDelegate())
     except (SyntaxError, tokenize.TokenError) as err:
         message, line = (err.msg, err.lineno or 0) if isinstance(err, SyntaxError) else (err.args[0], err.args[1][0])
-        line, problem = syntax.explain(text, line, message)
+        line, problem = syntax.explain_syntax_error(text, line, message)
         hint = (
             " In a shell, put double quotes around the whole: --set \"NAME = 'value'\"."
-            if where.path is None and "quotes" in problem
+            if file.path is None and "quotes" in problem
             else ""
         )
-        raise ConfigError(f"{where.origin(text, line).quoted}: {problem}{hint}") from None
+        raise ConfigError(f"{file.origin(text, line).quoted}: {problem}{hint}") from None
     except (ValueError, KeyError) as err:  # a reference to an unknown name; gin says where
         found = re.search(r"In bindings string line (\d+)", str(err))
-        raise ConfigError(f"{where.origin(text, int(found[1]) if found else 0)}: {mistakes.explain(err)}") from None
+        origin = file.origin(text, int(found[1]) if found else 0)
+        raise ConfigError(f"{origin}: {mistakes.explain_gin_error(err)}") from None
 
 
-def _meaning(source: Source, statement: Any, where: _Text) -> Key | pathlib.Path | None:
-    """What a statement is about: the key it binds, the file it includes, or nothing more. Raises what gin raises."""
+def _target(source: Source, statement: _Statement, file: _File) -> Key | pathlib.Path | None:
+    """Returns the key that a statement binds or the file that it includes, else None. Raises gin's errors."""
     if isinstance(statement, config_parser.BindingStatement):
         return _key(statement)
     if isinstance(statement, config_parser.IncludeStatement):
-        return _included(statement.filename, where)
+        return _included(statement.filename, file)
     if isinstance(statement, config_parser.BlockDeclaration):
         mistakes.require_name(statement.selector)
     elif statement.module != files.REGISTRY and statement.module not in source.plugins:
@@ -137,26 +152,26 @@ def _meaning(source: Source, statement: Any, where: _Text) -> Key | pathlib.Path
     return None
 
 
-def _included(name: str, where: _Text) -> pathlib.Path:
-    if not name.endswith(
-        ".gin"
-    ):  # a configuration from a stranger must not show other files: what is read is quoted, and copied into runs
+def _included(name: str, file: _File) -> pathlib.Path:
+    # A configuration from a stranger must not show other files: text that is read is quoted, and copied into runs.
+    if not name.endswith(".gin"):
         raise ConfigError(f"include {name!r}: only files that end in .gin are included.")
-    path = files.find(name, where.path)
-    chain = [text.path for text in where.lineage()][::-1]
+    path = files.find(name, file.path)
+    chain = [text.path for text in file.lineage()][::-1]
     if path in chain:
-        circle = " -> ".join(files.shown(p) for p in (*chain[chain.index(path) :], path))
-        raise ConfigError(f"{files.shown(path)} includes itself: {circle}. Remove one of these includes.")
+        cycle = " -> ".join(files.shown(p) for p in (*chain[chain.index(path) :], path))
+        raise ConfigError(f"{files.shown(path)} includes itself: {cycle}. Remove one of these includes.")
     return path
 
 
-def _key(statement: Any) -> Key:
+def _key(statement: config_parser.BindingStatement) -> Key:
     scope, selector, parameter = statement.scope, statement.selector, statement.arg_name
     if max(map(len, (scope or "", selector, parameter or ""))) > _LONGEST_NAME:
         raise ConfigError(f"a name has at most {_LONGEST_NAME} characters. Write a shorter one.")
     if tables.is_constant(f"{selector}.{parameter}" if parameter else selector):
         raise ConfigError(
-            f"{'.'.join(filter(None, (selector, parameter)))} is a constant, which no file can set. Choose another name."
+            f"{'.'.join(filter(None, (selector, parameter)))} is a constant, which no file can set."
+            " Choose another name."
         )
     if not parameter:
         if scope or not re.fullmatch(r"[A-Z][A-Z0-9_]*", selector):
@@ -169,32 +184,34 @@ def _key(statement: Any) -> Key:
     return key.scope, key.complete_selector, key.arg_name
 
 
-def _bind(source: Source, key: Key, value: Any, origin: Origin, where: _Text) -> None:
-    _check_order(source, key, value, origin, where)
+def _bind(source: Source, key: Key, value: Any, origin: Origin, file: _File) -> None:
+    _check_order(source, key, value, origin, file)
     inherited = None
     if key[1] != tables.MACRO:
-        inherited = next((k for s in tables.outward(key[0])[1:] if tables.is_bound(k := (s, *key[1:]))), None)
+        inherited = next((k for s in tables.enclosing_scopes(key[0])[1:] if tables.is_bound(k := (s, *key[1:]))), None)
     source.changes.append(Change(key, value, origin, tables.value_of(key), source.origins.get(key), inherited))
     gin.bind_parameter(key, value)
-    where.bound[key] = source.origins[key] = origin
+    file.bound[key] = source.origins[key] = origin
 
 
-def _check_order(source: Source, key: Key, value: Any, origin: Origin, where: _Text) -> None:
-    """Bindings that gin would let undo others in silence."""
+def _check_order(source: Source, key: Key, value: Any, origin: Origin, file: _File) -> None:
+    """Raises ConfigError for a binding that would silently undo another one."""
     shown, old = tables.show_key(key), tables.value_of(key)
-    if key in where.bound:
-        place = "on the command line" if where.path is None else "in this file"
-        raise ConfigError(f"{origin}: {shown} is bound twice {place}, first at {where.bound[key]}. Remove one.")
+    if key in file.bound:
+        place = "on the command line" if file.path is None else "in this file"
+        raise ConfigError(f"{origin}: {shown} is bound twice {place}, first at {file.bound[key]}. Remove one.")
     if repr(old) == repr(value):
         return
-    for text in where.lineage():
+    for text in file.lineage():
         if text.parent is not None and key in text.parent.bound:
             first = text.parent.bound[key]
             raise ConfigError(
-                f"{text.place}: this include comes after {shown} is bound ({first}), and {origin} would undo that. Put includes first."
+                f"{text.place}: this include comes after {shown} is bound ({first}), and {origin} would undo that."
+                " Put includes first."
             )
-    if where.again and key in source.origins:
+    if file.again and key in source.origins:
         raise ConfigError(
-            f"{where.place}: {where.name} was read before, and reading it again would set {shown} back from {literal(old)}"
-            f" ({source.origins[key]}). Remove this include, or name only one of the files that include it."
+            f"{file.place}: {file.name} was read before, and reading it again would set {shown} back from"
+            f" {literal(old)} ({source.origins[key]})."
+            " Remove this include, or name only one of the files that include it."
         )

@@ -1,6 +1,6 @@
-"""What a configuration says, resolved: every reference with the bindings that reach it, every macro with its value.
+"""Resolved configurations: every reference with the bindings that reach it, every macro replaced by its value.
 
-The result is plain data that two configurations share exactly where they build the same.
+Two configurations resolve to equal plain data exactly where they build the same.
 """
 
 from typing import Any
@@ -8,24 +8,24 @@ from typing import Any
 from gorl.config import tables
 
 LATER = "()"
-"""In the tree of a reference that is not evaluated: it is called when sizes and a key are known."""
+"""The key that marks a reference that is not evaluated: it is called later, when sizes and a PRNG key are known."""
 
 
-def resolved_tree(tables_then: tables.Snapshot, selector: str) -> dict[str, Any]:
-    """`selector`, called in no scope: {'@': its name, parameter: value}, with references inside resolved the same way (those that
-    are not evaluated have the key `LATER`).
+def resolved_tree(snapshot: tables.GinSnapshot, selector: str) -> dict[str, Any]:
+    """Returns {'@': name, parameter: value} for `selector` called in no scope, and for every reference inside it.
 
-    gin's rules: an evaluated reference without a scope is built in the scope around it; one with a scope, and one that is not
-    evaluated, in its own; a macro's value in a scope of the macro's name.
+    References that are not evaluated have the key `LATER`. The scopes follow gin's rules. An evaluated reference
+    without a scope is built in the scope around it. A reference with a scope, or one that is not evaluated, is built in
+    its own scope. A macro's value is built in a scope of the macro's name.
     """
-    with tables_then.active():
+    with snapshot.active():
         return _called(selector, "")
 
 
 def _called(selector: str, scope: str) -> dict[str, Any]:
     tree: dict[str, Any] = {"@": tables.show_name(selector)}
-    for name in sorted(tables.parameters(selector)):
-        key = tables.in_effect(selector, name, scope)
+    for name in sorted(tables.bindable_parameters(selector)):
+        key = tables.effective_key(selector, name, scope)
         if key is not None:
             tree[name] = _value(tables.value_of(key), scope)
     return tree
@@ -46,13 +46,13 @@ def _reference(reference: tables.Reference, scope: str) -> Any:
         return _value(tables.value_of((name, tables.MACRO, "value")), name)
     if (name := tables.constant_name(reference)) is not None:
         return f"%{name}"
-    own = "/".join(reference.scopes)
-    tree = _called(reference.configurable.selector, own or (scope if reference.evaluate else ""))
+    reference_scope = "/".join(reference.scopes)
+    tree = _called(reference.configurable.selector, reference_scope or (scope if reference.evaluate else ""))
     return tree if reference.evaluate else {**tree, LATER: True}
 
 
-def unmade(tree: Any) -> list[Any]:
-    """The parts of a tree that are called later, such as networks, in order."""
+def deferred_parts(tree: Any) -> list[Any]:
+    """Returns the parts of a tree that are called later, such as networks, in order."""
     if isinstance(tree, dict):
-        return [tree] if LATER in tree else [found for value in tree.values() for found in unmade(value)]
-    return [found for value in tree for found in unmade(value)] if isinstance(tree, list) else []
+        return [tree] if LATER in tree else [found for value in tree.values() for found in deferred_parts(value)]
+    return [found for value in tree for found in deferred_parts(value)] if isinstance(tree, list) else []

@@ -1,4 +1,4 @@
-"""What was read, and where every binding was made."""
+"""The files and bindings that were read, and where every binding was made."""
 
 import dataclasses
 import re
@@ -8,19 +8,19 @@ from gorl.config.tables import Key
 
 COMMAND_LINE = "command line"
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
-"""Characters that a message does not repeat as they are: a terminal would obey them, or end the line."""
+"""Characters that messages escape, because a terminal would obey them or end the line."""
 _LONGEST = 300
 
 
 def printable(text: str) -> str:
-    """As a message quotes it."""
+    """Returns a text as messages quote it: shortened, with control characters escaped."""
     short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     return UNPRINTABLE.sub(lambda m: m[0].encode("unicode_escape").decode(), short)
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where a binding was made. `line` is 0 for the command line, whose `text` is the binding itself."""
+    """The place of a binding. `line` is 0 for the command line, whose `text` is the binding itself."""
 
     file: str
     line: int
@@ -31,13 +31,13 @@ class Origin:
 
     @property
     def quoted(self) -> str:
-        """With the text of the line."""
+        """The place with the text of its line."""
         return f"{self.file}:{self.line}: `{printable(self.text)}`" if self.line and self.text else str(self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A binding, and what held before: its own `old` value (at `before`), or that of a less specific scope, `inherited`."""
+    """A binding and what it replaces: its `old` value (bound at `before`), or a less specific scope's (`inherited`)."""
 
     key: Key
     new: Any
@@ -49,8 +49,11 @@ class Change:
 
 @dataclasses.dataclass
 class Source:
-    """`origins`: of the bindings that hold. `texts`: of every file, by path. `named`: the files as they were asked for.
-    `includes`: what each file includes. `shipped`: the files that come with gorl."""
+    """The files and bindings of a configuration.
+
+    `origins`: the origin of every current binding. `texts`: the text of every file, by path. `named`: the files that
+    were requested. `includes`: the files that each file includes. `shipped`: the files that come with gorl.
+    """
 
     origins: dict[Key, Origin] = dataclasses.field(default_factory=dict)
     texts: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""What is wrong with text that gin cannot read.
+"""Explanations of text that gin cannot parse.
 
-Judged by the text more than by gin's message, which names tokens, and differs between Python's tokenizers.
+They depend on the text more than on gin's message, which names tokens and differs between Python's tokenizers.
 """
 
 import re
@@ -10,16 +10,23 @@ from gin import config_parser
 
 from gorl.config import tables
 
-_LITERALS = {"true": "True", "yes": "True", "false": "False", "no": "False", "none": "None", "null": "None", "nil": "None",
-             "inf": "1e999", "-inf": "-1e999", "infinity": "1e999"}  # fmt: skip
+_LITERALS = {
+    **{word: "True" for word in ("true", "yes")},
+    **{word: "False" for word in ("false", "no")},
+    **{word: "None" for word in ("none", "null", "nil")},
+    **{"inf": "1e999", "-inf": "-1e999", "infinity": "1e999"},
+}
 _DEEPEST = 50  # levels of lists in lists
 _CLOSES = {")": "(", "]": "[", "}": "{"}
-_STATEMENT = "A line reads `Thing.parameter = value`, `MACRO = value`, `Thing:` (and indented lines `parameter = value`), or `include 'file.gin'`."
+_STATEMENT = (
+    "A line reads `Thing.parameter = value`, `MACRO = value`, `Thing:` (and indented lines `parameter = value`),"
+    " or `include 'file.gin'`."
+)
 _VALUES = "A value is a number, a 'string', True, False, None, a [list], a {dict}, @Thing() or %MACRO."
 
 
-def explain(text: str, line: int, message: str) -> tuple[int, str]:
-    """(the line to look at, what is wrong with it and how it is written)."""
+def explain_syntax_error(text: str, line: int, message: str) -> tuple[int, str]:
+    """Returns (the number of the line at fault, what is wrong with it and how to write it)."""
     if found := _unbalanced(text):
         return found
     lines = text.split("\n")
@@ -34,7 +41,7 @@ def explain(text: str, line: int, message: str) -> tuple[int, str]:
 
 
 def _unbalanced(text: str) -> tuple[int, str] | None:
-    """The first quote or bracket that is opened and not closed, or closed and not opened."""
+    """Returns the line and the explanation of the first quote or bracket without its counterpart, or None."""
     opened: list[tuple[str, int]] = []
     line, i = 1, 0
     while i < len(text):
@@ -72,7 +79,7 @@ def _closing(bracket: str) -> str:
 
 
 def _end_of_string(text: str, start: int, quote: str) -> int | None:
-    """The index behind the string's closing quote."""
+    """Returns the index after a string's closing quote, or None if it is never closed."""
     i = start + len(quote)
     while i < len(text):
         if text[i] == "\\":
@@ -86,13 +93,13 @@ def _end_of_string(text: str, start: int, quote: str) -> int | None:
 
 
 def _word(token: str, content: str) -> str:
-    """gin stops at the first token of jax.nn.silu, Finger-Spin or MLP(): the whole of it."""
+    """Returns the whole word, such as jax.nn.silu, Finger-Spin or MLP(), that begins with the token gin stopped at."""
     match = re.search(rf"(?<![\w'\"@%.]){re.escape(token)}[\w.\-]*(\(\))?", content.partition("=")[2] or content)
     return match[0] if match else token
 
 
 def bad_value(token: str, content: str) -> str:
-    """Something bare where a value belongs."""
+    """Returns the explanation of a bare word in the place of a value."""
     word = _word(token, content)
     name = word.removesuffix("()")
     if word.lower() in _LITERALS:
@@ -101,11 +108,14 @@ def bad_value(token: str, content: str) -> str:
         return "nan is not a value: a file cannot write one."
     if name in tables.constants():
         return f"{word} is a constant. Write %{name}."
-    if any(known.split(".")[-1] == name.split(".")[-1] for known in tables.configurables()):
+    if any(known.split(".")[-1] == name.split(".")[-1] for known in tables.configurable_names()):
         return f"{word} is not a value. A class or function needs @ in front. Write @{word}."
     if re.fullmatch(r"[A-Z][A-Z0-9_]+", name) and tables.value_of((name, tables.MACRO, "value")) is not None:
         return f"{word} is not a value. A macro needs % in front. Write %{word}."
-    return f"{word} is not a value. A string needs quotes ('{word}'), a class or function @ in front (@{word}), a macro % (%{word})."
+    return (
+        f"{word} is not a value. A string needs quotes ('{word}'), a class or function @ in front (@{word}),"
+        f" a macro % (%{word})."
+    )
 
 
 def _typographic(match: re.Match) -> str:
@@ -131,7 +141,25 @@ def _trailing(match: re.Match, content: str) -> str:
 
 def _block(match: re.Match, content: str) -> str:
     del match, content
-    return "below `Thing:`, indent every line alike and write `parameter = value`; do not indent what begins something new."
+    return (
+        "below `Thing:`, indent every line alike and write `parameter = value`;"
+        " do not indent what begins something new."
+    )
+
+
+def _duplicate_key(match: re.Match, content: str) -> str:
+    del content
+    return f"the key {match[1]} appears twice in this dict, and only the last would count. Remove or rename one."
+
+
+def _parentheses(match: re.Match, content: str) -> str:
+    del match, content
+    return "arguments are not written in parentheses. Write @Thing(), and bind Thing.parameter in a line of its own."
+
+
+def _not_a_value(match: re.Match, content: str) -> str:
+    del match
+    return f"{content.partition('=')[2].strip() or content} is not a value. {_VALUES}"
 
 
 _BY_TEXT = (
@@ -145,21 +173,21 @@ _BY_TEXT = (
     (r"^include\s+[^'\"\s]", lambda m: "the file's name needs quotes: include 'file.gin'."),
 )  # fmt: skip
 _BY_MESSAGE = (
-    (r"the key (.+) stands twice", lambda m, _: f"the key {m[1]} stands twice in this dict, and only the last would count. Take one out, or rename it."),
+    (r"the key (.+) appears twice", _duplicate_key),
     (r"nested too deeply", lambda m, _: f"lists are nested deeper than {_DEEPEST} levels. Take brackets out."),
     (r"Failed to parse token '(.+)'", lambda m, text: bad_value(m[1], text)),
-    (r"Unable to parse value", lambda m, text: f"{text.partition('=')[2].strip() or text} is not a value. {_VALUES}"),
-    (r"Expected '\)'", lambda m, text: "arguments are not written in parentheses. Write @Thing(), and bind Thing.parameter in a line of its own."),
-    (r"Expected ':'\.", lambda m, text: "a dict is written {'name': value, 'other': value}."),
-    (r"Expected ',' or", lambda m, text: "a comma is missing between two entries."),
-    (r"Malformatted scope or selector", lambda m, text: "a name has no spaces and no empty parts. Write scope/Thing.parameter."),
+    (r"Unable to parse value", _not_a_value),
+    (r"Expected '\)'", _parentheses),
+    (r"Expected ':'\.", lambda m, _: "a dict is written {'name': value, 'other': value}."),
+    (r"Expected ',' or", lambda m, _: "a comma is missing between two entries."),
+    (r"Malformatted scope or", lambda m, _: "a name has no spaces and no empty parts. Write scope/Thing.parameter."),
     (r"Invalid identifier name|indent|Expected '='", _block),
     (r"Expected newline", _trailing),
 )  # fmt: skip
 
 
 class Parser(config_parser.ConfigParser):
-    """gin's, which also refuses a dict with the same key twice."""
+    """gin's parser, which also refuses a dict with a duplicate key and lists that are nested too deeply."""
 
     def __init__(self, *args: Any):
         self._keys: list[set] = []
@@ -177,6 +205,6 @@ class Parser(config_parser.ConfigParser):
     def _parse_dict_item(self) -> tuple[Any, Any]:
         key, value = super()._parse_dict_item()
         if key in self._keys[-1]:
-            self._raise_syntax_error(f"the key {key!r} stands twice")
+            self._raise_syntax_error(f"the key {key!r} appears twice")
         self._keys[-1].add(key)
         return key, value

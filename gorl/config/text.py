@@ -1,4 +1,4 @@
-"""A configuration as text that can be read again. (gin's own drops infinities, without a word.)"""
+"""Writes bindings as text that can be read again. gin's own function silently drops infinities."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ _WIDTH = 120
 
 
 def literal(value: Any) -> str:
-    """A value as one writes it in a file. Raises ConfigError for what no file can say."""
+    """Returns a value as it is written in a file. Raises ConfigError for a value that no file can hold."""
     if isinstance(value, float) and math.isinf(value):
         return "1e999" if value > 0 else "-1e999"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000:
@@ -28,14 +28,14 @@ def literal(value: Any) -> str:
     raise ConfigError(f"{value!r} cannot be written in a configuration file.")
 
 
-def render(table: tables.Table) -> str:
-    """Macros first, then a block for every class or function and scope."""
+def render_bindings(table: tables.Table) -> str:
+    """Returns the text of a table: macros first, then a block for every class or function and scope."""
     macros = sorted((scope, values["value"]) for (scope, selector), values in table.items() if selector == tables.MACRO)
     lines = [f"{name} = {literal(value)}" for name, value in macros]
     others = {
-        where: values for where, values in table.items() if where[1] not in (tables.MACRO, tables.CONSTANT) and values
+        place: values for place, values in table.items() if place[1] not in (tables.MACRO, tables.CONSTANT) and values
     }
-    for scope, selector in sorted(others, key=lambda where: (tables.show_name(where[1]).lower(), where[0])):
+    for scope, selector in sorted(others, key=lambda place: (tables.show_name(place[1]).lower(), place[0])):
         name = "/".join(filter(None, (scope, tables.show_name(selector))))
         lines += ["", f"{name}:", *_parameters(others[scope, selector])]
     return "\n".join(lines).lstrip("\n") + "\n"

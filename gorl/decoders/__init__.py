@@ -1,4 +1,4 @@
-"""Decoders: (observation, latent) -> pre-squash action."""
+"""Decoders, which map an observation and a latent to a pre-squash action."""
 
 from gorl.decoders.base import AbstractDecoder as AbstractDecoder
 from gorl.decoders.diffusion import DiffusionDecoder as DiffusionDecoder

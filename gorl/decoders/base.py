@@ -5,11 +5,11 @@ import abc
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.networks import observed
+from gorl.networks import update_normalizers
 
 
 class AbstractDecoder(eqx.Module):
-    """A conditional generative model of actions, deterministic once the latent is given. Unbatched.
+    """A conditional generative model of actions, deterministic given the latent. Unbatched.
 
     A decoder is constructed as `Decoder(obs_size, action_size, key=key)` with everything else bound.
     """
@@ -17,16 +17,16 @@ class AbstractDecoder(eqx.Module):
     @property
     @abc.abstractmethod
     def latent_size(self) -> int:
-        """D_z."""
+        """Size of the latent, D_z."""
 
     @property
     def network_calls(self) -> int:
-        """How often one action evaluates the network: once, unless the class says otherwise."""
+        """Number of times one action evaluates the network. Override it if that is not once."""
         return 1
 
     @abc.abstractmethod
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
-        """The pre-squash action u."""
+        """Returns the pre-squash action u."""
 
     @abc.abstractmethod
     def loss(
@@ -37,7 +37,7 @@ class AbstractDecoder(eqx.Module):
         *,
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
-        """The regression loss for one sample (obs, u) and one latent drawn for it, whose gradient a fit descends."""
+        """Returns the regression loss of one sample (obs, u) and one latent drawn for it, which a fit minimizes."""
 
     def validation_loss(
         self,
@@ -47,9 +47,12 @@ class AbstractDecoder(eqx.Module):
         *,
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
-        """What weights are chosen by: the loss, unless the class says otherwise because the loss rises while the network learns."""
+        """Returns the loss by which weights are selected.
+
+        Override it if `loss` rises while the network learns.
+        """
         return self.loss(obs, action, latent, key=key)
 
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractDecoder":
-        """Returns the same decoder with its normalizers' statistics taken from these observations."""
-        return observed(self, obs, weight)
+        """Returns the decoder with its normalizers' statistics updated by these observations."""
+        return update_normalizers(self, obs, weight)

@@ -20,11 +20,12 @@ from gorl.networks import AbstractNormalizer, FourierTime
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
 class DiffusionDecoder(AbstractConditioned, AbstractDecoder):
-    """Denoises from level T to the action at level 0 by DDIM with eta = 0: deterministic, one network call per level.
+    """A diffusion decoder: DDIM with eta = 0 from level T to the action at level 0.
 
-    Source: Ho et al., arXiv 2006.11239; Song et al., arXiv 2010.02502; as a GoRL decoder, arXiv 2512.02581. The network sees
-    [normalised observation, x_t, embedding of t/T]. `x0_clip` bounds every estimate of the action while sampling (1e999: not at all).
-    An untrained network is not the identity: an output of 0 taken as noise scales the latent by 1 / sqrt(alphabar_T).
+    It is deterministic, with one network call per level. Source: Ho et al., arXiv 2006.11239; Song et al., arXiv
+    2010.02502; as a GoRL decoder, arXiv 2512.02581. The network takes [normalized observation, x_t, embedding of t/T].
+    `x0_clip` bounds every estimate of the action while sampling (1e999: not at all). An untrained network is not the
+    identity: with noise prediction, an output of 0 scales the latent by 1 / sqrt(alphabar_T).
     """
 
     body: eqx.Module
@@ -66,12 +67,12 @@ class DiffusionDecoder(AbstractConditioned, AbstractDecoder):
         return len(self.levels.sampled(self.schedule.steps))
 
     def _coefficients(self) -> tuple[Float[Array, " levels"], Float[Array, " levels"]]:
-        """(alpha, sigma) of the levels 0 .. T."""
+        """Returns (alpha, sigma) of the levels 0 .. T."""
         alphabar = self.schedule.alphabar()
         return jnp.asarray(np.sqrt(alphabar), jnp.float32), jnp.asarray(np.sqrt(1.0 - alphabar), jnp.float32)
 
     def output(self, obs: Float[Array, " D_o"], x: Float[Array, " D_a"], t: Float[Array, ""]) -> Float[Array, " D_a"]:
-        """What the network predicts at t = level / T."""
+        """Returns the network's prediction at t = level / T."""
         return self.network(obs, x, t)
 
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
@@ -85,9 +86,8 @@ class DiffusionDecoder(AbstractConditioned, AbstractDecoder):
             return diffuse(x0, eps, next_alpha, next_sigma), None
 
         times = jnp.asarray(level / self.schedule.steps, jnp.float32)
-        return jax.lax.scan(step, latent, (times, alphas[level], sigmas[level], alphas[level - 1], sigmas[level - 1]))[
-            0
-        ]
+        steps = (times, alphas[level], sigmas[level], alphas[level - 1], sigmas[level - 1])
+        return jax.lax.scan(step, latent, steps)[0]
 
     def loss(
         self,

@@ -17,10 +17,10 @@ from gorl.networks import AbstractNormalizer, FourierTime
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
 class FlowMatchingDecoder(AbstractConditioned, AbstractDecoder):
-    """A velocity field v(s, x, t) along straight paths between noise (t = 1) and action (t = 0).
+    """A flow-matching decoder: a velocity field v(s, x, t) along straight paths from noise (t = 1) to action (t = 0).
 
-    Source: Lipman et al., arXiv 2210.02747; as a GoRL decoder, arXiv 2512.02581. The network sees
-    [normalised observation, x_t, time embedding]. `times`: the law of t in the loss.
+    Source: Lipman et al., arXiv 2210.02747; as a GoRL decoder, arXiv 2512.02581. The network takes [normalized
+    observation, x_t, time embedding]. `times` is the distribution of t in the loss.
     """
 
     body: eqx.Module
@@ -56,6 +56,7 @@ class FlowMatchingDecoder(AbstractConditioned, AbstractDecoder):
         return self.sampler.network_calls
 
     def velocity(self, obs: Float[Array, " D_o"], x: Float[Array, " D_a"], t: Float[Array, ""]) -> Float[Array, " D_a"]:
+        """Returns v(s, x, t)."""
         return self.network(obs, x, t)
 
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:

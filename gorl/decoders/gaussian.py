@@ -1,4 +1,4 @@
-"""The Gaussian decoder: GoRL's control without a generative model."""
+"""The Gaussian decoder, GoRL's control without a generative model."""
 
 from collections.abc import Callable
 
@@ -15,9 +15,10 @@ from gorl.networks import AbstractNormalizer
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
 class GaussianDecoder(AbstractDecoder):
-    """u = mean(s) + std(s) latent, fitted by maximum likelihood: with latents of N(0, I), the nearest diagonal Gaussian.
+    """A Gaussian decoder, u = mean(s) + std(s) latent, fitted by maximum likelihood.
 
-    Source: the control of GoRL, arXiv 2512.02581. std is made as that of `GaussianPolicy`; the latent does not enter the loss.
+    With latents from N(0, I) it is the nearest diagonal Gaussian. Source: the control of GoRL, arXiv 2512.02581. std is
+    computed as in `GaussianPolicy`. The latent does not enter the loss.
     """
 
     body: eqx.Module
@@ -50,12 +51,13 @@ class GaussianDecoder(AbstractDecoder):
         return self.action_size
 
     def distribution(self, obs: Float[Array, " D_o"]) -> DiagonalGaussian:
+        """Returns the distribution of u for latents from N(0, I)."""
         mean, raw = jnp.split(self.body(self.normalizer(obs)), 2)
         return DiagonalGaussian(mean, bounded_std(raw, shift=self.shift, min_std=self.min_std, max_std=self.max_std))
 
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
-        law = self.distribution(obs)
-        return law.mean + law.std * latent
+        distribution = self.distribution(obs)
+        return distribution.mean + distribution.std * latent
 
     def loss(
         self,
@@ -65,6 +67,6 @@ class GaussianDecoder(AbstractDecoder):
         *,
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
-        """-log p(action), in nats."""
+        """Returns -log p(action) in nats."""
         del latent, key
         return -self.distribution(obs).log_prob(action)

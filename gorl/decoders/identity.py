@@ -1,4 +1,4 @@
-"""The decoder that changes nothing: the latent is the action. GoRL's stage 0, and every baseline."""
+"""The identity decoder, whose action is the latent: GoRL's stage 0, and every baseline."""
 
 import equinox as eqx
 import gin
@@ -10,7 +10,7 @@ from gorl.decoders.base import AbstractDecoder
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
 class IdentityDecoder(AbstractDecoder):
-    """u = latent."""
+    """The identity decoder, u = latent."""
 
     action_size: int = eqx.field(static=True)
 
@@ -38,6 +38,6 @@ class IdentityDecoder(AbstractDecoder):
         *,
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
-        """0: there is nothing to fit."""
+        """Returns 0, because there is nothing to fit."""
         del obs, action, latent, key
         return jnp.zeros(())

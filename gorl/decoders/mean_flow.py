@@ -1,4 +1,4 @@
-"""The one-step decoder."""
+"""The MeanFlow decoder, which takes one step."""
 
 import abc
 from collections.abc import Callable
@@ -23,12 +23,15 @@ class AbstractTangent(eqx.Module):
 
     @abc.abstractmethod
     def __call__(self, path: Float[Array, " D"], predict: Callable[[], Float[Array, " D"]]) -> Float[Array, " D"]:
-        """`path`: the velocity of this sample's path; `predict()`: the network's own estimate of the flow's velocity."""
+        """Returns dz/dt.
+
+        `path` is the velocity of this sample's path, and `predict()` the network's estimate of the flow's velocity.
+        """
 
 
 @gin.register(module="gorl")
 class PathTangent(AbstractTangent):
-    """noise - action, the velocity of the sample's own path (Geng et al., arXiv 2505.13447)."""
+    """The velocity of the sample's path, noise - action (Geng et al., arXiv 2505.13447)."""
 
     def __call__(self, path: Float[Array, " D"], predict: Callable[[], Float[Array, " D"]]) -> Float[Array, " D"]:
         del predict
@@ -37,8 +40,10 @@ class PathTangent(AbstractTangent):
 
 @gin.register(module="gorl")
 class PredictedTangent(AbstractTangent):
-    """u(z, t, t), the network's velocity (improved MeanFlow, Geng et al., arXiv 2512.02012): targets of the same mean that scatter
-    less, for one more forward pass."""
+    """The network's velocity, u(z, t, t) (improved MeanFlow, Geng et al., arXiv 2512.02012).
+
+    Its targets have the same mean and scatter less, at the cost of one more forward pass.
+    """
 
     def __call__(self, path: Float[Array, " D"], predict: Callable[[], Float[Array, " D"]]) -> Float[Array, " D"]:
         del path
@@ -47,13 +52,14 @@ class PredictedTangent(AbstractTangent):
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
 class MeanFlowDecoder(AbstractConditioned, AbstractDecoder):
-    """u(s, z, r, t), the average velocity of the flow from t down to r: the action is z - u(s, z, 0, 1), in one network call.
+    """A MeanFlow decoder: u(s, z, r, t) is the average velocity from t to r, and the action is z - u(s, z, 0, 1).
 
-    Source: Geng et al., arXiv 2505.13447. The network sees [normalised observation, z, embedding of t, embedding of t - r].
-    `times`: of which t and r are the larger and the smaller of two draws; `interval_share`: of the samples with r < t, the others
-    have r = t and teach the velocity itself, as in flow matching; `to_action_share`: of the intervals, how many end at r = 0, as the
-    only one that is used to act does (not in the paper, where it is 0: a small network learns the whole step sooner with it);
-    `loss_power` and `loss_constant`: see `adaptive_loss`.
+    An action takes one network call. Source: Geng et al., arXiv 2505.13447. The network takes [normalized observation,
+    z, embedding of t, embedding of t - r]. t and r are the larger and the smaller of two draws from `times`.
+    `interval_share` is the share of samples with r < t; the others have r = t and train the velocity itself, as in flow
+    matching. `to_action_share` is the share of intervals that end at r = 0, as the one used for acting does. (It is 0
+    in the paper; with it a small network learns the whole step sooner.) For `loss_power` and `loss_constant` see
+    `adaptive_loss`.
     """
 
     body: eqx.Module
@@ -85,7 +91,8 @@ class MeanFlowDecoder(AbstractConditioned, AbstractDecoder):
     ):
         require(
             0 < interval_share <= 1,
-            f"MeanFlowDecoder.interval_share = {interval_share}: it must be in (0, 1]; at 0 the step from t = 1 to 0 is never trained.",
+            f"MeanFlowDecoder.interval_share = {interval_share}: it must be in (0, 1];"
+            " at 0 the step from t = 1 to 0 is never trained.",
         )
         require(
             0 <= to_action_share <= 1, f"MeanFlowDecoder.to_action_share = {to_action_share}: it must be in [0, 1]."
@@ -106,13 +113,14 @@ class MeanFlowDecoder(AbstractConditioned, AbstractDecoder):
     def average_velocity(
         self, obs: Float[Array, " D_o"], z: Float[Array, " D_a"], r: Float[Array, ""], t: Float[Array, ""]
     ) -> Float[Array, " D_a"]:
+        """Returns u(s, z, r, t)."""
         return self.network(obs, z, t, t - r)
 
     def __call__(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
         return latent - self.average_velocity(obs, latent, jnp.zeros(()), jnp.ones(()))
 
     def _interval(self, key: PRNGKeyArray) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """(r, t)."""
+        """Draws (r, t)."""
         one_key, other_key, interval_key, action_key = jax.random.split(key, 4)
         one, other = self.times.sample(key=one_key), self.times.sample(key=other_key)
         t = jnp.maximum(one, other)
@@ -137,8 +145,11 @@ class MeanFlowDecoder(AbstractConditioned, AbstractDecoder):
         *,
         key: PRNGKeyArray,
     ) -> Float[Array, ""]:
-        """Along the predicted tangent whatever is bound. Along a path's own the targets scatter more the better the network gets, so
-        that the loss rises while it learns, and the weights of the least loss would be the first ones."""
+        """Returns the loss along the predicted tangent, whatever `tangent` is.
+
+        Along paths' own tangents the targets scatter more the better the network gets. The loss would rise while it
+        learns, and the first weights would have the smallest loss.
+        """
         return self._loss(PredictedTangent(), obs, action, latent, key)
 
     def _loss(

@@ -14,18 +14,18 @@ from gorl.environments.scene import Scene
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require
 from gorl.runtime import trees
-from gorl.state import EnvState, Spaces
+from gorl.state import EnvState, PyTree, Spaces
 
-LARGEST = 1e10
-"""Beyond it a number counts as not finite: MuJoCo's own limit for a state that has diverged (mjMAXVAL in mjmodel.h). Its
-square still fits a float32, so a normaliser's statistics stay finite."""
+MAX_MAGNITUDE = 1e10
+"""Numbers of a larger magnitude count as not finite. It is MuJoCo's own limit for a state that has diverged (mjMAXVAL
+in mjmodel.h). Its square still fits a float32, so a normalizer's statistics stay finite."""
 
 
 class AbstractEnvironment(eqx.Module):
-    """A task for one agent, unbatched: `jax.vmap` it. Actions are in [-1, 1]^D_a.
+    """A task for one agent, with actions in [-1, 1]^D_a. Unbatched: use `jax.vmap` for a batch.
 
-    Fields are plain settings, so two environments of equal settings are equal and share compiled programs; whatever is
-    large (a model) is built once per setting and looked up.
+    Fields are plain settings, so two environments with equal settings are equal and share compiled programs. Large
+    objects, such as a model, are built once per setting and cached.
     """
 
     @property
@@ -34,39 +34,39 @@ class AbstractEnvironment(eqx.Module):
 
     @abc.abstractmethod
     def reset(self, key: PRNGKeyArray) -> EnvState:
-        """A fresh initial state."""
+        """Returns a fresh initial state."""
 
     @abc.abstractmethod
     def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
-        """One control step. Must return a state of the same types as `reset` does."""
+        """Returns the state after one control step, with the same shapes and dtypes as a state from `reset`."""
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What a run records about it: at least a name, and the physics implementation where there is one."""
+        """Returns what a run records about the environment, as JSON: at least `name`, and `impl` for its physics."""
 
     def check(self) -> None:
-        """Raises ConfigError if the environment cannot be built. Fast: compiles nothing."""
+        """Raises ConfigError if the environment cannot be built. Fast, because nothing is compiled."""
 
     @property
     def one_device(self) -> bool:
-        """Whether it calls what XLA cannot share out among devices, such as a function on the host."""
+        """Whether the environment needs code that XLA cannot partition over devices, such as a function on the host."""
         return False
 
     def scene(self) -> Scene | None:
-        """How MuJoCo draws it; None where it has no MuJoCo model."""
+        """Returns how MuJoCo draws the environment, or None if it has no MuJoCo model."""
         return None
 
     def spaces(self) -> Spaces:
-        """Sizes, from the shapes of a reset."""
+        """Returns the sizes of observations and actions, from the shapes of a reset."""
         return _spaces(self)
 
 
-def by_settings(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Calls `function(environment)` once for environments of equal settings; each time for one that has arrays for fields."""
+def cache_by_settings(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Caches `function(environment)` for environments with equal settings, but not for one with arrays as fields."""
     cached = functools.lru_cache(maxsize=64)(function)
 
     @functools.wraps(function)
-    def call(environment: Any) -> Any:
+    def call(environment: AbstractEnvironment) -> Any:
         try:
             hash(environment)
         except TypeError:
@@ -76,26 +76,29 @@ def by_settings(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return call
 
 
-@by_settings
+@cache_by_settings
 def _spaces(env: AbstractEnvironment) -> Spaces:
     obs, critic_obs = jax.eval_shape(lambda key: (lambda s: (s.obs, s.for_critic))(env.reset(key)), jax.random.key(0))
     return Spaces(obs.shape[-1], critic_obs.shape[-1], env.action_size)
 
 
 def make_state(
-    sim: Any,
+    sim: PyTree,
     observation: Any,
     reward: Any,
     done: Any,
     *,
     obs_key: str | None,
     critic_obs_key: str | None,
-    physics: tuple[Any, ...] = (),
+    physics: tuple[PyTree, ...] = (),
 ) -> EnvState:
-    """An EnvState from what a library returned, with strong types and finite observations.
+    """Builds an EnvState from what a library returned, with strong types and finite observations.
 
-    `invalid` is set where an observation, the reward or a `physics` array is not finite, or beyond `LARGEST`: what the
-    library calls done there (Playground's `done` is just isnan of the state) is not a termination.
+    `observation`, `reward` and `done` may be anything that `jnp.asarray` accepts, and `observation` a dict of such.
+    `invalid` is set if an observation, the reward or a `physics` array is not finite or exceeds `MAX_MAGNITUDE`. A
+    `done` of the library is then not a termination (Playground's `done` is just isnan of the state).
+
+    Raises ConfigError if the reward or `done` is not a scalar, or if a key does not fit the observation.
     """
     obs = _pick(observation, obs_key, "obs_key")
     critic_obs = None if critic_obs_key is None else _pick(observation, critic_obs_key, "critic_obs_key")
@@ -105,11 +108,9 @@ def make_state(
             value.shape == (),
             f"an environment's {name} is one number a step, but this one has the shape {value.shape}.",
         )
-    return guarded(
+    return sanitize(
         EnvState(
-            sim=trees.strip_weak_types(
-                jax.tree.map(jnp.asarray, sim)
-            ),  # a library may leave a Python number in its state
+            sim=trees.strip_weak_types(jax.tree.map(jnp.asarray, sim)),  # a library's state may hold Python numbers
             obs=obs,
             critic_obs=critic_obs,
             reward=reward,
@@ -119,11 +120,13 @@ def make_state(
     )
 
 
-def guarded(state: EnvState) -> EnvState:
-    """The state, `invalid` also where what it shows is not finite or beyond `LARGEST`. What is invalid shows 0 for such
-    numbers, gives no reward and is no termination."""
+def sanitize(state: EnvState) -> EnvState:
+    """Returns the state, marked `invalid` also if its observations or reward are not finite or exceed `MAX_MAGNITUDE`.
+
+    In an invalid state those numbers are replaced by 0, the reward is 0 and `terminated` is False.
+    """
     invalid = state.invalid | ~_within((state.obs, state.critic_obs, state.reward))
-    finite = lambda x: None if x is None else jnp.where(jnp.abs(x) <= LARGEST, x, 0.0)  # noqa: E731
+    finite = lambda x: None if x is None else jnp.where(jnp.abs(x) <= MAX_MAGNITUDE, x, 0.0)
     return EnvState(
         sim=state.sim,
         obs=finite(state.obs),
@@ -134,19 +137,21 @@ def guarded(state: EnvState) -> EnvState:
     )
 
 
-def _within(tree: Any) -> Bool[Array, ""]:
-    """Whether every number is finite and at most `LARGEST` in size."""
-    leaves = [jnp.all(jnp.abs(x) <= LARGEST) for x in jax.tree.leaves(tree) if eqx.is_inexact_array(x)]
+def _within(tree: PyTree) -> Bool[Array, ""]:
+    """Whether every number is finite and at most `MAX_MAGNITUDE` in magnitude."""
+    leaves = [jnp.all(jnp.abs(x) <= MAX_MAGNITUDE) for x in jax.tree.leaves(tree) if eqx.is_inexact_array(x)]
     return jnp.all(jnp.stack(leaves)) if leaves else jnp.asarray(True)
 
 
 def _pick(observation: Any, key: str | None, field: str) -> Float[Array, " D"]:
+    """Returns the entry `key` of a dict observation, or the observation itself, as a vector."""
     if isinstance(observation, Mapping):
         if key is None or key not in observation:
             names = ", ".join(map(repr, observation))
             hint = did_you_mean(key, observation) if key else ""
             raise ConfigError(
-                f"the environment's observations are a dict with the keys {names}; {field} = {key!r} names none of them.{hint}"
+                f"the environment's observations are a dict with the keys {names};"
+                f" {field} = {key!r} names none of them.{hint}"
             )
         observation = observation[key]
     elif key is not None:
@@ -156,6 +161,6 @@ def _pick(observation: Any, key: str | None, field: str) -> Float[Array, " D"]:
     return jnp.asarray(observation, jnp.float32).reshape(-1)
 
 
-def like(state: Any, reference: Any) -> Any:
-    """Casts a step's simulator state to the types that reset gave it."""
+def cast_like(state: PyTree, reference: PyTree) -> PyTree:
+    """Casts every array of a simulator state to the dtype it has in `reference`, the state before the step."""
     return jax.tree.map(lambda x, r: jnp.asarray(x, r.dtype) if eqx.is_array(r) else x, state, reference)

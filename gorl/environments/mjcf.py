@@ -12,26 +12,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.environments.base import AbstractEnvironment, like, make_state
+from gorl.environments.base import AbstractEnvironment, cast_like, make_state
 from gorl.environments.playground import check_implementation
 from gorl.environments.scene import Scene, pose_of
 from gorl.errors import ConfigError
 from gorl.fields import require, structural
 from gorl.runtime.precision import in_float32
-from gorl.state import EnvState
+from gorl.state import EnvState, PyTree
 
 
 @gin.register(module="gorl")
 class MJCFEnvironment(AbstractEnvironment):
-    """An MJCF file with functions for what the task rewards and shows.
+    """An MJCF file, with JAX functions that compute the reward, the observation, the termination and the initial state.
 
-    `xml`: path of the file (relative to the working directory). `substeps`: physics steps per control step.
-    `reward(model, data, action) -> []`, `observation(model, data) -> [D_o]` or a dict of such,
-    `terminated(model, data) -> [] bool` (None: never), `initial(model, key) -> (qpos, qvel)` (None: the model's qpos0 at
-    rest). All are JAX functions of MJX's model and data. In gin, name them with `gin.constant('mine.reward', reward)` in
-    a plugin and `MJCFEnvironment.reward = %mine.reward`. Actions in [-1, 1] are mapped to the actuators' control range;
-    an actuator without one gets the action as it is. After a step, MuJoCo's derived quantities (xpos, sensors) are those
-    of the last physics step's beginning.
+    `xml` is the path of the file (relative to the working directory). `substeps` is the number of physics steps per
+    control step. The functions take MJX's model and data: `reward(model, data, action) -> []`,
+    `observation(model, data) -> [D_o]` or a dict of such arrays, `terminated(model, data) -> [] bool` (None: never) and
+    `initial(model, key) -> (qpos, qvel)` (None: the model's qpos0 at rest). To name them in gin, write
+    `gin.constant('mine.reward', reward)` in a plugin and `MJCFEnvironment.reward = %mine.reward`.
+
+    Actions in [-1, 1] are mapped to the actuators' control range; an actuator without a range receives the action
+    unchanged. After a control step, MuJoCo's derived quantities (xpos, sensors) are those at the beginning of the last
+    physics step.
     """
 
     xml: str = structural()
@@ -51,29 +53,30 @@ class MJCFEnvironment(AbstractEnvironment):
         check_implementation(self.impl, "MJCFEnvironment.impl")
         if not pathlib.Path(self.xml).is_file():
             raise ConfigError(
-                f"MJCFEnvironment.xml = {self.xml!r}: there is no such file (the working directory is {pathlib.Path.cwd()})."
+                f"MJCFEnvironment.xml = {self.xml!r}: there is no such file"
+                f" (the working directory is {pathlib.Path.cwd()})."
             )
         require(
-            _read(self.xml).nu > 0,
+            _read_model(self.xml).nu > 0,
             f"MJCFEnvironment.xml = {self.xml!r}: the model has no actuators, so there is nothing to learn.",
         )
-        self._rehearse()
+        self._trace_functions()
 
-    def _rehearse(self) -> None:
-        """Calls the functions on abstract arrays, so that a mistake in one is found before anything is compiled."""
+    def _trace_functions(self) -> None:
+        """Calls the user's functions on abstract arrays, so that mistakes are found before anything is compiled."""
         key = jax.eval_shape(lambda: jax.random.key(0))
         action = jax.ShapeDtypeStruct((self.action_size,), jnp.float32)
         jax.eval_shape(lambda key, action: self.step(self.reset(key), action), key, action)
 
     @property
     def action_size(self) -> int:
-        return _read(self.xml).nu
+        return _read_model(self.xml).nu
 
     @in_float32
     def reset(self, key: PRNGKeyArray) -> EnvState:
         from mujoco import mjx
 
-        host, model = _load(self.xml, self.impl)
+        host, model = _load_model(self.xml, self.impl)
         data = mjx.make_data(host, impl=self.impl)
         if self.initial is not None:
             qpos, qvel = (jnp.asarray(x, jnp.float32) for x in _call("initial", self.initial, model, key))
@@ -89,28 +92,33 @@ class MJCFEnvironment(AbstractEnvironment):
     def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
         from mujoco import mjx
 
-        host, model = _load(self.xml, self.impl)
+        host, model = _load_model(self.xml, self.impl)
         low, high = jnp.asarray(host.actuator_ctrlrange.T, jnp.float32)
         limited = jnp.asarray(host.actuator_ctrllimited, bool)
         control = jnp.where(limited, low + 0.5 * (action + 1.0) * (high - low), action)
         data = state.sim.replace(ctrl=control)
-        data = jax.lax.fori_loop(0, self.substeps, lambda _, d: like(mjx.step(model, d), d), data)
+        data = jax.lax.fori_loop(0, self.substeps, lambda _, d: cast_like(mjx.step(model, d), d), data)
         done = jnp.zeros((), bool) if self.terminated is None else _call("terminated", self.terminated, model, data)
         return self._state(model, data, _call("reward", self.reward, model, data, action), done)
 
-    def _state(self, model: Any, data: Any, reward: Any, done: Any) -> EnvState:
+    def _state(self, model: PyTree, data: PyTree, reward: Any, done: Any) -> EnvState:
         return make_state(
-            data, _call("observation", self.observation, model, data), reward, done,
-            obs_key=self.obs_key, critic_obs_key=self.critic_obs_key, physics=(data.qpos, data.qvel),
-        )  # fmt: skip
+            data,
+            _call("observation", self.observation, model, data),
+            reward,
+            done,
+            obs_key=self.obs_key,
+            critic_obs_key=self.critic_obs_key,
+            physics=(data.qpos, data.qvel),
+        )
 
     def scene(self) -> Scene:
-        model = _read(self.xml)
+        model = _read_model(self.xml)
         return Scene(model, model.opt.timestep * self.substeps, lambda state: pose_of(state.sim))
 
     @property
     def one_device(self) -> bool:
-        """Warp's and MuJoCo's own engine are foreign functions to XLA."""
+        """Whether physics is a foreign function to XLA, as Warp's is."""
         return self.impl != "jax"
 
     def describe(self) -> dict[str, Any]:
@@ -120,7 +128,7 @@ class MJCFEnvironment(AbstractEnvironment):
 
 
 def _call(name: str, function: Callable, *args: Any) -> Any:
-    """Calls a user's function; what it raises is reported with its place in the user's file."""
+    """Calls a user's function. Its exceptions become a ConfigError with the line of the user's file."""
     try:
         return function(*args)
     except Exception as err:
@@ -132,8 +140,8 @@ def _call(name: str, function: Callable, *args: Any) -> Any:
 
 
 @functools.cache
-def _read(xml: str) -> Any:
-    """MuJoCo's own model: needs neither MJX nor a device."""
+def _read_model(xml: str) -> Any:
+    """Returns the MjModel of a file. Needs neither MJX nor a device."""
     import mujoco
 
     try:
@@ -145,14 +153,16 @@ def _read(xml: str) -> Any:
 
 
 @functools.cache
-def _load(xml: str, impl: str) -> tuple[Any, Any]:
+def _load_model(xml: str, impl: str) -> tuple[Any, Any]:
+    """Returns a file's MjModel, and MJX's model of it."""
     from mujoco import mjx
 
-    host = _read(xml)
+    host = _read_model(xml)
     try:
         with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
             return host, mjx.put_model(host, impl=impl)
     except NotImplementedError as err:
         raise ConfigError(
-            f"MJCFEnvironment.xml = {xml!r}: MJX's implementation {impl!r} lacks something that the model uses: {err}"
+            f"MJCFEnvironment.xml = {xml!r}: MJX's implementation {impl!r} does not support something that the model"
+            f" uses: {err}"
         ) from err

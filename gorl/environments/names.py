@@ -1,4 +1,4 @@
-"""Environment names, read without importing the (slow) libraries that own them."""
+"""Environment names, read from the source of the libraries, which are slow to import."""
 
 import ast
 import functools
@@ -10,7 +10,10 @@ from gorl.errors import ConfigError
 
 @functools.cache
 def dictionary_keys(package: str, path: str, variable: str) -> tuple[str, ...]:
-    """The string keys of the dict literal `variable` in a package's source file."""
+    """Returns the string keys of the dict literal `variable` in a package's source file.
+
+    Raises ConfigError if the package is not installed or the file has no such dict.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"the package {package!r} is not installed: pip install gorl installs it.")
@@ -22,10 +25,10 @@ def dictionary_keys(package: str, path: str, variable: str) -> tuple[str, ...]:
 
 
 def dm_control_names() -> tuple[str, ...]:
-    """Every task of Playground's dm_control_suite."""
+    """Returns the name of every task of Playground's dm_control_suite."""
     return dictionary_keys("mujoco_playground", "_src/dm_control_suite/__init__.py", "_envs")
 
 
 def brax_names() -> tuple[str, ...]:
-    """Every environment of Brax."""
+    """Returns the name of every environment of Brax."""
     return dictionary_keys("brax", "envs/__init__.py", "_envs")

@@ -4,12 +4,16 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from gorl.state import EnvState
+from gorl.state import EnvState, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """`model`: MuJoCo's own (an MjModel). `dt`: seconds of a control step. `pose(state)`: the fields of an MjData that place everything, by name."""
+    """How MuJoCo draws an environment.
+
+    `model` is an MjModel, `dt` the duration of a control step in seconds. `pose(state)` returns the fields of an MjData
+    that determine where everything is, by name.
+    """
 
     model: Any
     dt: float
@@ -19,6 +23,6 @@ class Scene:
 POSE = ("qpos", "mocap_pos", "mocap_quat")
 
 
-def pose_of(data: Any) -> dict[str, Any]:
-    """The pose in MJX's data."""
+def pose_of(data: PyTree) -> dict[str, Any]:
+    """Returns the pose in MJX's data."""
     return {name: getattr(data, name) for name in POSE}

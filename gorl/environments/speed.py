@@ -1,4 +1,4 @@
-"""How fast an environment's physics is on this machine, on each implementation."""
+"""Benchmark of an environment's physics implementations on this machine."""
 
 import dataclasses
 import os
@@ -17,20 +17,26 @@ from gorl.runtime import trees
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """`num_envs` at once take `steps` random actions in one compiled program; `rounds` of that, the implementations in turn."""
+    """The size of a measurement: `num_envs` environments take `steps` random actions in one compiled program.
+
+    This is repeated for `rounds` rounds, in each of which the implementations take turns.
+    """
 
     num_envs: int
     steps: int
     rounds: int
 
     def __post_init__(self):
-        for name in ("num_envs", "steps", "rounds"):
-            require(getattr(self, name) >= 1, f"{name.replace('_', ' ')} = {getattr(self, name)}: it must be >= 1.")
+        for option, value in (("--envs", self.num_envs), ("--steps", self.steps), ("--rounds", self.rounds)):
+            require(value >= 1, f"{option} {value}: must be >= 1.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """`start_s`: loading the task, tracing, compiling (or loading from the cache), and a first round. `rounds`: env steps/s of each."""
+    """The speed of one implementation: its start-up time and the environment steps per second of every round.
+
+    `start_s` is the seconds for loading the task, tracing, compiling (or loading from the cache) and a first round.
+    """
 
     impl: str
     start_s: float
@@ -43,7 +49,11 @@ class Speed:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The fastest first. `absent`: why an implementation was not measured. `load`: runnable processes a core, while it was."""
+    """The measured speeds of a task's implementations, the fastest first.
+
+    `absent` says why an implementation was not measured. `load` is the number of runnable processes per core at the end
+    of the measurement.
+    """
 
     name: str
     setting: Setting
@@ -53,7 +63,7 @@ class Comparison:
 
     @property
     def busy(self) -> bool:
-        """Others computed on this machine at the time: the ratios are worth more than the numbers."""
+        """Whether other programs ran at the same time, so that only the ratios are meaningful."""
         return self.load > 1.25
 
     def as_json(self) -> dict[str, Any]:
@@ -72,25 +82,29 @@ class Comparison:
         }
 
 
-def compare(
-    name: str, implementations: Sequence[str], setting: Setting, said: Callable[[str], None] = lambda text: None
+def compare_implementations(
+    name: str, implementations: Sequence[str], setting: Setting, report: Callable[[str], None] = lambda text: None
 ) -> Comparison:
-    """Measures a DM Control task. `implementations`: which ones (none named: all that run here); `said` is told what is going on."""
-    ready: dict[str, _Ready] = {}
+    """Measures a DM Control task on the named implementations, or, if none is named, on all that run on this machine.
+
+    `report` receives a line of text as each part begins. Raises ConfigError for an unknown task, and for a named
+    implementation that does not run here.
+    """
+    ready: dict[str, _Candidate] = {}
     absent: dict[str, str] = {}
     for impl in implementations or IMPLEMENTATIONS:
         env = PlaygroundEnvironment(name, impl, {}, None, None)
         try:
             env.check()
-            said(f"{impl}: compiling ...")
-            ready[impl] = _Ready(env, setting)
+            report(f"{impl}: compiling ...")
+            ready[impl] = _Candidate(env, setting)
         except ConfigError as err:
             if impl in implementations or "name" in str(err).partition(":")[0]:
                 raise
             absent[impl] = str(err)
     rounds: dict[str, list[float]] = {impl: [] for impl in ready}
     for i in range(setting.rounds):
-        said(f"round {i + 1} of {setting.rounds}")
+        report(f"round {i + 1} of {setting.rounds}")
         for impl, candidate in ready.items():
             rounds[impl].append(setting.num_envs * setting.steps / candidate.seconds())
     load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
@@ -98,17 +112,15 @@ def compare(
     return Comparison(name, setting, tuple(sorted(speeds, key=lambda s: -s.env_steps_per_s)), absent, load)
 
 
-class _Ready:
-    """Compiled and run once."""
+class _Candidate:
+    """An implementation that was compiled and run once."""
 
     def __init__(self, env: PlaygroundEnvironment, setting: Setting):
         began = time.perf_counter()
-        keys, actions = (
-            jax.random.split(jax.random.key(0), setting.num_envs),
-            (setting.steps, setting.num_envs, env.action_size),
-        )
+        keys = jax.random.split(jax.random.key(0), setting.num_envs)
+        shape = (setting.steps, setting.num_envs, env.action_size)
         self._state = trees.strip_weak_types(jax.jit(jax.vmap(env.reset))(keys))
-        self._actions = jax.random.uniform(jax.random.key(1), actions, minval=-1.0)
+        self._actions = jax.random.uniform(jax.random.key(1), shape, minval=-1.0)
         self._run = jax.jit(
             lambda state, actions: jax.lax.scan(
                 lambda s, a: (trees.strip_weak_types(jax.vmap(env.step)(s, a)), None), state, actions
@@ -118,7 +130,7 @@ class _Ready:
         self.start_s = time.perf_counter() - began
 
     def seconds(self) -> float:
-        """Of one round: from the same states, which are fresh ones, with the same actions."""
+        """Returns the duration of one round. Every round starts from the same fresh states, with the same actions."""
         began = time.perf_counter()
         jax.block_until_ready(self._run(self._state, self._actions))
         return time.perf_counter() - began

@@ -12,8 +12,9 @@ from gorl.fields import Scalar, hyperparameter, require, structural
 class EpisodeRules(eqx.Module):
     """How long training episodes are, when they begin, and from which states.
 
-    `length`: steps until an episode is cut off. `staggered`: the first episodes begin at clocks spread over the length,
-    so that a batch does not see one slice of an episode only. `fresh_resets`: every episode begins in its own state.
+    `length` is the number of steps after which an episode is truncated. With `staggered`, the clocks of the first
+    episodes are spread over that length, so that a batch covers all parts of an episode. With `fresh_resets`, every
+    episode begins in its own initial state.
     """
 
     length: int = eqx.field(static=True)
@@ -23,11 +24,13 @@ class EpisodeRules(eqx.Module):
 
 @gin.register(module="gorl")
 class Task(eqx.Module):
-    """`episode_length`: control steps until an episode is cut off (a truncation, not a termination).
+    """A task: an environment, its time limit, and the range of its actions.
 
-    `staggered_starts`: in training the first episodes begin at spread clocks. `fresh_resets`: in training every episode begins
-    in a state of its own (False: each lane goes back to its first one, a published defect, for ablations).
-    `action_bound`: pre-squash actions u are clipped to ± this, for the policy and as regression targets (tanh 3 = 0.995).
+    `episode_length` is the number of control steps after which an episode is truncated (not terminated). With
+    `staggered_starts`, the clocks of the first training episodes are spread over that length. With `fresh_resets`,
+    every training episode begins in its own initial state (False: each lane returns to its first one, a published
+    defect, for ablations). Pre-squash actions u are clipped to ±`action_bound`, both when the policy acts and as
+    regression targets (tanh 3 = 0.995).
     """
 
     environment: AbstractEnvironment
@@ -45,15 +48,16 @@ class Task(eqx.Module):
             hash(self.environment)
         except TypeError as err:
             raise ConfigError(
-                f"Task.environment: the fields of {type(self.environment).__name__} must be plain settings, or equal environments would"
-                f" not share compiled programs, but there is an {err}. Declare them with gorl.fields.structural()."
+                f"Task.environment: the fields of {type(self.environment).__name__} must be plain settings, or equal"
+                f" environments would not share compiled programs, but there is an {err}. Declare them with"
+                " gorl.fields.structural()."
             ) from err
         require(self.episode_length >= 1, f"Task.episode_length = {self.episode_length}: it must be >= 1.")
         require(bool(self.action_bound > 0), f"Task.action_bound = {self.action_bound}: it must be > 0.")
 
     @property
     def episodes(self) -> EpisodeRules:
-        """Those of training. Evaluation and collection run whole episodes from fresh resets."""
+        """The rules of training episodes. Evaluation and collection run whole episodes from fresh resets."""
         return EpisodeRules(self.episode_length, self.staggered_starts, self.fresh_resets)
 
     @property

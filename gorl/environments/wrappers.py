@@ -1,4 +1,4 @@
-"""Environments around environments: where a pre-squash action, or a latent, is the action."""
+"""Environments that wrap others, so that the action is a pre-squash action or a latent."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,20 +8,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.decoders.base import AbstractDecoder
-from gorl.environments.base import AbstractEnvironment, by_settings, guarded
+from gorl.environments.base import AbstractEnvironment, cache_by_settings, sanitize
 from gorl.fields import Scalar
 from gorl.state import EnvState
 
 
-@by_settings
-def _traced_once(env: AbstractEnvironment) -> tuple[Callable, Callable]:
-    """A task's reset and step, jitted: physics is slow to trace, and every program that contains it shares one trace."""
+@cache_by_settings
+def _jitted(env: AbstractEnvironment) -> tuple[Callable, Callable]:
+    """Returns an environment's reset and step, jitted.
+
+    Physics is slow to trace; this way all programs that contain it share one trace.
+    """
     return jax.jit(lambda key: env.reset(key)), jax.jit(lambda state, action: env.step(state, action))
 
 
 class SquashedEnvironment(AbstractEnvironment):
-    """Its action is u, of any size: clipped to [-action_bound, action_bound], then tanh. Numbers of the environment inside that
-    are not finite go no further, whether or not it looked for them itself (see `guarded`)."""
+    """An environment whose action u is unbounded: u is clipped to [-action_bound, action_bound], then squashed by tanh.
+
+    Every state passes `sanitize`, so numbers that are not finite are caught even if the wrapped environment does not
+    check for them.
+    """
 
     inner: AbstractEnvironment
     action_bound: Scalar
@@ -31,19 +37,19 @@ class SquashedEnvironment(AbstractEnvironment):
         return self.inner.action_size
 
     def reset(self, key: PRNGKeyArray) -> EnvState:
-        return guarded(_traced_once(self.inner)[0](key))
+        return sanitize(_jitted(self.inner)[0](key))
 
     def step(self, state: EnvState, action: Float[Array, " D_a"]) -> EnvState:
-        return guarded(_traced_once(self.inner)[1](state, jnp.tanh(bounded(action, self.action_bound))))
+        return sanitize(_jitted(self.inner)[1](state, jnp.tanh(bounded(action, self.action_bound))))
 
     def describe(self) -> dict[str, Any]:
         return self.inner.describe()
 
 
 class DecodedEnvironment(AbstractEnvironment):
-    """Its action is a latent: the frozen decoder turns it into u for the environment inside.
+    """An environment whose action is a latent, which a frozen decoder turns into u for the wrapped environment.
 
-    This is how an algorithm trains GoRL's encoder without knowing of decoders: the latent is the action.
+    An algorithm that trains GoRL's encoder needs no knowledge of decoders: to it, the latent is the action.
     """
 
     inner: AbstractEnvironment
@@ -63,6 +69,6 @@ class DecodedEnvironment(AbstractEnvironment):
         return self.inner.describe()
 
 
-def bounded(u: Float[Array, "*batch D_a"], bound: Any) -> Float[Array, "*batch D_a"]:
-    """Clips a pre-squash action: a saturated policy makes |u| huge, and tanh cannot tell."""
+def bounded(u: Float[Array, "*batch D_a"], bound: Scalar) -> Float[Array, "*batch D_a"]:
+    """Clips a pre-squash action to [-bound, bound]: a saturated policy makes |u| huge without changing tanh(u)."""
     return jnp.clip(u, -bound, bound)

@@ -1,1 +1,1 @@
-"""The mathematics of generative models: interpolation, diffusion, samplers, schedules, distributions."""
+"""The mathematics of generative models: interpolation, diffusion, samplers, schedules and distributions."""

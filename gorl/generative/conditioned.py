@@ -1,4 +1,4 @@
-"""Networks that see an observation, a noisy action and times."""
+"""Networks that take an observation, a noisy action and times."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,7 +8,10 @@ from gorl.networks import AbstractNormalizer, FourierTime
 
 
 class AbstractConditioned(eqx.Module):
-    """A mix-in for modules whose network `body` sees [normalized observation, x, embedding of each time]. Unbatched."""
+    """A mix-in for modules whose network `body` takes [normalized observation, x, embedding of each time].
+
+    Unbatched.
+    """
 
     body: eqx.AbstractVar[eqx.Module]
     normalizer: eqx.AbstractVar[AbstractNormalizer]

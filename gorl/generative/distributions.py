@@ -13,7 +13,7 @@ _LOG_2PI = 1.8378770664093453
 
 
 class DiagonalGaussian(eqx.Module):
-    """N(mean, diag(std²)) on one vector."""
+    """The distribution N(mean, diag(std²)) of one vector."""
 
     mean: Float[Array, " D"]
     std: Float[Array, " D"]
@@ -26,28 +26,31 @@ class DiagonalGaussian(eqx.Module):
         return -0.5 * jnp.sum(z**2 + 2.0 * jnp.log(self.std) + _LOG_2PI)
 
     def entropy(self) -> Float[Array, ""]:
-        """In nats."""
+        """Returns the entropy in nats."""
         return jnp.sum(jnp.log(self.std) + 0.5 * (_LOG_2PI + 1.0))
 
     def kl_to_standard(self) -> Float[Array, ""]:
-        """KL(self || N(0, I)) in nats."""
+        """Returns KL(self || N(0, I)) in nats."""
         return 0.5 * jnp.sum(self.std**2 + self.mean**2 - 1.0 - 2.0 * jnp.log(self.std))
 
 
-def std_shift(owner: str, min_std: float, initial_std: float, max_std: float) -> float:
-    """The shift with which `bounded_std` of 0 is `initial_std`. Raises ConfigError, naming the owner, for numbers that do not fit."""
+def std_shift(name: str, min_std: float, initial_std: float, max_std: float) -> float:
+    """Returns the shift for which `bounded_std` of 0 is `initial_std`.
+
+    Raises ConfigError unless 0 < min_std < initial_std <= max_std. `name` is the class that the message names.
+    """
     require(
         0 < min_std < initial_std <= max_std,
-        f"{owner} needs 0 < min_std < initial_std <= max_std, got {min_std}, {initial_std}, {max_std}.",
+        f"{name} needs 0 < min_std < initial_std <= max_std, got {min_std}, {initial_std}, {max_std}.",
     )
     return math.log(math.expm1(initial_std - min_std))
 
 
 def bounded_std(raw: Float[Array, " D"], *, shift: float, min_std: float, max_std: float) -> Float[Array, " D"]:
-    """clip(softplus(raw + shift) + min_std, min_std, max_std): a network's output as a standard deviation."""
+    """Converts a network's output to a standard deviation, clip(softplus(raw + shift) + min_std, min_std, max_std)."""
     return jnp.clip(jax.nn.softplus(raw + shift) + min_std, min_std, max_std)
 
 
 def log_tanh_slope(u: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
-    """log(1 - tanh² u) = log |d tanh u / du|, without the cancellation at large |u|."""
+    """Returns log(1 - tanh² u) = log |d tanh u / du|, without cancellation at large |u|."""
     return 2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))

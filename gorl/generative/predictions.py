@@ -1,4 +1,7 @@
-"""What the diffusion decoder's network predicts. Exact predictors of any kind are the same decoder; their errors are not."""
+"""Regression targets of the diffusion decoder's network.
+
+Exact predictors of any kind give the same decoder. Their errors differ.
+"""
 
 import abc
 
@@ -10,23 +13,30 @@ from gorl.generative.diffusion import from_data, from_noise, from_velocity, velo
 
 
 class AbstractPrediction(eqx.Module):
-    """The network's regression target, and its meaning. alpha² + sigma² = 1, as in gorl/objectives/diffusion.py."""
+    """The network's regression target, and how to interpret its output.
+
+    alpha² + sigma² = 1, as in gorl/generative/diffusion.py.
+    """
 
     @abc.abstractmethod
     def target(
         self, x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
-    ) -> Float[Array, " D"]: ...
+    ) -> Float[Array, " D"]:
+        """Returns the output that the network should have at x = alpha x0 + sigma eps."""
 
     @abc.abstractmethod
     def estimate(
         self, output: Float[Array, " D"], x: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
     ) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
-        """(x0, eps) that the network's output at x means, with alpha x0 + sigma eps = x."""
+        """Returns the (x0, eps) that the network's output at x implies, with alpha x0 + sigma eps = x."""
 
 
 @gin.register(module="gorl")
 class NoisePrediction(AbstractPrediction):
-    """eps (Ho et al., arXiv 2006.11239; GoRL). Its errors grow by sigma / alpha in x0: by 32 at the default schedule's last level."""
+    """Prediction of eps (Ho et al., arXiv 2006.11239; GoRL).
+
+    Its errors are multiplied by sigma / alpha in x0, which is 32 at the default schedule's last level.
+    """
 
     def target(
         self, x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
@@ -42,7 +52,10 @@ class NoisePrediction(AbstractPrediction):
 
 @gin.register(module="gorl")
 class VelocityPrediction(AbstractPrediction):
-    """v = alpha eps - sigma x0 (Salimans and Ho, arXiv 2202.00512). Its errors do not grow at any level."""
+    """Prediction of v = alpha eps - sigma x0 (Salimans and Ho, arXiv 2202.00512).
+
+    Its errors do not grow at any level.
+    """
 
     def target(
         self, x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]
@@ -57,7 +70,10 @@ class VelocityPrediction(AbstractPrediction):
 
 @gin.register(module="gorl")
 class DataPrediction(AbstractPrediction):
-    """x0, the action itself. Its errors grow by alpha / sigma in eps, but only at the first levels, where eps hardly counts."""
+    """Prediction of x0, the action itself.
+
+    Its errors are multiplied by alpha / sigma in eps, but grow only at the first levels, where eps hardly matters.
+    """
 
     def target(
         self, x0: Float[Array, " D"], eps: Float[Array, " D"], alpha: Float[Array, ""], sigma: Float[Array, ""]

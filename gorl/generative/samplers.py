@@ -17,7 +17,7 @@ Step = Callable[[Float[Array, " D"], Float[Array, ""], Float[Array, ""]], Float[
 
 
 class AbstractSampler(eqx.Module):
-    """Integrates a velocity field over the whole time interval, in `steps` steps on `grid`."""
+    """An ODE solver that integrates a velocity field from t = 1 to t = 0, in `steps` steps on `grid`."""
 
     steps: eqx.AbstractVar[int]
     grid: eqx.AbstractVar[AbstractGrid]
@@ -25,18 +25,19 @@ class AbstractSampler(eqx.Module):
     @property
     @abc.abstractmethod
     def network_calls(self) -> int:
-        """How often one sample evaluates the field."""
+        """Number of times one sample evaluates the field."""
 
     @abc.abstractmethod
-    def __call__(self, velocity: Velocity, noise: Float[Array, " D"]) -> Float[Array, " D"]: ...
+    def __call__(self, velocity: Velocity, noise: Float[Array, " D"]) -> Float[Array, " D"]:
+        """Returns the solution at t = 0 that starts from `noise` at t = 1."""
 
 
-def _check(sampler: AbstractSampler) -> None:
+def _check_steps(sampler: AbstractSampler) -> None:
     require_steps(sampler.steps, f"{type(sampler).__name__}.steps")
 
 
 def _integrate(sampler: AbstractSampler, step: Step, noise: Float[Array, " D"]) -> Float[Array, " D"]:
-    """x <- step(x, t, t_next) over the sampler's grid."""
+    """Applies x <- step(x, t, t_next) over the sampler's grid."""
     times = jnp.asarray(sampler.grid.times(sampler.steps))
 
     def body(x: Float[Array, " D"], interval: tuple) -> tuple[Float[Array, " D"], None]:
@@ -47,13 +48,13 @@ def _integrate(sampler: AbstractSampler, step: Step, noise: Float[Array, " D"]) 
 
 @gin.register(module="gorl")
 class Euler(AbstractSampler):
-    """First order: x <- x + (t_next - t) v(x, t). One network call per step."""
+    """Euler's method, x <- x + (t_next - t) v(x, t). It has order 1 and one network call per step."""
 
     steps: int = structural()
     grid: AbstractGrid
 
     def __check_init__(self):
-        _check(self)
+        _check_steps(self)
 
     @property
     def network_calls(self) -> int:
@@ -65,13 +66,16 @@ class Euler(AbstractSampler):
 
 @gin.register(module="gorl")
 class Midpoint(AbstractSampler):
-    """Second order: half an Euler step, then a whole one with the velocity found there. Two network calls per step."""
+    """The midpoint method: half an Euler step, then a whole step with the velocity found there.
+
+    It has order 2 and two network calls per step.
+    """
 
     steps: int = structural()
     grid: AbstractGrid
 
     def __check_init__(self):
-        _check(self)
+        _check_steps(self)
 
     @property
     def network_calls(self) -> int:
@@ -87,13 +91,16 @@ class Midpoint(AbstractSampler):
 
 @gin.register(module="gorl")
 class Heun(AbstractSampler):
-    """Second order: the mean of the velocities at both ends of an Euler step. Two network calls per step, the last at t = 0."""
+    """Heun's method: a step with the mean of the velocities at both ends of an Euler step.
+
+    It has order 2 and two network calls per step, the last one at t = 0.
+    """
 
     steps: int = structural()
     grid: AbstractGrid
 
     def __check_init__(self):
-        _check(self)
+        _check_steps(self)
 
     @property
     def network_calls(self) -> int:

@@ -1,4 +1,4 @@
-"""Where on the path between action (t = 0) and noise (t = 1) a loss is taken."""
+"""Distributions of the times at which a loss is evaluated, between action (t = 0) and noise (t = 1)."""
 
 import abc
 
@@ -15,12 +15,13 @@ class AbstractTimes(eqx.Module):
     """A distribution of times in [0, 1]."""
 
     @abc.abstractmethod
-    def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]: ...
+    def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
+        """Returns one time."""
 
 
 @gin.register(module="gorl")
 class UniformTimes(AbstractTimes):
-    """t ~ U[0, 1)."""
+    """The uniform distribution, t ~ U[0, 1)."""
 
     def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
         return jax.random.uniform(key)
@@ -28,7 +29,10 @@ class UniformTimes(AbstractTimes):
 
 @gin.register(module="gorl")
 class DiscreteTimes(AbstractTimes):
-    """t uniform over 1/steps, 2/steps, ..., 1: where a sampler of `steps` uniform Euler steps evaluates its field."""
+    """The uniform distribution over 1/steps, 2/steps, ..., 1.
+
+    A sampler of `steps` uniform Euler steps evaluates its field at these times.
+    """
 
     steps: int = structural()
 
@@ -41,7 +45,10 @@ class DiscreteTimes(AbstractTimes):
 
 @gin.register(module="gorl")
 class ArcsineTimes(AbstractTimes):
-    """t = (1 - cos(pi u)) / 2, u ~ U[0, 1]: both ends more often than the middle, with density 1 / (pi sqrt(t (1 - t)))."""
+    """The arcsine distribution, t = (1 - cos(pi u)) / 2 with u ~ U[0, 1].
+
+    Both ends are more likely than the middle: the density is 1 / (pi sqrt(t (1 - t))).
+    """
 
     def sample(self, *, key: PRNGKeyArray) -> Float[Array, ""]:
         return 0.5 * (1.0 - jnp.cos(jnp.pi * jax.random.uniform(key)))
@@ -49,9 +56,10 @@ class ArcsineTimes(AbstractTimes):
 
 @gin.register(module="gorl")
 class LogitNormalTimes(AbstractTimes):
-    """t = sigmoid(n), n ~ N(mean, std²): the middle more often than the ends. A negative mean favours the action's side.
+    """The logit-normal distribution, t = sigmoid(n) with n ~ N(mean, std²).
 
-    Source: Esser et al., arXiv 2403.03206, section 3.1; MeanFlow (Geng et al., arXiv 2505.13447) has mean -0.4, std 1.
+    The middle is more likely than the ends, and a negative mean favors the action's side. Source: Esser et al., arXiv
+    2403.03206, section 3.1; MeanFlow (Geng et al., arXiv 2505.13447) has mean -0.4, std 1.
     """
 
     mean: float = structural()

@@ -6,6 +6,6 @@ from gorl.networks.normalizer import (
     AbstractNormalizer as AbstractNormalizer,
     RunningNormalizer as RunningNormalizer,
     ShrinkingNormalizer as ShrinkingNormalizer,
-    observed as observed,
     trainable as trainable,
+    update_normalizers as update_normalizers,
 )

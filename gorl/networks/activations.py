@@ -8,8 +8,11 @@ from jaxtyping import Array, Float
 
 @jax.custom_jvp
 def silu(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """x sigmoid(x), as `jax.nn.silu`. Its backward pass reads one stored array, the slope, where JAX's reads the factors of a product:
-    what a wide layer does between its matrix products on a CPU is bound by memory."""
+    """Returns x sigmoid(x), as `jax.nn.silu` does, with a cheaper backward pass.
+
+    The backward pass reads one stored array, the slope, where JAX's reads the factors of a product. On a CPU a wide
+    layer's work between its matrix products is bound by memory.
+    """
     return jax.nn.silu(x)
 
 
@@ -21,6 +24,6 @@ def _silu_jvp(primals: tuple, tangents: tuple) -> tuple:
     return y, (gate + y * (1.0 - gate)) * dx
 
 
-def fastest(activation: Callable) -> Callable:
-    """The same function, in the form whose derivative is cheapest here."""
+def with_cheap_gradient(activation: Callable) -> Callable:
+    """Returns the version of an activation with the cheapest derivative. The values are the same."""
     return silu if activation is jax.nn.silu else activation

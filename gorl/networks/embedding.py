@@ -1,4 +1,4 @@
-"""Embeddings of the flow or diffusion time."""
+"""Embeddings of flow and diffusion times."""
 
 import equinox as eqx
 import gin
@@ -10,7 +10,10 @@ from gorl.fields import require, structural
 
 @gin.register(module="gorl")
 class FourierTime(eqx.Module):
-    """t -> [cos(2^k t), sin(2^k t)], k = 0 .. frequencies - 1 (GoRL, arXiv 2512.02581: 8 numbers, no factor pi)."""
+    """A Fourier embedding of time, t -> [cos(2^k t), sin(2^k t)] for k = 0 .. frequencies - 1.
+
+    Source: GoRL, arXiv 2512.02581, which has 8 numbers and no factor pi.
+    """
 
     frequencies: int = structural()
 
@@ -23,6 +26,7 @@ class FourierTime(eqx.Module):
 
     @property
     def size(self) -> int:
+        """Length of the embedding."""
         return 2 * self.frequencies
 
     def __call__(self, t: Float[Array, ""]) -> Float[Array, " size"]:

@@ -1,4 +1,4 @@
-"""Function approximators. Sizes and keys come from the caller; everything else from the configuration."""
+"""Multi-layer perceptrons. Sizes and keys come from the caller, everything else from the configuration."""
 
 import math
 from collections.abc import Callable
@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import LARGEST_SIZE, require, structural
-from gorl.networks.activations import fastest
+from gorl.networks.activations import with_cheap_gradient
 from gorl.runtime.precision import product
 
 MOST_LAYERS = 1000  # each is compiled by itself
 
 
 class Linear(eqx.Module):
-    """x -> W x + b with a chosen initialiser for W and b = 0."""
+    """An affine layer, x -> W x + b. `initializer` initializes W; b starts at 0."""
 
     weight: Float[Array, "out in"]
     bias: Float[Array, " out"]
@@ -32,10 +32,11 @@ class Linear(eqx.Module):
 
 @gin.register(module="gorl", denylist=["in_size", "out_size", "key"])
 class MLP(eqx.Module):
-    """Multi-layer perceptron on one unbatched vector; `jax.vmap` it over batches.
+    """A multi-layer perceptron on one unbatched vector; `jax.vmap` it over batches.
 
-    `width`: units of a hidden layer; `depth`: hidden layers; `initializer`: a constructor of a JAX initialiser, such as
-    `jax.nn.initializers.lecun_uniform`; `output_scale` multiplies the last layer's initial weights.
+    `width` is the number of units of a hidden layer and `depth` the number of hidden layers. `initializer` is a
+    constructor of a JAX initializer, such as `jax.nn.initializers.lecun_uniform`. `output_scale` multiplies the last
+    layer's initial weights.
     """
 
     layers: tuple[Linear, ...]
@@ -58,7 +59,7 @@ class MLP(eqx.Module):
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         *hidden, last = self.layers
-        activation = fastest(self.activation)
+        activation = with_cheap_gradient(self.activation)
         for layer in hidden:
             x = activation(layer(x))
         return last(x)
@@ -66,10 +67,10 @@ class MLP(eqx.Module):
 
 @gin.register(module="gorl", denylist=["in_size", "out_size", "key"])
 class LayerNormMLP(eqx.Module):
-    """An MLP whose hidden layers are normalised after their activation, with a trained scale and offset (Ba et al., arXiv
-    1607.06450; the order is that of Brax). What the last layer sees is bounded, so a critic extrapolates less.
+    """An MLP whose hidden layers are normalized after their activation, with a trained scale and offset.
 
-    One unbatched vector, and the arguments of `MLP`.
+    Source: Ba et al., arXiv 1607.06450, in the order of Brax. The last layer's input is bounded, so a critic
+    extrapolates less. Arguments and shapes are those of `MLP`.
     """
 
     layers: tuple[Linear, ...]
@@ -94,7 +95,7 @@ class LayerNormMLP(eqx.Module):
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
         *hidden, last = self.layers
-        activation = fastest(self.activation)
+        activation = with_cheap_gradient(self.activation)
         for layer, norm in zip(hidden, self.norms):
             x = norm(activation(layer(x)))
         return last(x)
@@ -110,7 +111,7 @@ def _layers(
     output_scale: float,
     key: PRNGKeyArray,
 ) -> tuple[Linear, ...]:
-    """`depth` hidden layers and a last one whose initial weights are scaled."""
+    """Returns `depth` hidden layers and a last one whose initial weights are scaled."""
     require(
         width >= 1 and depth >= 0, f"{name}.width = {width}, {name}.depth = {depth}: width must be >= 1 and depth >= 0."
     )
@@ -118,7 +119,7 @@ def _layers(
     largest = width * max(in_size, out_size, width if depth > 1 else 1)
     require(
         largest <= LARGEST_SIZE,
-        f"{name}.width = {width}: a layer would have {largest:_} weights, of at most {LARGEST_SIZE:_}.",
+        f"{name}.width = {width}: a layer would have {largest:_} weights; the limit is {LARGEST_SIZE:_}. Lower it.",
     )
     require(math.isfinite(output_scale), f"{name}.output_scale = {output_scale}: it must be finite.")
     sizes = (in_size, *[width] * depth, out_size)

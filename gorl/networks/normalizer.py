@@ -1,7 +1,7 @@
 """Running mean and standard deviation of observations."""
 
 import abc
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import gin
@@ -10,15 +10,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gorl.fields import require, structural
+from gorl.state import PyTree
 
 _Module = TypeVar("_Module", bound=eqx.Module)
 
 
 class AbstractNormalizer(eqx.Module):
-    """Standardises with a mean and a variance of what has been seen. Not trained: `trainable` leaves it out. Unbatched.
+    """Standardizes one unbatched vector with running estimates of mean and variance.
 
-    `epsilon` is added to the variance; the output is clipped to [-clip, clip] (1e999: not at all). It is constructed as
-    `Normalizer(size)` with everything else bound.
+    The estimates are not trained: `trainable` excludes them. `epsilon` is added to the variance. The output is clipped
+    to [-clip, clip] (1e999: not at all). It is constructed as `Normalizer(size)` with everything else bound.
     """
 
     mean: eqx.AbstractVar[Float[Array, " D"]]
@@ -27,11 +28,12 @@ class AbstractNormalizer(eqx.Module):
 
     @property
     @abc.abstractmethod
-    def variance(self) -> Float[Array, " D"]: ...
+    def variance(self) -> Float[Array, " D"]:
+        """The estimate of the variance, before `epsilon` is added."""
 
     @abc.abstractmethod
     def update(self, x: Float[Array, "N D"], weight: Float[Array, " N"]) -> "AbstractNormalizer":
-        """The same normaliser after one more batch; rows of weight 0 do not count."""
+        """Returns the normalizer after one more batch. Rows of weight 0 do not count."""
 
     def __call__(self, x: Float[Array, " D"]) -> Float[Array, " D"]:
         fixed = jax.lax.stop_gradient(self)
@@ -41,10 +43,10 @@ class AbstractNormalizer(eqx.Module):
 
 @gin.register(module="gorl", denylist=["size"])
 class RunningNormalizer(AbstractNormalizer):
-    """Standardises with the mean and variance of everything seen so far.
+    """Standardizes with the mean and variance of everything seen so far.
 
-    Batches are merged by the pairwise update of Chan, Golub and LeVeque (1979): the sum of squared deviations is kept,
-    not a variance, so the estimate after many batches is that of all the data.
+    Batches are merged by the pairwise update of Chan, Golub and LeVeque (1979). It stores the sum of squared deviations
+    rather than a variance, so the estimate after many batches is that of all the data.
     """
 
     mean: Float[Array, " D"]
@@ -61,11 +63,11 @@ class RunningNormalizer(AbstractNormalizer):
 
     @property
     def variance(self) -> Float[Array, " D"]:
-        """Population variance; 1 before any data."""
+        """Population variance, or 1 before any data."""
         return jnp.where(self.count > 0, self.squares / _divisor(self.count), 1.0)
 
     def update(self, x: Float[Array, "N D"], weight: Float[Array, " N"]) -> "RunningNormalizer":
-        """Merges a batch; rows of weight 0 do not count."""
+        """Returns the normalizer with a batch merged in. Rows of weight 0 do not count."""
         mean, squares, n = _moments(x, weight)
         count = self.count + n
         shift = mean - self.mean
@@ -76,11 +78,11 @@ class RunningNormalizer(AbstractNormalizer):
 
 @gin.register(module="gorl", denylist=["size"])
 class ShrinkingNormalizer(AbstractNormalizer):
-    """A published defect, kept to measure what it does: the standard deviation shrinks like 1/sqrt(updates).
+    """A published defect, kept to measure its effect: the standard deviation shrinks like 1/sqrt(updates).
 
-    The squared deviations are those of the latest batch alone, yet they are divided by the number of all samples ever seen
-    (the mean is right). So after n batches of one size the variance is a n-th of what it should be, and the inputs of a
-    network grow like sqrt(n), up to `clip`. Use `RunningNormalizer` for anything else.
+    The squared deviations of the latest batch alone are divided by the number of all samples ever seen. (The mean is
+    right.) After n batches of one size the variance is 1/n of the true one, and a network's inputs grow like sqrt(n),
+    up to `clip`. Use `RunningNormalizer` for anything else.
     """
 
     mean: Float[Array, " D"]
@@ -97,11 +99,14 @@ class ShrinkingNormalizer(AbstractNormalizer):
 
     @property
     def variance(self) -> Float[Array, " D"]:
-        """1 before any data; then too small."""
+        """1 before any data, and too small after that."""
         return jnp.where(self.count > 0, self.squares / _divisor(self.count), 1.0)
 
     def update(self, x: Float[Array, "N D"], weight: Float[Array, " N"]) -> "ShrinkingNormalizer":
-        """Keeps the mean of everything and the deviations of this batch; a batch without weight changes nothing."""
+        """Returns the normalizer with the mean of all data and the deviations of this batch.
+
+        A batch without weight changes nothing.
+        """
         mean, squares, n = _moments(x, weight)
         count = self.count + n
         new = (self.mean + (mean - self.mean) * n / _divisor(count), jnp.where(n > 0, squares, self.squares), count)
@@ -118,10 +123,10 @@ def _checked(normalizer: AbstractNormalizer, epsilon: float, clip: float) -> tup
 def _moments(
     x: Float[Array, "N D"], weight: Float[Array, " N"]
 ) -> tuple[Float[Array, " D"], Float[Array, " D"], Float[Array, ""]]:
-    """(mean, sum of squared deviations from it, total weight) of one batch."""
+    """Returns (mean, sum of squared deviations from the mean, total weight) of one batch."""
     x = jnp.where(weight[:, None] > 0, x, 0.0)  # 0 times NaN is NaN
     n = jnp.sum(weight)
-    # Sums, not matrix products: those may round to TF32 and, on CPU, add a million numbers up one by one.
+    # Sums rather than matrix products, which may round to TF32 and, on a CPU, add a million numbers one by one.
     total = lambda y: jnp.sum(weight[:, None] * y, axis=0)
     mean = total(x) / _divisor(n)
     return mean, total((x - mean[None]) ** 2), n
@@ -131,10 +136,10 @@ def _divisor(count: Float[Array, ""]) -> Float[Array, ""]:
     return jnp.where(count > 0, count, 1.0)
 
 
-def trainable(module: Any) -> Any:
-    """A filter for `eqx.partition`: the inexact arrays of a module, without those of its normalisers."""
+def trainable(module: PyTree) -> PyTree:
+    """Returns a filter for `eqx.partition` that selects a module's inexact arrays, except those of its normalizers."""
 
-    def mark(leaf: Any) -> Any:
+    def mark(leaf: PyTree) -> PyTree:
         if isinstance(leaf, AbstractNormalizer):
             return jax.tree.map(lambda _: False, leaf)
         return eqx.is_inexact_array(leaf)
@@ -142,8 +147,8 @@ def trainable(module: Any) -> Any:
     return jax.tree.map(mark, module, is_leaf=lambda x: isinstance(x, AbstractNormalizer))
 
 
-def observed(module: _Module, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> _Module:
-    """Returns the module with every normalizer in it updated by observations; rows of weight 0 do not count."""
+def update_normalizers(module: _Module, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> _Module:
+    """Returns the module with all of its normalizers updated by observations. Rows of weight 0 do not count."""
     is_normalizer = lambda x: isinstance(x, AbstractNormalizer)
     update = lambda x: x.update(obs, weight) if is_normalizer(x) else x
     return jax.tree.map(update, module, is_leaf=is_normalizer)

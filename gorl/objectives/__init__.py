@@ -1,1 +1,1 @@
-"""Objectives: pure functions of arrays."""
+"""Objectives of reinforcement learning, which are pure functions of arrays."""

@@ -1,4 +1,4 @@
-"""Which entropy soft actor-critic keeps up, and at what value."""
+"""The entropies that SAC's temperature can regulate, and their targets."""
 
 import abc
 import math
@@ -13,24 +13,27 @@ from gorl.generative.distributions import DiagonalGaussian, log_tanh_slope
 
 
 class AbstractEntropy(eqx.Module):
-    """A density of the policy's samples, with respect to some measure, whose mean negative logarithm is held at a target."""
+    """An entropy, the mean of the negative log-density of the policy's samples, which SAC holds at a target.
+
+    The density is relative to a measure that depends on the class.
+    """
 
     @abc.abstractmethod
     def log_prob(self, distribution: DiagonalGaussian, action: Float[Array, " D"]) -> Float[Array, ""]:
-        """The log-density of a sample of `distribution`, in nats."""
+        """Returns the log-density of a sample of `distribution`, in nats."""
 
     @abc.abstractmethod
     def target(self, size: int) -> Float[Array, ""]:
-        """The entropy to hold for a vector of `size` numbers, in nats."""
+        """Returns the target for a vector of `size` numbers, in nats."""
 
 
 @gin.register(module="gorl")
 class SquashedEntropy(AbstractEntropy):
-    """Of tanh(u), where the policy's Gaussian is that of u: log N(u) - sum log(1 - tanh² u).
+    """The entropy of tanh(u), where u is the policy's Gaussian sample: log N(u) - sum log(1 - tanh² u).
 
-    With the entropy of u instead, a policy buys entropy by saturation. Haarnoja et al., arXiv 1812.05905, appendix C; the
-    target is `per_dimension` times the number of dimensions (there: -1 nat each; Brax: -0.5). The density is that of
-    tanh(u) for the u that was drawn: the task's bound on |u| is not part of it.
+    With the entropy of u instead, a policy gains entropy by saturation. Source: Haarnoja et al., arXiv 1812.05905,
+    appendix C. The target is `per_dimension` times the number of dimensions (there -1 nat each, in Brax -0.5). The
+    density is that of tanh(u) for the u that was drawn; it does not include the task's bound on |u|.
     """
 
     per_dimension: Scalar = hyperparameter()
@@ -44,10 +47,10 @@ class SquashedEntropy(AbstractEntropy):
 
 @gin.register(module="gorl")
 class LatentEntropy(AbstractEntropy):
-    """Of the latent itself: log N(eps). The target is the entropy of N(., target_std² I).
+    """The entropy of the latent itself, log N(eps). The target is the entropy of N(., target_std² I).
 
-    Only the spread is held, the mean may go anywhere; and where a decoder does not tell far latents apart, as the identity before
-    a squashed action does not, spread costs nothing and grows without end.
+    It constrains only the spread; the mean is free. Where a decoder maps distant latents to almost the same action, as
+    the identity does before squashing, spread costs nothing and grows without bound.
     """
 
     target_std: Scalar = hyperparameter()
@@ -64,11 +67,12 @@ class LatentEntropy(AbstractEntropy):
 
 @gin.register(module="gorl")
 class RelativeEntropy(AbstractEntropy):
-    """Relative to the decoder's prior: log pi(eps) - log N(eps; 0, I), whose mean is KL(pi || N(0, I)).
+    """The entropy relative to the decoder's prior, log pi(eps) - log N(eps; 0, I), whose mean is KL(pi || N(0, I)).
 
-    Held at `kl_per_dimension` nats times the number of dimensions: the policy spends them on a mean away from 0 and a spread
-    below 1 as the critic asks, and stays where the decoder was fitted. For comparison, -1 nat of entropy of an action in (-1, 1),
-    SAC's usual target, is 1.69 nats from the uniform law, and N(0, 0.7²) is 0.10 from N(0, 1).
+    The target is a KL of `kl_per_dimension` nats times the number of dimensions. The policy spends it on a mean away
+    from 0 and a spread below 1, as the critic prefers, and stays where the decoder was fitted. For comparison, SAC's
+    usual target for an action in (-1, 1), an entropy of -1 nat, is 1.69 nats from the uniform distribution, and N(0,
+    0.7²) is 0.10 nats from N(0, 1).
     """
 
     kl_per_dimension: Scalar = hyperparameter()
@@ -76,7 +80,8 @@ class RelativeEntropy(AbstractEntropy):
     def __check_init__(self):
         require(
             bool(self.kl_per_dimension > 0),
-            f"RelativeEntropy.kl_per_dimension = {self.kl_per_dimension}: it must be > 0; at 0 the policy is the prior and learns nothing.",
+            f"RelativeEntropy.kl_per_dimension = {self.kl_per_dimension}: it must be > 0;"
+            " at 0 the policy is the prior and learns nothing.",
         )
 
     def log_prob(self, distribution: DiagonalGaussian, action: Float[Array, " D"]) -> Float[Array, ""]:

@@ -12,7 +12,7 @@ from gorl.fields import Scalar
 
 
 class AbstractAdvantage(eqx.Module):
-    """How rewards and values of T consecutive steps become advantages."""
+    """An estimator of advantages from the rewards and values of T consecutive steps."""
 
     @abc.abstractmethod
     def __call__(
@@ -27,12 +27,15 @@ class AbstractAdvantage(eqx.Module):
         discount: Scalar,
         gae_lambda: Scalar,
     ) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
-        """(advantage, value target). `next_value` is V of the true next observation, before any reset."""
+        """Returns (advantage, value target). `next_value` is V of the true next observation, before any reset."""
 
 
 @gin.register(module="gorl")
 class GeneralizedAdvantage(AbstractAdvantage):
-    """Schulman et al., arXiv 1506.02438, equation 16, with truncation: see `generalized_advantage`."""
+    """Generalized advantage estimation with truncation: see `generalized_advantage`.
+
+    Source: Schulman et al., arXiv 1506.02438, equation 16.
+    """
 
     def __call__(
         self,
@@ -53,12 +56,12 @@ class GeneralizedAdvantage(AbstractAdvantage):
 
 @gin.register(module="gorl")
 class BraxAdvantage(AbstractAdvantage):
-    """A published defect, kept to measure what it does: the advantages of Brax's PPO (brax 0.14), after V-trace, arXiv 1802.01561.
+    """A published defect, kept to measure its effect: the advantages of Brax's PPO (brax 0.14), after V-trace.
 
-    The targets vs are those of GAE, but that a truncated step's target is its own value. The advantage is then
-    r + gamma vs_{t+1} - V(s_t), whose first step is not weighted by lambda: at lambda = 0 it looks two steps ahead where GAE
-    looks one. A truncated step has advantage 0 and still enters the normalisation, where it pulls the mean towards 0.
-    Use `GeneralizedAdvantage` for anything else.
+    The targets vs are those of GAE, except that a truncated step's target is its own value. The advantage is r + gamma
+    vs_{t+1} - V(s_t), whose first step is not weighted by lambda: at lambda = 0 it looks two steps ahead, where GAE
+    looks one. A truncated step has advantage 0 but still enters the normalization, where it pulls the mean toward 0.
+    Source of V-trace: arXiv 1802.01561. Use `GeneralizedAdvantage` for anything else.
     """
 
     def __call__(
@@ -76,8 +79,8 @@ class BraxAdvantage(AbstractAdvantage):
         counts = valid & ~truncated
         live = 1.0 - terminated.astype(jnp.float32)
         delta = jnp.where(counts, reward + discount * live * next_value - value, 0.0)
-        carry_on = discount * gae_lambda * (counts & ~terminated).astype(jnp.float32)
-        target = value + discounted_sum(delta, carry_on)
+        decay = discount * gae_lambda * (counts & ~terminated).astype(jnp.float32)
+        target = value + discounted_sum(delta, decay)
         next_target = jnp.concatenate([target[1:], next_value[-1:]])
         return jnp.where(counts, reward + discount * live * next_target - value, 0.0), target
 
@@ -93,22 +96,22 @@ def generalized_advantage(
     discount: Scalar,
     gae_lambda: Scalar,
 ) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
-    """Advantages and value targets of one environment's steps. Schulman et al., arXiv 1506.02438, equation 16.
+    """Returns (advantage, value target = advantage + value) of one environment's consecutive steps.
 
     δₜ = rₜ + γ (1 - terminatedₜ) V(sₜ₊₁) - V(sₜ);  Aₜ = δₜ + γλ Aₜ₊₁, where the sum is cut at every episode's end.
     `next_value` is V of the true next observation, before any reset: a truncated step bootstraps from it, a terminated
-    one does not. A step that is not valid has advantage 0, target V(sₜ), and cuts the sum.
-    Returns (advantage, target = advantage + value).
+    one does not. An invalid step has advantage 0, target V(sₜ), and cuts the sum.
+    Source: Schulman et al., arXiv 1506.02438, equation 16.
     """
     live = 1.0 - terminated.astype(jnp.float32)
     delta = jnp.where(valid, reward + discount * live * next_value - value, 0.0)
-    carry_on = discount * gae_lambda * (valid & ~terminated & ~truncated).astype(jnp.float32)
-    advantage = discounted_sum(delta, carry_on)
+    decay = discount * gae_lambda * (valid & ~terminated & ~truncated).astype(jnp.float32)
+    advantage = discounted_sum(delta, decay)
     return advantage, advantage + value
 
 
 def discounted_sum(x: Float[Array, " T"], factor: Float[Array, " T"]) -> Float[Array, " T"]:
-    """yₜ = xₜ + factorₜ yₜ₊₁, from 0 beyond the end."""
+    """Returns yₜ = xₜ + factorₜ yₜ₊₁, where y is 0 after the last step."""
 
     def step(later: Float[Array, ""], now: tuple) -> tuple[Float[Array, ""], Float[Array, ""]]:
         x_t, factor_t = now

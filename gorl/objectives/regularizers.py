@@ -1,8 +1,8 @@
 """Costs added to a policy's objective. Each is c times a quantity of the policy's Gaussian at one observation.
 
-The entropy bonus is of the latent Gaussian, or of the squashed action. An L2 cost c (mean mu² + mean sigma²) beside an
-entropy bonus c_H sum(log sigma) settles at sigma = sqrt(c_H D / (2 c)); a KL to N(0, I) says directly where the latents
-should be (with an entropy coefficient of 0).
+The entropy bonus concerns the latent Gaussian or the squashed action. An L2 cost c (mean mu² + mean sigma²) with an
+entropy bonus c_H sum(log sigma) has its optimum at sigma = sqrt(c_H D / (2 c)). A KL to N(0, I) prescribes directly
+where the latents should be (with an entropy coefficient of 0).
 """
 
 import abc
@@ -19,7 +19,7 @@ from gorl.policies.base import AbstractGaussianPolicy, AbstractPolicy
 
 
 class AbstractRegularizer(eqx.Module):
-    """A cost to minimise beside the policy's objective."""
+    """A cost that is minimized in addition to the policy's objective."""
 
     coefficient: eqx.AbstractVar[Scalar]
 
@@ -30,22 +30,23 @@ class AbstractRegularizer(eqx.Module):
         )
 
     def check(self, policy: AbstractPolicy) -> None:
-        """Raises ConfigError if the policy does not have what the cost speaks of: here, a Gaussian."""
+        """Raises ConfigError if the policy lacks what the cost needs, which is a Gaussian distribution by default."""
         name, kind = type(self).__name__, type(policy).__name__
         require(
             isinstance(policy, AbstractGaussianPolicy),
-            f"OnPolicy.regularizers has @{name}(), which needs a Gaussian policy, but OnPolicy.policy builds {kind}, whose density"
-            f" has no closed form. Remove @{name}() (OnPolicy.regularizers = [] for none), or bind OnPolicy.policy = @GaussianPolicy.",
+            f"OnPolicy.regularizers has @{name}(), which needs a Gaussian policy, but OnPolicy.policy builds {kind},"
+            f" whose density has no closed form. Remove @{name}() (OnPolicy.regularizers = [] for none), or bind"
+            " OnPolicy.policy = @GaussianPolicy.",
         )
 
     @abc.abstractmethod
     def cost(self, distribution: DiagonalGaussian, *, key: PRNGKeyArray) -> Float[Array, ""]:
-        """Before multiplication by the coefficient."""
+        """Returns the cost before multiplication by the coefficient."""
 
 
 @gin.register(module="gorl")
 class EntropyBonus(AbstractRegularizer):
-    """-H of the policy's Gaussian, in nats."""
+    """The negative entropy of the policy's Gaussian, -H, in nats."""
 
     coefficient: Scalar = hyperparameter()
 
@@ -56,7 +57,10 @@ class EntropyBonus(AbstractRegularizer):
 
 @gin.register(module="gorl")
 class SquashedEntropyBonus(AbstractRegularizer):
-    """-H of tanh(u) where u is the policy's Gaussian: H(N) + E[sum log(1 - tanh² u)], the mean over one sample."""
+    """The negative entropy of tanh(u), where u is the policy's Gaussian sample.
+
+    H = H(N) + E[sum log(1 - tanh² u)], where one sample estimates the mean.
+    """
 
     coefficient: Scalar = hyperparameter()
 
@@ -67,7 +71,7 @@ class SquashedEntropyBonus(AbstractRegularizer):
 
 @gin.register(module="gorl")
 class LatentL2(AbstractRegularizer):
-    """mean(mu²) + mean(sigma²) over the latent's dimensions (GoRL's released code)."""
+    """An L2 cost, mean(mu²) + mean(sigma²) over the latent's dimensions (GoRL's released code)."""
 
     coefficient: Scalar = hyperparameter()
 
@@ -78,7 +82,7 @@ class LatentL2(AbstractRegularizer):
 
 @gin.register(module="gorl")
 class LatentKL(AbstractRegularizer):
-    """KL(pi(. | s) || N(0, I)) in nats (GoRL, arXiv 2512.02581v1)."""
+    """The divergence from the prior, KL(pi(. | s) || N(0, I)), in nats (GoRL, arXiv 2512.02581v1)."""
 
     coefficient: Scalar = hyperparameter()
 

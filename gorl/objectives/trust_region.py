@@ -1,4 +1,4 @@
-"""How far an update may move a policy: objectives of a probability ratio r = exp(log-ratio) and an advantage A."""
+"""Trust regions: objectives of a probability ratio r = exp(log-ratio) and an advantage A that limit an update."""
 
 import abc
 
@@ -11,19 +11,23 @@ from gorl.fields import Scalar, hyperparameter, require
 
 
 class AbstractTrustRegion(eqx.Module):
-    """An objective to maximise, for one log-ratio and one advantage."""
+    """An objective to maximize, for one log-ratio and one advantage."""
 
     @abc.abstractmethod
-    def objective(self, log_ratio: Float[Array, ""], advantage: Float[Array, ""]) -> Float[Array, ""]: ...
+    def objective(self, log_ratio: Float[Array, ""], advantage: Float[Array, ""]) -> Float[Array, ""]:
+        """Returns the objective."""
 
     @abc.abstractmethod
     def outside(self, log_ratio: Float[Array, ""]) -> Bool[Array, ""]:
-        """Whether the ratio has left the region."""
+        """Whether the ratio is outside the region."""
 
 
 @gin.register(module="gorl")
 class Clip(AbstractTrustRegion):
-    """min(r A, clip(r, 1 - epsilon, 1 + epsilon) A). Schulman et al., arXiv 1707.06347, equation 7."""
+    """PPO's clipped objective, min(r A, clip(r, 1 - epsilon, 1 + epsilon) A).
+
+    Source: Schulman et al., arXiv 1707.06347, equation 7.
+    """
 
     epsilon: Scalar = hyperparameter()
 
@@ -34,15 +38,15 @@ class Clip(AbstractTrustRegion):
         return _clipped(jnp.exp(log_ratio), advantage, self.epsilon)
 
     def outside(self, log_ratio: Float[Array, ""]) -> Bool[Array, ""]:
-        return _beyond(log_ratio, self.epsilon)
+        return _is_outside(log_ratio, self.epsilon)
 
 
 @gin.register(module="gorl")
 class SPO(AbstractTrustRegion):
-    """r A - |A| (r - 1)² / (2 epsilon). Xie et al., Simple Policy Optimization, arXiv 2401.16025.
+    """The objective of Simple Policy Optimization, r A - |A| (r - 1)² / (2 epsilon).
 
-    A parabola in r, greatest at r = 1 + epsilon where A > 0 and at r = 1 - epsilon where A < 0: a ratio that has gone too far
-    is pulled back, where Clip has no gradient any more.
+    It is a parabola in r, with its maximum at r = 1 + epsilon where A > 0 and at r = 1 - epsilon where A < 0. A ratio
+    outside the region is pulled back, where Clip has no gradient. Source: Xie et al., arXiv 2401.16025.
     """
 
     epsilon: Scalar = hyperparameter()
@@ -54,16 +58,16 @@ class SPO(AbstractTrustRegion):
         return _parabola(jnp.exp(log_ratio), advantage, self.epsilon)
 
     def outside(self, log_ratio: Float[Array, ""]) -> Bool[Array, ""]:
-        """Beyond either maximum."""
-        return _beyond(log_ratio, self.epsilon)
+        """Whether the ratio is beyond either maximum."""
+        return _is_outside(log_ratio, self.epsilon)
 
 
 @gin.register(module="gorl")
 class ASPO(AbstractTrustRegion):
-    """Clip's objective where A >= 0, SPO's where A < 0. FPO++'s asymmetric trust region, arXiv 2602.02481.
+    """FPO++'s asymmetric trust region: the objective of Clip where A >= 0, and of SPO where A < 0.
 
-    What made things worse keeps a gradient that pulls its ratio back to 1 - epsilon, so an action's likelihood is not driven
-    down without bound.
+    An action with A < 0 keeps a gradient that pulls its ratio back to 1 - epsilon, so its likelihood does not decrease
+    without bound. Source: arXiv 2602.02481.
     """
 
     epsilon: Scalar = hyperparameter()
@@ -74,7 +78,8 @@ class ASPO(AbstractTrustRegion):
     def objective(self, log_ratio: Float[Array, ""], advantage: Float[Array, ""]) -> Float[Array, ""]:
         ratio = jnp.exp(log_ratio)
         good = advantage >= 0
-        # The branch that is not taken sees r = 1: there (r - 1)² could overflow, and 0 times infinity in its gradient is NaN.
+        # The branch that is not taken gets r = 1, since (r - 1)² could overflow, and 0 times infinity in its gradient
+        # is NaN.
         return jnp.where(
             good,
             _clipped(ratio, advantage, self.epsilon),
@@ -82,7 +87,7 @@ class ASPO(AbstractTrustRegion):
         )
 
     def outside(self, log_ratio: Float[Array, ""]) -> Bool[Array, ""]:
-        return _beyond(log_ratio, self.epsilon)
+        return _is_outside(log_ratio, self.epsilon)
 
 
 def _clipped(ratio: Float[Array, ""], advantage: Float[Array, ""], epsilon: Scalar) -> Float[Array, ""]:
@@ -93,5 +98,5 @@ def _parabola(ratio: Float[Array, ""], advantage: Float[Array, ""], epsilon: Sca
     return ratio * advantage - jnp.abs(advantage) / (2.0 * epsilon) * (ratio - 1.0) ** 2
 
 
-def _beyond(log_ratio: Float[Array, ""], epsilon: Scalar) -> Bool[Array, ""]:
+def _is_outside(log_ratio: Float[Array, ""], epsilon: Scalar) -> Bool[Array, ""]:
     return jnp.abs(jnp.exp(log_ratio) - 1.0) > epsilon

@@ -1,4 +1,4 @@
-"""Phases: the verbs of a stage."""
+"""Phases: the parts of a stage."""
 
 from gorl.phases.base import (
     AbstractPhase as AbstractPhase,

@@ -1,6 +1,4 @@
-"""Collect whole episodes with the current policy and decoder."""
-
-from typing import Any
+"""The phase that collects whole episodes with the current policy and decoder."""
 
 import equinox as eqx
 import gin
@@ -19,16 +17,19 @@ from gorl.state import Dataset, Episodes, RunState
 
 
 class CollectState(eqx.Module):
+    """The state between rounds."""
+
     run: RunState
     buffer: Episodes
 
 
 @gin.register(module="gorl")
 class CollectRollouts(AbstractPhase):
-    """`env_steps` of episodes of `episode_length` steps (rounded up), `num_envs` at a time, each from its own fresh reset.
+    """Collects `env_steps` steps in rounds of `num_envs` episodes of `episode_length` steps, each from a fresh reset.
 
-    The policy acts by `rule` ('stochastic': its latents are sampled). What is kept is (s, u): the observation and the
-    pre-squash action, clipped to the task's action bound, with the rewards and the critic's values.
+    The number of rounds is rounded up. The policy acts by `rule` ('stochastic': its latents are sampled). The dataset
+    contains (s, u), the observation and the pre-squash action clipped to the task's action bound, with the rewards and
+    the critic's values.
     """
 
     env_steps: int = budget()
@@ -48,13 +49,16 @@ class CollectRollouts(AbstractPhase):
         rows = self.rounds * self.num_envs * self.episode_length
         require(
             rows <= LARGEST_SIZE,
-            f"CollectRollouts.env_steps = {self.env_steps}, in whole rounds of CollectRollouts.num_envs = {self.num_envs} episodes of"
-            f" CollectRollouts.episode_length = {self.episode_length}, makes {rows:_} rows of data, of at most {LARGEST_SIZE:_}. Lower them.",
+            f"CollectRollouts.env_steps = {self.env_steps}, in whole rounds of"
+            f" CollectRollouts.num_envs = {self.num_envs} episodes of"
+            f" CollectRollouts.episode_length = {self.episode_length}, makes {rows:_} rows of data,"
+            f" of at most {LARGEST_SIZE:_}. Lower them.",
         )
         return PhaseInputs(True, self.rounds * self.num_envs, self.episode_length)
 
     @property
     def rounds(self) -> int:
+        """The number of rounds, each of one whole episode per environment."""
         return -(-self.env_steps // (self.num_envs * self.episode_length))
 
     def units(self, task: Task) -> tuple[Unit, ...]:
@@ -63,18 +67,19 @@ class CollectRollouts(AbstractPhase):
 
     def start(self, context: PhaseContext, run: RunState) -> CollectState:
         spaces = context.task.environment.spaces()
-        lead = (self.rounds * self.num_envs, self.episode_length)
-        steps = jnp.zeros(lead)
+        shape = (self.rounds * self.num_envs, self.episode_length)
+        zeros = jnp.zeros(shape)
         buffer = Episodes(
-            jnp.zeros((*lead, spaces.observation)),
-            jnp.zeros((*lead, spaces.action)),
-            steps,
-            steps,
-            jnp.zeros(lead, bool),
+            obs=jnp.zeros((*shape, spaces.observation)),
+            action=jnp.zeros((*shape, spaces.action)),
+            reward=zeros,
+            value=zeros,
+            valid=jnp.zeros(shape, bool),
         )
         return CollectState(run, buffer)
 
-    def collect(self, context: PhaseContext, state: CollectState, index: int) -> tuple[CollectState, dict[str, Any]]:
+    def collect(self, context: PhaseContext, state: CollectState, index: int) -> tuple[CollectState, dict[str, Array]]:
+        """Collects one round, into its rows of the buffer."""
         run = state.run
         first = context.for_each(index * self.num_envs)
         buffer, metrics = collect(
@@ -92,17 +97,18 @@ class CollectRollouts(AbstractPhase):
 
 @program
 def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dict[str, Float[Array, ""]]]:
+    """Collects one round of episodes for one seed."""
     (phase, task), (policy, learner, decoder, first, key) = shared, each
     agent = Agent(policy, decoder, task.action_bound, phase.rule)
     returns, _, diverged, episodes = run_episodes(
         task.squashed, agent, key, num_envs=phase.num_envs, length=phase.episode_length, value=learner.value
     )
-    write = lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, first, 0)  # noqa: E731
-    whole = episodes.valid & ~diverged[:, None]
+    write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, first, 0)
+    counted = episodes.valid & ~diverged[:, None]
     saturated = jnp.mean(jnp.abs(episodes.action) >= task.action_bound, axis=-1)
     metrics = {
-        "return": jnp.nanmean(jnp.where(diverged, jnp.nan, returns)),  # of whole episodes; NaN if there is none
-        "action_saturation": jnp.sum(jnp.where(whole, saturated, 0.0)) / jnp.sum(whole),
+        "return": jnp.nanmean(jnp.where(diverged, jnp.nan, returns)),  # NaN if every episode diverged
+        "action_saturation": jnp.sum(jnp.where(counted, saturated, 0.0)) / jnp.sum(counted),
         "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
     }
     return trees.strip_weak_types(jax.tree.map(write, buffer, devices.replicate(episodes))), metrics

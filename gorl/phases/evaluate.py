@@ -1,8 +1,7 @@
-"""Evaluate what the last phase left, on fresh episodes that chose nothing."""
-
-from typing import Any
+"""The phase that evaluates policies on fresh evaluation episodes, not used for model selection."""
 
 import gin
+from jaxtyping import Array
 
 from gorl.acting.evaluator import Evaluator
 from gorl.environments.task import Task
@@ -13,7 +12,7 @@ from gorl.state import RunState
 
 @gin.register(module="gorl")
 class Evaluate(AbstractPhase):
-    """The best and the last policy of the phase before, on the same new episodes."""
+    """Evaluates the best and the last policy of the previous phase, both on the same fresh episodes."""
 
     evaluator: Evaluator
 
@@ -39,11 +38,13 @@ class Evaluate(AbstractPhase):
         del context
         return run
 
-    def best(self, context: PhaseContext, run: RunState, index: int) -> tuple[RunState, dict[str, Any]]:
+    def best(self, context: PhaseContext, run: RunState, index: int) -> tuple[RunState, dict[str, Array]]:
+        """Evaluates the best policy."""
         del index
         return run, self.evaluator.returns(context.task, run.best, run.decoder, key=context.key("final"))
 
-    def last(self, context: PhaseContext, run: RunState, index: int) -> tuple[RunState, dict[str, Any]]:
+    def last(self, context: PhaseContext, run: RunState, index: int) -> tuple[RunState, dict[str, Array]]:
+        """Evaluates the learner's policy."""
         del index
         return run, self.evaluator.returns(context.task, run.learner.policy, run.decoder, key=context.key("final"))
 

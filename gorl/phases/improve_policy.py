@@ -1,6 +1,4 @@
-"""Improve the policy with an RL algorithm, in the environment that the frozen decoder makes."""
-
-from typing import Any
+"""The phase that improves the policy with an RL algorithm, in the environment decoded by the frozen decoder."""
 
 import equinox as eqx
 import gin
@@ -17,24 +15,27 @@ from gorl.fields import LARGEST_SIZE, budget, require, structural
 from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit, require_units
 from gorl.runtime import trees
 from gorl.runtime.programs import program
-from gorl.state import RunState, Snapshot, Spaces
+from gorl.state import PyTree, RunState, Snapshot, Spaces
 
 HAND_ON = {"best": lambda state: state.best.policy, "last": lambda state: state.training.learner.policy}
 
 
 class ImproveState(eqx.Module):
-    training: Any  # the algorithm's state; `.learner.policy` is the newest policy
+    """The state between iterations."""
+
+    training: PyTree  # the algorithm's state; `.learner.policy` is the newest policy
     decoder: AbstractDecoder
     best: Snapshot
 
 
 @gin.register(module="gorl")
 class ImprovePolicy(AbstractPhase):
-    """Runs `algorithm` for `env_steps` (rounded up to whole iterations), evaluating before, every
-    `evaluation_interval` environment steps (rounded likewise), and after.
+    """Runs `algorithm` for `env_steps` environment steps, rounded up to whole iterations, and evaluates the policy.
 
-    `reinitialize`: begin with a new learner, or go on with the last phase's. `hand_on`: the policy of the 'best'
-    evaluation of this phase goes on, or the 'last'.
+    Evaluations take place before the first iteration, every `evaluation_interval` environment steps (rounded up
+    likewise) and at the end. With `reinitialize`, the phase begins with a new learner, otherwise with that of the
+    previous ImprovePolicy phase, if there was one. `hand_on` is the policy that the next phase receives: that of this
+    phase's 'best' evaluation, or the 'last'.
     """
 
     algorithm: AbstractAlgorithm
@@ -47,7 +48,8 @@ class ImprovePolicy(AbstractPhase):
     def __check_init__(self):
         if self.hand_on not in HAND_ON:
             raise ConfigError(
-                f"ImprovePolicy.hand_on = {self.hand_on!r}: it is 'best' or 'last'.{did_you_mean(self.hand_on, HAND_ON)}"
+                f"ImprovePolicy.hand_on = {self.hand_on!r}: it is 'best' or 'last'."
+                f"{did_you_mean(self.hand_on, HAND_ON)}"
             )
         for name, kind in (("algorithm", AbstractAlgorithm), ("evaluator", Evaluator)):
             value = getattr(self, name)
@@ -77,22 +79,23 @@ class ImprovePolicy(AbstractPhase):
         fits = next(n for n in range(count, 0, -1) if lanes % n == 0)
         require(
             lanes % count == 0,
-            f"{name} = {lanes} lanes cannot be shared evenly by {count} devices. Make {name} a multiple of {count}, or set Experiment.devices"
-            f" so that there are {fits}.",
+            f"{name} = {lanes} lanes cannot be shared evenly by {count} devices. Make {name} a multiple of {count},"
+            f" or set Experiment.devices so that there are {fits}.",
         )
 
     def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
-        self._learner(spaces, decoder, key=key)
+        self._create_learner(spaces, decoder, key=key)
         return decoder
 
-    def _learner(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractLearner:
-        """The latent is the action."""
+    def _create_learner(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractLearner:
+        """Creates a learner whose actions are the decoder's latents."""
         return self.algorithm.create(
             Spaces(spaces.observation, spaces.critic_observation, decoder.latent_size), key=key
         )
 
     @property
     def iterations(self) -> int:
+        """The number of iterations of the algorithm."""
         return -(-self.env_steps // self.algorithm.env_steps_per_iteration)
 
     def units(self, task: Task) -> tuple[Unit, ...]:
@@ -107,24 +110,25 @@ class ImprovePolicy(AbstractPhase):
         return tuple(units)
 
     def start(self, context: PhaseContext, run: RunState) -> ImproveState:
-        fresh = self.reinitialize or run.learner is None
-        learner = (
-            self._learner(context.task.environment.spaces(), run.decoder, key=context.key("init"))
-            if fresh
-            else run.learner
-        )
+        if self.reinitialize or run.learner is None:
+            spaces = context.task.environment.spaces()
+            learner = self._create_learner(spaces, run.decoder, key=context.key("init"))
+        else:
+            learner = run.learner
         env = DecodedEnvironment(context.task.squashed, run.decoder)
         training = self.algorithm.start(env, learner, context.task.episodes, key=context.key("environment"))
         best = Snapshot(learner.policy, jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0, jnp.int32))
         return ImproveState(training, run.decoder, best)
 
-    def iterate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Any]]:
+    def iterate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Array]]:
+        """Runs one iteration of the algorithm."""
         training, metrics = iterate(
             (self.algorithm, context.task), (state.decoder, context.key("iterate", index)), state.training
         )
         return ImproveState(training, state.decoder, state.best), metrics
 
-    def evaluate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Any]]:
+    def evaluate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Array]]:
+        """Evaluates the newest policy and keeps it if it is the best so far."""
         policy = state.training.learner.policy
         metrics = self.evaluator.returns(context.task, policy, state.decoder, key=context.key("evaluate", index))
         best = keep_best((), (context.for_each(index), policy, metrics["return"]), state.best)
@@ -136,7 +140,8 @@ class ImprovePolicy(AbstractPhase):
 
 
 @program
-def iterate(shared: tuple, each: tuple, state: Any) -> tuple[Any, dict[str, Float[Array, ""]]]:
+def iterate(shared: tuple, each: tuple, state: PyTree) -> tuple[PyTree, dict[str, Float[Array, ""]]]:
+    """Runs one iteration of the algorithm for one seed."""
     (algorithm, task), (decoder, key) = shared, each
     env = DecodedEnvironment(task.squashed, decoder)
     return algorithm.iterate(env, state, task.episodes, key=key)
@@ -144,7 +149,7 @@ def iterate(shared: tuple, each: tuple, state: Any) -> tuple[Any, dict[str, Floa
 
 @program
 def keep_best(shared: tuple, each: tuple, best: Snapshot) -> Snapshot:
-    """Strictly greater wins; NaN loses."""
+    """Returns the new policy if its value is strictly greater than the best one's, which NaN is not."""
     del shared
     index, policy, value = each
-    return trees.choose(value > best.value, Snapshot(policy, value, index), best)
+    return trees.where(value > best.value, Snapshot(policy, value, index), best)

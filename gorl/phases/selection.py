@@ -1,4 +1,4 @@
-"""Which of the collected episodes a decoder is fitted to, and with what weight each step counts."""
+"""Selections of the collected episodes that a decoder is fitted to, and weights of their steps."""
 
 import abc
 import math
@@ -15,23 +15,23 @@ from gorl.state import Episodes
 
 
 class AbstractSelection(eqx.Module):
-    """Which episodes are kept (all of them, unless a selection says otherwise), and a weight for each of their steps."""
+    """A choice of episodes (all of them by default) and a weight for each of their steps."""
 
     def count(self, episodes: int) -> int:
-        """How many of so many episodes are kept."""
+        """Returns how many of `episodes` episodes are chosen."""
         return episodes
 
     def choose(self, episodes: Episodes) -> Int[Array, " C"]:
-        """The numbers of the episodes that are kept."""
+        """Returns the indices of the chosen episodes."""
         return jnp.arange(episodes.valid.shape[0], dtype=jnp.int32)
 
     @abc.abstractmethod
     def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
-        """The weight of every step, 0 where it is not valid. The mean over valid steps is near 1."""
+        """Returns the weight of every step, 0 where it is not valid. The mean over valid steps is near 1."""
 
 
-def returns(episodes: Episodes) -> Float[Array, " E"]:
-    """Sums of rewards."""
+def episode_returns(episodes: Episodes) -> Float[Array, " E"]:
+    """Returns every episode's undiscounted sum of rewards."""
     return jnp.sum(jnp.where(episodes.valid, episodes.reward, 0.0), axis=1)
 
 
@@ -42,19 +42,19 @@ def _valid(episodes: Episodes) -> Float[Array, "E L"]:
 def _exponential(
     score: Float[Array, "E L"], episodes: Episodes, temperature: Scalar, limit: Scalar
 ) -> Float[Array, "E L"]:
-    """min(exp(standardised score / temperature), limit), then scaled to a mean of 1 over the valid steps."""
+    """Returns min(exp(standardized score / temperature), limit), scaled to a mean of 1 over the valid steps."""
     valid = _valid(episodes)
-    mean = lambda x: jnp.sum(valid * x) / jnp.maximum(jnp.sum(valid), 1.0)  # noqa: E731
-    centred = jnp.where(episodes.valid, score - mean(score), 0.0)
-    deviation = jnp.sqrt(mean(centred**2))
-    standard = centred / jnp.where(deviation > 0, deviation, 1.0)
-    weight = valid * jnp.minimum(jnp.exp(standard / temperature), limit)
+    mean = lambda x: jnp.sum(valid * x) / jnp.maximum(jnp.sum(valid), 1.0)
+    centered = jnp.where(episodes.valid, score - mean(score), 0.0)
+    deviation = jnp.sqrt(mean(centered**2))
+    standardized = centered / jnp.where(deviation > 0, deviation, 1.0)
+    weight = valid * jnp.minimum(jnp.exp(standardized / temperature), limit)
     return weight / jnp.where(mean(weight) > 0, mean(weight), 1.0)
 
 
 @gin.register(module="gorl")
 class AllEpisodes(AbstractSelection):
-    """Every episode, every step with weight 1 (GoRL)."""
+    """All episodes, with weight 1 for every step (GoRL)."""
 
     def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
         return _valid(episodes)
@@ -62,7 +62,7 @@ class AllEpisodes(AbstractSelection):
 
 @gin.register(module="gorl")
 class TopEpisodes(AbstractSelection):
-    """The `fraction` of the episodes with the highest returns (rounded up), every step with weight 1."""
+    """The `fraction` of the episodes with the highest returns (rounded up), with weight 1 for every step."""
 
     fraction: float = structural()
 
@@ -73,7 +73,7 @@ class TopEpisodes(AbstractSelection):
         return math.ceil(self.fraction * episodes)
 
     def choose(self, episodes: Episodes) -> Int[Array, " C"]:
-        order = jnp.argsort(-returns(episodes), stable=True)
+        order = jnp.argsort(-episode_returns(episodes), stable=True)
         return order[: self.count(order.shape[0])].astype(jnp.int32)
 
     def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
@@ -82,8 +82,11 @@ class TopEpisodes(AbstractSelection):
 
 @gin.register(module="gorl")
 class ReturnWeighted(AbstractSelection):
-    """Every episode, all its steps with the weight exp(standardised return / `temperature`), at most `max_weight` before the
-    weights are scaled to a mean of 1. Peters and Schaal (2007), reward-weighted regression."""
+    """All episodes, with weight exp(standardized return / `temperature`) for the steps of each.
+
+    Weights are limited to `max_weight` and then scaled to a mean of 1. Peters and Schaal (2007), reward-weighted
+    regression.
+    """
 
     temperature: Scalar = hyperparameter()
     max_weight: Scalar = hyperparameter()
@@ -92,17 +95,17 @@ class ReturnWeighted(AbstractSelection):
         _check_weights(self)
 
     def weight(self, episodes: Episodes) -> Float[Array, "E L"]:
-        score = jnp.broadcast_to(returns(episodes)[:, None], episodes.valid.shape)
+        score = jnp.broadcast_to(episode_returns(episodes)[:, None], episodes.valid.shape)
         return _exponential(score, episodes, self.temperature, self.max_weight)
 
 
 @gin.register(module="gorl")
 class AdvantageWeighted(AbstractSelection):
-    """Every episode, each step with the weight exp(standardised advantage / `temperature`), at most `max_weight` before the
-    weights are scaled to a mean of 1. Peng et al., arXiv 1910.00177.
+    """All episodes, with weight exp(standardized advantage / `temperature`) for each step.
 
-    The advantage is GAE's from the values of the learner that collected; `discount` and `reward_scale` are the learner's.
-    An episode that reached its time limit bootstraps from the value of its last state.
+    Weights are limited to `max_weight` and then scaled to a mean of 1. Peng et al., arXiv 1910.00177. Advantages are
+    GAE's, from the values of the learner that collected the episodes, so `discount` and `reward_scale` should equal the
+    learner's. An episode that reached its time limit bootstraps from the value of its last state.
     """
 
     temperature: Scalar = hyperparameter()
@@ -118,13 +121,14 @@ class AdvantageWeighted(AbstractSelection):
         return _exponential(self.advantages(episodes), episodes, self.temperature, self.max_weight)
 
     def advantages(self, episodes: Episodes) -> Float[Array, "E L"]:
+        """Returns the advantage of every step."""
         value, valid = episodes.value, episodes.valid
         next_value = jnp.concatenate([value[:, 1:], value[:, -1:]], axis=1)
         next_valid = jnp.concatenate([valid[:, 1:], valid[:, -1:]], axis=1)
         terminated = valid & ~next_valid  # a step before the time limit that has no successor
         at_limit = jnp.zeros_like(valid).at[:, -1].set(True)
         constants = {"discount": jnp.asarray(self.discount), "gae_lambda": jnp.asarray(self.gae_lambda)}
-        estimate = lambda *row: generalized_advantage(*row, **constants)[0]  # noqa: E731
+        estimate = lambda *row: generalized_advantage(*row, **constants)[0]
         return jax.vmap(estimate)(episodes.reward * self.reward_scale, value, next_value, terminated, at_limit, valid)
 
 

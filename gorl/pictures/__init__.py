@@ -1,4 +1,4 @@
-"""Pictures of what a stage left: what the policy does, what the decoder has learned, how an episode looks."""
+"""Pictures drawn at the end of a stage: the actions' distribution, the decoder's map, a rendered episode."""
 
 from gorl.pictures.action_density import ActionDensity as ActionDensity
 from gorl.pictures.base import AbstractPicture as AbstractPicture, CannotDraw as CannotDraw

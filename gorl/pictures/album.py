@@ -1,4 +1,4 @@
-"""Draws the pictures of a run into its folder, and hands them to its trackers."""
+"""Drawing the pictures of a run into its folder, and passing them to its trackers."""
 
 import collections
 import logging
@@ -11,16 +11,16 @@ from gorl.pictures.base import AbstractPicture, CannotDraw
 from gorl.tracking.base import AbstractTracked, caption
 
 SHOWN = (".png", ".gif")
-"""What trackers are given."""
+"""Suffixes of the files that trackers receive."""
 
 _log = logging.getLogger(__name__)
 
 
 class Album:
-    """An observer of stages' ends: draws every picture as pictures/stage<k>-<name> in a seed's folder.
+    """An observer of stages' ends that draws every picture as pictures/stage<k>-<name> in a seed's folder.
 
-    A picture that fails is left out from there on, with one line; training never notices. `failed` holds their names:
-    the albums of several seeds share it, so that the line is said once.
+    A picture that fails is left out from then on, with one warning, and training continues. `failed` contains the names
+    of such pictures. The albums of several seeds share it, so there is one warning for all of them.
     """
 
     def __init__(
@@ -30,23 +30,23 @@ class Album:
         tracked: Sequence[AbstractTracked],
         failed: set[str],
     ):
-        self.pictures = named(pictures)
+        self.pictures = unique_names(pictures)
         self._folder, self._tracked, self._failed = folder / "pictures", tracked, failed
-        self.seconds = 0.0  # spent on drawing
+        self.seconds = 0.0  # spent drawing
 
     def __call__(self, end: StageEnd) -> None:
-        began = time.monotonic()
+        start = time.monotonic()
         for name, picture in self.pictures.items():
             if name not in self._failed:
                 try:
                     self.draw(name, picture, end)
                 except Exception as err:
                     self._failed.add(name)
-                    _log.warning("picture %s is left out: %s", name, reason(err))
-        self.seconds += time.monotonic() - began
+                    _log.warning("picture %s is left out: %s", name, describe_failure(err))
+        self.seconds += time.monotonic() - start
 
     def draw(self, name: str, picture: AbstractPicture, end: StageEnd) -> list[pathlib.Path]:
-        """Draws one, and returns its files."""
+        """Draws one picture and returns its files. Raises CannotDraw."""
         self._folder.mkdir(exist_ok=True)
         files = picture.draw(end, self._folder / f"stage{end.context.stage}-{name}")
         for file in files:
@@ -55,8 +55,8 @@ class Album:
         return files
 
 
-def named(pictures: Iterable[AbstractPicture]) -> dict[str, AbstractPicture]:
-    """By name; of several of one name, the second has a -2."""
+def unique_names(pictures: Iterable[AbstractPicture]) -> dict[str, AbstractPicture]:
+    """Maps names to pictures; a repeated name gets the suffix -2, -3, ..."""
     count: collections.Counter[str] = collections.Counter()
     result = {}
     for picture in pictures:
@@ -65,7 +65,7 @@ def named(pictures: Iterable[AbstractPicture]) -> dict[str, AbstractPicture]:
     return result
 
 
-def reason(err: Exception) -> str:
-    """An error in one line."""
+def describe_failure(err: Exception) -> str:
+    """Returns an error as one line."""
     text = " ".join(str(err).split())
     return text if isinstance(err, CannotDraw) else f"{type(err).__name__}: {text[:300]}"

@@ -1,7 +1,8 @@
-"""What a decoder makes of its latents."""
+"""The map from latents to actions that a decoder has learned."""
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,15 +16,16 @@ from gorl.environments.wrappers import bounded
 from gorl.fields import Scalar, require
 from gorl.phases.base import StageEnd
 from gorl.pictures import plotting
-from gorl.pictures.base import AbstractPicture, CannotDraw, file, fresh_observations, keys
+from gorl.pictures.base import AbstractPicture, CannotDraw, fresh_observations, picture_keys, with_extension
 
 
 @gin.register(module="gorl")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DecoderMap(AbstractPicture):
-    """Latent -> action at one observation (of a fresh reset, the same in every stage), where both have 1 or 2 dimensions.
+    """The decoder's map from latent to action at one observation, where both have 1 or 2 dimensions.
 
-    One dimension: a curve. Two: an image of each action over the latents, and where a grid of latents goes.
+    The observation is that of a fresh reset, the same in every stage. One latent dimension gives a curve. Two give an
+    image of each action over the latents, and the image of a latent grid in the space of actions.
     """
 
     resolution: int
@@ -40,27 +42,29 @@ class DecoderMap(AbstractPicture):
             raise CannotDraw(
                 f"it shows actions of 1 or 2 dimensions, and here latents have {sizes[0]} and actions {sizes[1]}."
             )
-        obs = fresh_observations(task, keys(end, "DecoderMap")[0], 1)[0]
+        obs = fresh_observations(task, picture_keys(end, "DecoderMap")[0], 1)[0]
         axis = np.linspace(-self.latent_extent, self.latent_extent, self.resolution, dtype=np.float32)
         grid = np.stack(np.meshgrid(*[axis] * sizes[0], indexing="ij"), -1)  # [R, D_z] or [R, R, D_z]
-        actions = np.asarray(decoded(decoder, task.action_bound, obs, grid.reshape(-1, sizes[0]))).reshape(
-            *grid.shape[:-1], sizes[1]
-        )
-        fig = (_curve if sizes[0] == 1 else _images)(axis, actions)
+        actions = np.asarray(decode_latents(decoder, task.action_bound, obs, grid.reshape(-1, sizes[0])))
+        actions = actions.reshape(*grid.shape[:-1], sizes[1])
+        fig = (_plot_curve if sizes[0] == 1 else _plot_images)(axis, actions)
         fig.suptitle(f"stage {end.context.stage}: the decoder at one observation", fontsize=10)
-        plotting.save(fig, file(path, ".png"))
-        return [file(path, ".png")]
+        plotting.save(fig, with_extension(path, ".png"))
+        return [with_extension(path, ".png")]
 
 
 @eqx.filter_jit
-def decoded(
-    decoder: Any, bound: Scalar, obs: Float[Array | np.ndarray, " D_o"], latents: Float[Array | np.ndarray, "N D_z"]
+def decode_latents(
+    decoder: Callable[[Array, Array], Array],
+    bound: Scalar,
+    obs: Float[Array | np.ndarray, " D_o"],
+    latents: Float[Array | np.ndarray, "N D_z"],
 ) -> Float[Array, "N D_a"]:
-    """Actions in (-1, 1)."""
+    """Returns the actions in (-1, 1) that the latents are decoded to."""
     return jax.vmap(lambda z: jnp.tanh(bounded(decoder(obs, z), bound)))(latents)
 
 
-def _curve(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R D_a"]) -> Any:
+def _plot_curve(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R D_a"]) -> Any:
     fig = plotting.figure(4.5, 3.5)
     ax = fig.subplots()
     for d in range(actions.shape[-1]):
@@ -71,7 +75,7 @@ def _curve(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R D_a"]) -
     return fig
 
 
-def _images(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R R D_a"]) -> Any:
+def _plot_images(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R R D_a"]) -> Any:
     count = actions.shape[-1]
     panels = count + (count == 2)
     fig = plotting.figure(3.6 * panels, 3.5, top=0.8, between=0.35)
@@ -93,7 +97,7 @@ def _images(axis: Float[np.ndarray, " R"], actions: Float[np.ndarray, "R R D_a"]
             ylim=(-1.05, 1.05),
             xlabel="action 1",
             ylabel="action 2",
-            title="where a grid of latents goes",
+            title="image of a latent grid",
             aspect="equal",
         )
     return fig

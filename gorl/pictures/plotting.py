@@ -1,4 +1,4 @@
-"""Small things about matplotlib, which is imported late: it takes a second."""
+"""Helpers for matplotlib, whose import is deferred because it takes a second."""
 
 import pathlib
 from typing import Any
@@ -16,8 +16,11 @@ def figure(
     top: float = 0.5,
     between: float = 0.3,
 ) -> Any:
-    """A figure of its own, outside pyplot's global state and without a window. All sizes in inches; the margins are set, since finding them
-    takes matplotlib longer than the drawing. `between`: two panels, as a part of a panel."""
+    """Returns a matplotlib figure outside pyplot's global state and without a window.
+
+    Sizes and margins are in inches. Margins are fixed, because matplotlib takes longer to find them than to draw.
+    `between`: the space between two panels, as a fraction of a panel.
+    """
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(width, height), dpi=DPI)
@@ -26,6 +29,7 @@ def figure(
 
 
 def save(fig: Any, path: pathlib.Path) -> None:
+    """Writes a figure as an image file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(fig)

@@ -1,4 +1,4 @@
-"""Frames of MuJoCo scenes, and files of them."""
+"""Rendering MuJoCo scenes to frames, and writing frames to files."""
 
 import contextlib
 import ctypes.util
@@ -8,24 +8,27 @@ import pathlib
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from gorl.environments.scene import Scene
 from gorl.pictures.base import CannotDraw
+from gorl.state import Array
 
 _FIX = "Install libegl1 or libosmesa6 and set MUJOCO_GL=egl or MUJOCO_GL=osmesa."
 
 
 def backend() -> str:
-    """What MuJoCo is to draw with: $MUJOCO_GL, a window system where there is one, else EGL or OSMesa, whichever is installed. Raises CannotDraw."""
-    asked = os.environ.get("MUJOCO_GL", "").lower()
-    if asked in ("egl", "osmesa", "glfw", "cgl", "wgl"):
-        return asked
-    if asked in ("disable", "disabled", "off", "false", "0"):
-        raise CannotDraw(f"MUJOCO_GL={asked} forbids it.")
+    """Returns MuJoCo's OpenGL backend: $MUJOCO_GL, else EGL or OSMesa if installed, else the window system's.
+
+    macOS always uses CGL. Raises CannotDraw if there is no backend.
+    """
+    requested = os.environ.get("MUJOCO_GL", "").lower()
+    if requested in ("egl", "osmesa", "glfw", "cgl", "wgl"):
+        return requested
+    if requested in ("disable", "disabled", "off", "false", "0"):
+        raise CannotDraw(f"MUJOCO_GL={requested} disables rendering.")
     if sys.platform == "darwin":
         return "cgl"
     for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")):
@@ -37,19 +40,20 @@ def backend() -> str:
 
 
 class Camera:
-    """Draws a scene from one of the model's cameras (None: its first, or MuJoCo's free one where it has none)."""
+    """A renderer of a scene from one of the model's cameras (None: its first, or else MuJoCo's free camera)."""
 
     def __init__(self, scene: Scene, camera: str | None, size: int):
-        """`size`: the longer side in pixels; the shape is 4:3. Raises CannotDraw."""
+        """`size`: the longer side in pixels (4:3). Raises CannotDraw for an unknown camera or too large a size."""
         import mujoco
 
         self._model = scene.model
         self._data = mujoco.MjData(scene.model)
         self.width, self.height = size, size * 3 // 4
-        room = scene.model.vis.global_
-        if self.width > room.offwidth or self.height > room.offheight:
+        buffer = scene.model.vis.global_
+        if self.width > buffer.offwidth or self.height > buffer.offheight:
             raise CannotDraw(
-                f"the model has room for {room.offwidth} x {room.offheight} pixels, fewer than {self.width} x {self.height}."
+                f"the model has room for {buffer.offwidth} x {buffer.offheight} pixels, "
+                f"fewer than {self.width} x {self.height}."
             )
         self._view = mujoco.MjvCamera()
         mujoco.mjv_defaultFreeCamera(scene.model, self._view)
@@ -57,20 +61,15 @@ class Camera:
         if camera is not None and camera not in names:
             raise CannotDraw(f"the model has no camera {camera!r}; it has {', '.join(map(repr, names)) or 'none'}.")
         if names:
-            self._view.type, self._view.fixedcamid = (
-                mujoco.mjtCamera.mjCAMERA_FIXED,
-                0 if camera is None else names.index(camera),
-            )
+            self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            self._view.fixedcamid = 0 if camera is None else names.index(camera)
         self._rect = mujoco.MjrRect(0, 0, self.width, self.height)
-        self._scene, self._option, self._perturb = (
-            mujoco.MjvScene(scene.model, maxgeom=10_000),
-            mujoco.MjvOption(),
-            mujoco.MjvPerturb(),
-        )
+        self._scene = mujoco.MjvScene(scene.model, maxgeom=10_000)
+        self._option, self._perturb = mujoco.MjvOption(), mujoco.MjvPerturb()
 
     @contextlib.contextmanager
-    def on(self) -> Iterator["Camera"]:
-        """Inside, `take` works. Raises CannotDraw where OpenGL does not."""
+    def activate(self) -> Iterator["Camera"]:
+        """Context manager in which `take` may be called. Raises CannotDraw if OpenGL fails."""
         import mujoco
 
         name = backend()
@@ -79,18 +78,18 @@ class Camera:
             context.make_current()
             self._render = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._render)
-        except Exception as err:  # each backend has errors of its own
+        except Exception as err:  # each backend has its own errors
             reason = " ".join(str(err).split()) or type(err).__name__
             raise CannotDraw(f"MuJoCo cannot draw with {name} ({reason[:120]}). {_FIX}") from err
         try:
             yield self
         finally:
             self._render.free()
-            with contextlib.suppress(Exception):  # OSMesa's own clean-up fails with new versions of PyOpenGL
+            with contextlib.suppress(Exception):  # OSMesa's cleanup fails with new versions of PyOpenGL
                 context.free()
 
-    def take(self, pose: Mapping[str, Any]) -> UInt8[np.ndarray, "H W 3"]:
-        """One frame."""
+    def take(self, pose: Mapping[str, Array | Sequence[float]]) -> UInt8[np.ndarray, "H W 3"]:
+        """Returns one frame of the pose, a dict of MjData fields."""
         import mujoco
 
         for name, value in pose.items():
@@ -112,24 +111,24 @@ class Camera:
 
 
 def write_gif(path: pathlib.Path, frames: Sequence[UInt8[np.ndarray, "H W 3"]], seconds: float) -> None:
-    """An endless GIF of so many seconds, with one palette for all frames."""
+    """Writes an endless GIF that lasts `seconds`, with one palette for all frames."""
     import PIL.Image
 
     images = [PIL.Image.fromarray(f) for f in frames]
-    some = np.concatenate(frames[:: max(1, len(frames) // 8)])
-    palette = PIL.Image.fromarray(some).quantize(64)
+    sampled = np.concatenate(frames[:: max(1, len(frames) // 8)])
+    palette = PIL.Image.fromarray(sampled).quantize(64)
     images = [i.quantize(palette=palette, dither=PIL.Image.Dither.NONE) for i in images]
-    duration = max(20, round(1000 * seconds / len(images)))  # browsers slow down what is shorter
+    duration = max(20, round(1000 * seconds / len(images)))  # browsers slow down shorter frames
     images[0].save(path, save_all=True, append_images=images[1:], duration=duration, loop=0)
 
 
 def can_film() -> bool:
-    """Whether there is an ffmpeg to write MP4 with."""
+    """Whether ffmpeg, which writes MP4 files, is installed."""
     return shutil.which("ffmpeg") is not None
 
 
 def write_film(path: pathlib.Path, frames: Sequence[UInt8[np.ndarray, "H W 3"]], rate: float) -> None:
-    """An MP4 of `rate` frames a second, by ffmpeg."""
+    """Writes an MP4 of `rate` frames per second with ffmpeg."""
     import mediapy
 
     mediapy.write_video(path, frames, fps=rate)

@@ -1,9 +1,8 @@
-"""An episode as it looks."""
+"""A rendered episode."""
 
 import dataclasses
 import logging
 import pathlib
-from typing import Any
 
 import equinox as eqx
 import gin
@@ -18,21 +17,22 @@ from gorl.environments.task import Task
 from gorl.fields import require
 from gorl.phases.base import StageEnd
 from gorl.pictures import rendering
-from gorl.pictures.base import AbstractPicture, CannotDraw, file, keys, policy_of
+from gorl.pictures.base import AbstractPicture, CannotDraw, picture_keys, require_policy, with_extension
 from gorl.runtime import trees
 from gorl.state import EnvState
 
 _log = logging.getLogger(__name__)
-_said: set[str] = set()
+_warned: set[str] = set()
 
 
 @gin.register(module="gorl")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rollout(AbstractPicture):
-    """One episode by the rule of `evaluator`, from the same reset in every stage, drawn by MuJoCo: a small GIF and, where ffmpeg is, an MP4.
+    """One episode rendered by MuJoCo, as a small GIF and, if ffmpeg is installed, an MP4.
 
-    `camera`: a camera of the model (None: its first, or MuJoCo's free one). The GIF has at most `gif_frames` frames of `gif_size` pixels,
-    spread over the episode; the MP4 has `film_rate` frames for every second of simulated time (`film_size` = 0: none).
+    The agent acts by the rule of `evaluator`, from the same reset in every stage. `camera`: a camera of the model
+    (None: its first, or MuJoCo's free camera). The GIF has at most `gif_frames` frames of `gif_size` pixels, evenly
+    spaced over the episode. The MP4 has `film_rate` frames per second of simulated time (`film_size` = 0: no MP4).
     """
 
     evaluator: Evaluator
@@ -55,58 +55,56 @@ class Rollout(AbstractPicture):
         )
 
     def draw(self, end: StageEnd, path: pathlib.Path) -> list[pathlib.Path]:
-        task, policy = end.context.task, policy_of(end)
+        task, policy = end.context.task, require_policy(end)
         scene = task.environment.scene()
         if scene is None:
             raise CannotDraw(f"{type(task.environment).__name__} has no MuJoCo model to draw.")
-        cameras = (
-            rendering.Camera(scene, self.camera, self.gif_size),
-            rendering.Camera(scene, self.camera, self._film_size()),
-        )
+        cameras = [rendering.Camera(scene, self.camera, size) for size in (self.gif_size, self._film_size())]
         rendering.backend()
         agent = Agent(policy, end.run.decoder, task.action_bound, self.evaluator.rule)
-        alive, poses = jax.device_get(episode(task, agent, keys(end, "Rollout")[0]))
+        alive, poses = jax.device_get(record_episode(task, agent, picture_keys(end, "Rollout")[0]))
         length = max(1, int(alive.sum()))
         pose = lambda i: jax.tree.map(lambda x: x[i], poses)
-        with cameras[0].on() as camera:
-            frames = [camera.take(pose(i)) for i in spread(length, self.gif_frames)]
-        written = [file(path, ".gif")]
+        with cameras[0].activate() as camera:
+            frames = [camera.take(pose(i)) for i in evenly_spaced(length, self.gif_frames)]
+        written = [with_extension(path, ".gif")]
         rendering.write_gif(written[0], frames, length * scene.dt)
-        if self._films():
-            every = max(1, round(1.0 / (self.film_rate * scene.dt)))
-            with cameras[1].on() as camera:
-                frames = [camera.take(pose(i)) for i in range(0, length, every)]
-            written.append(file(path, ".mp4"))
-            rendering.write_film(written[1], frames, 1.0 / (every * scene.dt))
+        if self._writes_film():
+            stride = max(1, round(1.0 / (self.film_rate * scene.dt)))
+            with cameras[1].activate() as camera:
+                frames = [camera.take(pose(i)) for i in range(0, length, stride)]
+            written.append(with_extension(path, ".mp4"))
+            rendering.write_film(written[1], frames, 1.0 / (stride * scene.dt))
         return written
 
-    def _films(self) -> bool:
-        if self.film_size and not rendering.can_film() and "ffmpeg" not in _said:
-            _said.add("ffmpeg")
-            _log.warning("Rollout writes no MP4: there is no ffmpeg. Install it, or bind Rollout.film_size = 0.")
+    def _writes_film(self) -> bool:
+        if self.film_size and not rendering.can_film() and "ffmpeg" not in _warned:
+            _warned.add("ffmpeg")
+            _log.warning(
+                "Rollout writes no MP4, because ffmpeg is not installed. Install it, or bind Rollout.film_size = 0."
+            )
         return bool(self.film_size) and rendering.can_film()
 
     def _film_size(self) -> int:
-        return (self.film_size or self.gif_size) // 16 * 16  # the codec wants even sides
+        return (self.film_size or self.gif_size) // 16 * 16  # the codec requires even sides
 
 
-def spread(length: int, count: int) -> list[int]:
-    """At most `count` of the steps 0 ... length - 1, at equal distances, the first and the last among them."""
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """Returns at most `count` evenly spaced steps of 0 ... length - 1, including the first and the last."""
     return np.unique(np.linspace(0, length - 1, min(length, count)).round().astype(int)).tolist()
 
 
 @eqx.filter_jit
-def episode(task: Task, agent: Agent, key: PRNGKeyArray) -> tuple[Bool[Array, " L"], dict[str, Array]]:
-    """One episode from a fresh reset: (whether it was still going on, pose) before each step."""
+def record_episode(task: Task, agent: Agent, key: PRNGKeyArray) -> tuple[Bool[Array, " L"], dict[str, Array]]:
+    """Simulates one episode from a fresh reset. Returns, before each step, (whether it is still running, pose)."""
     env, pose = task.squashed, task.environment.scene().pose
     reset_key, act_key = jax.random.split(key)
     state = trees.strip_weak_types(env.reset(reset_key))
 
-    def step(carry: tuple[EnvState, Any], key: PRNGKeyArray) -> tuple[tuple, tuple]:
+    def step(carry: tuple[EnvState, Bool[Array, ""]], key: PRNGKeyArray) -> tuple[tuple, tuple]:
         state, alive = carry
         after = trees.strip_weak_types(env.step(state, agent.control(state.obs, key=key)))
         return (after, alive & ~after.invalid & ~after.terminated), (alive, pose(state))
 
-    return jax.lax.scan(
-        step, (state, ~state.invalid & jnp.ones((), bool)), jax.random.split(act_key, task.episode_length)
-    )[1]
+    start = (state, ~state.invalid & jnp.ones((), bool))
+    return jax.lax.scan(step, start, jax.random.split(act_key, task.episode_length))[1]

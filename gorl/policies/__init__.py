@@ -1,4 +1,4 @@
-"""Policies: observation -> distribution over (latent) actions."""
+"""Policies, which map an observation to a distribution over (latent) actions."""
 
 from gorl.policies.base import AbstractGaussianPolicy as AbstractGaussianPolicy, AbstractPolicy as AbstractPolicy
 from gorl.policies.denoising import DenoisingPolicy as DenoisingPolicy

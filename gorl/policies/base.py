@@ -1,17 +1,17 @@
 """The interface of a policy."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.generative.distributions import DiagonalGaussian
-from gorl.networks import AbstractNormalizer, observed
+from gorl.networks import AbstractNormalizer, update_normalizers
+from gorl.state import PyTree
 
 
 class AbstractPolicy(eqx.Module):
-    """A distribution over (latent) actions, with what an on-policy objective needs. Unbatched.
+    """A distribution over (latent) actions, with the likelihood ratios that on-policy objectives need. Unbatched.
 
     A policy is constructed as `Policy(obs_size, action_size, key=key)` with everything else bound.
     """
@@ -19,42 +19,54 @@ class AbstractPolicy(eqx.Module):
     normalizer: eqx.AbstractVar[AbstractNormalizer]
 
     @abc.abstractmethod
-    def sample(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], Any]:
-        """An action, and the extras that `log_ratio` will need about it."""
+    def sample(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], PyTree]:
+        """Returns an action and the extras that `log_ratio` needs for it."""
 
     @abc.abstractmethod
     def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
-        """The most likely action, or the policy's deterministic stand-in for it. A generative policy has no closed form of its
-        mode: there it is the zero-noise action."""
+        """Returns the most likely action, or a deterministic substitute.
+
+        The mode of a generative policy has no closed form; the zero-noise action is returned instead.
+        """
 
     def zero_noise(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
-        """The action when every noise that sampling would draw is at its mean, 0. Where the mode is that, it need not be redefined."""
+        """Returns the action for which all noise that sampling would draw is at its mean, 0.
+
+        Override it where that is not the mode.
+        """
         return self.mode(obs, key=key)
 
     @abc.abstractmethod
     def log_ratio(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: PyTree, *, key: PRNGKeyArray
     ) -> Float[Array, " K"]:
-        """log pi(action | obs) - log pi_old(action | obs), or K surrogates of it; 0 where nothing has changed."""
+        """Returns log pi(action | obs) - log pi_old(action | obs), or K surrogates of it: 0 for an unchanged policy."""
 
     def log_ratio_and_distribution(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: PyTree, *, key: PRNGKeyArray
     ) -> tuple[Float[Array, " K"], DiagonalGaussian | None]:
-        """`log_ratio`, and the distribution at `obs` if it is a Gaussian, else None. To be redefined where one pass of the network gives both."""
+        """Returns `log_ratio` and the distribution at `obs`, or None where that is not a Gaussian.
+
+        Override it where one pass of the network gives both.
+        """
         return self.log_ratio(obs, action, extras, key=key), None
 
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractPolicy":
-        """Returns the same policy with its normalizer's statistics updated. Never call it between sampling and `log_ratio`."""
-        return observed(self, obs, weight)
+        """Returns the policy with its normalizer's statistics updated.
+
+        Never call it between `sample` and `log_ratio`.
+        """
+        return update_normalizers(self, obs, weight)
 
 
 class AbstractGaussianPolicy(AbstractPolicy):
-    """A policy whose (latent) action is a diagonal Gaussian: it has an entropy, and a divergence from N(0, I)."""
+    """A policy whose (latent) action is a diagonal Gaussian, with an entropy and a divergence from N(0, I)."""
 
     @abc.abstractmethod
-    def distribution(self, obs: Float[Array, " D_o"]) -> DiagonalGaussian: ...
+    def distribution(self, obs: Float[Array, " D_o"]) -> DiagonalGaussian:
+        """Returns the distribution of the action at `obs`."""
 
     def log_ratio_and_distribution(
-        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Any, *, key: PRNGKeyArray
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: PyTree, *, key: PRNGKeyArray
     ) -> tuple[Float[Array, " K"], DiagonalGaussian]:
         return self.log_ratio(obs, action, extras, key=key), self.distribution(obs)

@@ -1,4 +1,4 @@
-"""The denoising policy of DPPO: every step of its sampler is a step of a Markov decision process, with a likelihood."""
+"""The denoising policy of DPPO, whose every sampling step is a step of a Markov decision process with a likelihood."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from gorl.policies.base import AbstractPolicy
 
 
 class DenoisingExtras(eqx.Module):
-    """The trained part of a chain, and the log-likelihood of each of its steps under the policy that acted."""
+    """The trained part of a chain, and its steps' log-likelihoods under the policy that acted."""
 
     chain: Float[Array, "*batch states D_z"]  # F + 1 states; the last one is the action
     log_likelihood: Float[Array, "*batch F"]
@@ -24,13 +24,13 @@ class DenoisingExtras(eqx.Module):
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
 class DenoisingPolicy(AbstractConditioned, AbstractPolicy):
-    """x' = x + (t_next - t) v(s, x, t) + sigma n, n ~ N(0, I), on `steps` uniform steps from t = 1 (noise) to t = 0 (action).
+    """A chain of `steps` noisy, uniform denoising steps from t = 1 (noise) to t = 0 (action).
 
-    Each step has the likelihood N(x + (t_next - t) v, sigma² I), and its own log-ratio (summed over action dimensions); all
-    share the advantage of the environment's step. Only the last `final_steps` steps are trained (`steps`: all of them): the
-    others have no ratio and no gradient of their own. The mode is the chain without any noise, from x = 0.
-    Source: DPPO, Ren et al., arXiv 2409.00588, on a flow instead of a diffusion. The network sees [normalised observation, x,
-    time embedding]; its output times `velocity_scale` is v.
+    One step is x' = x + (t_next - t) v(s, x, t) + sigma n with n ~ N(0, I). It has the likelihood N(x + (t_next - t) v,
+    sigma² I) and its own log-ratio, summed over action dimensions; all steps share the advantage of the environment's
+    step. Only the last `final_steps` steps are trained: the others have no ratio and no gradient. The mode is the chain
+    without any noise, from x = 0. Source: DPPO, Ren et al., arXiv 2409.00588, on a flow instead of a diffusion. The
+    network takes [normalized observation, x, time embedding], and v is its output times `velocity_scale`.
     """
 
     body: eqx.Module
@@ -61,7 +61,8 @@ class DenoisingPolicy(AbstractConditioned, AbstractPolicy):
         require_steps(steps, "DenoisingPolicy.steps")
         require(
             1 <= final_steps <= steps,
-            f"DenoisingPolicy.final_steps = {final_steps}: it must be in [1, steps], where DenoisingPolicy.steps = {steps}.",
+            f"DenoisingPolicy.final_steps = {final_steps}: it must be in [1, steps],"
+            f" where DenoisingPolicy.steps = {steps}.",
         )
         self.body = body(obs_size + action_size + time_embedding.size, action_size, key=key)
         self.normalizer = normalizer(obs_size)
@@ -70,20 +71,21 @@ class DenoisingPolicy(AbstractConditioned, AbstractPolicy):
         self.steps, self.final_steps, self.action_size = steps, final_steps, action_size
 
     def velocity(self, obs: Float[Array, " D_o"], x: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, " D_z"]:
+        """Returns v(s, x, t)."""
         return self.velocity_scale * self.network(obs, x, t)
 
     def _times(self) -> Float[Array, " N"]:
-        """Where each step begins: 1, ..., 1 / steps."""
+        """Returns the time at which each step begins: 1, ..., 1 / steps."""
         return 1.0 - jnp.arange(self.steps, dtype=jnp.float32) / self.steps
 
     def mean(self, obs: Float[Array, " D_o"], x: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, " D_z"]:
-        """Where a step from x leads on average: t_next - t = -1 / steps."""
+        """Returns the mean of x' after a step from x at t, where t_next - t = -1 / steps."""
         return x - self.velocity(obs, x, t) / self.steps
 
     def _chain(
         self, obs: Float[Array, " D_o"], start: Float[Array, " D_z"], noise: Float[Array, "N D_z"]
     ) -> Float[Array, "states D_z"]:
-        """All states, from the start to the action, for given standard normal noise."""
+        """Returns all states from the start to the action, for given standard normal noise."""
 
         def step(x: Float[Array, " D_z"], drawn: tuple) -> tuple[Float[Array, " D_z"], Float[Array, " D_z"]]:
             t, n = drawn
@@ -94,10 +96,10 @@ class DenoisingPolicy(AbstractConditioned, AbstractPolicy):
         return jnp.concatenate([start[None], states])
 
     def log_likelihood(self, obs: Float[Array, " D_o"], chain: Float[Array, "states D_z"]) -> Float[Array, " F"]:
-        """Of each of the last F steps.
+        """Returns the log-likelihood of each of the last F denoising steps.
 
-        Acting and learning both compute it here, from the states as they were stored: taken from the noise instead, it
-        would differ by the rounding of x', which sigma magnifies, and the ratio before an update would not be 1.
+        Acting and learning both compute it here, from the stored states. Computed from the noise it would differ by the
+        rounding of x', which sigma magnifies, and the ratio before an update would not be 1.
         """
 
         def likelihood(
@@ -121,6 +123,6 @@ class DenoisingPolicy(AbstractConditioned, AbstractPolicy):
     def log_ratio(
         self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: DenoisingExtras, *, key: PRNGKeyArray
     ) -> Float[Array, " F"]:
-        """One for each trained step; their sum is the log-ratio of the chain."""
-        del action, key  # the chain ends with it
+        """Returns one log-ratio per trained step. Their sum is the log-ratio of the chain."""
+        del action, key  # the action is the chain's last state
         return self.log_likelihood(obs, extras.chain) - extras.log_likelihood

@@ -1,4 +1,4 @@
-"""The flow policy of FPO and FPO++: its likelihood ratio is a difference of flow-matching losses."""
+"""The flow policy of FPO and FPO++, whose likelihood ratio is a difference of flow-matching losses."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ from gorl.policies.flow_ratio import AbstractFlowRatio, AbstractLossTarget
 
 
 class FlowExtras(eqx.Module):
-    """The draws at which a ratio is measured, and their losses under the policy that acted."""
+    """The draws at which a ratio is evaluated, and their losses under the policy that acted."""
 
     noise: Float[Array, "*batch K D_z"]
     t: Float[Array, "*batch K"]
@@ -28,13 +28,13 @@ class FlowExtras(eqx.Module):
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
 class FlowPolicy(AbstractConditioned, AbstractPolicy):
-    """a = the sampler's image of noise under a velocity field v(s, x, t), from t = 1 (noise) to t = 0 (action).
+    """A flow policy, whose sampler carries noise (t = 1) to an action (t = 0) along a velocity field v(s, x, t).
 
-    Its likelihood is not known, so the ratio is a surrogate: `draws` pairs (noise_i, t_i) are drawn for each action, and the
-    flow-matching loss of the action at them, l_i, is kept; exp(l_old - l) stands for pi / pi_old. `target` says which loss,
-    `times` how t is drawn, `ratio` how K differences become log-ratios. Sources: FPO, McAllister et al., arXiv 2507.21053;
-    FPO++, Yi et al., arXiv 2602.02481. The mode is the flow's image of zero noise ("zero sampling" in FPO++).
-    The network sees [normalised observation, x_t, time embedding]; its output times `velocity_scale` is v.
+    Its likelihood is not known, so the ratio is a surrogate. For each action `draws` pairs (noise_i, t_i) are drawn and
+    the action's flow-matching loss at each, l_i, is stored; exp(l_old - l) replaces pi / pi_old. `target` is the loss,
+    `times` the distribution of t, and `ratio` turns K differences into log-ratios. Sources: FPO, McAllister et al.,
+    arXiv 2507.21053; FPO++, Yi et al., arXiv 2602.02481. The mode is the flow's image of zero noise ("zero sampling" in
+    FPO++). The network takes [normalized observation, x_t, time embedding], and v is its output times `velocity_scale`.
     """
 
     body: eqx.Module
@@ -68,20 +68,16 @@ class FlowPolicy(AbstractConditioned, AbstractPolicy):
         require(velocity_scale > 0, f"FlowPolicy.velocity_scale = {velocity_scale}: it must be > 0.")
         self.body = body(obs_size + action_size + time_embedding.size, action_size, key=key)
         self.normalizer = normalizer(obs_size)
-        self.time_embedding, self.sampler, self.target, self.times, self.ratio = (
-            time_embedding,
-            sampler,
-            target,
-            times,
-            ratio,
-        )
+        self.time_embedding, self.sampler = time_embedding, sampler
+        self.target, self.times, self.ratio = target, times, ratio
         self.velocity_scale, self.draws, self.action_size = float(velocity_scale), draws, action_size
 
     def velocity(self, obs: Float[Array, " D_o"], x: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, " D_z"]:
+        """Returns v(s, x, t)."""
         return self.velocity_scale * self.network(obs, x, t)
 
     def transport(self, obs: Float[Array, " D_o"], noise: Float[Array, " D_z"]) -> Float[Array, " D_z"]:
-        """The action that the flow makes of this noise."""
+        """Returns the flow's image of the noise, which is an action."""
         return self.sampler(lambda x, t: self.velocity(obs, x, t), noise)
 
     def losses(
@@ -91,7 +87,7 @@ class FlowPolicy(AbstractConditioned, AbstractPolicy):
         noise: Float[Array, "K D_z"],
         t: Float[Array, " K"],
     ) -> Float[Array, " K"]:
-        """The action's flow-matching loss at each draw."""
+        """Returns the action's flow-matching loss at each draw."""
 
         def loss(noise: Float[Array, " D_z"], t: Float[Array, ""]) -> Float[Array, ""]:
             return self.target.loss(self.velocity(obs, interpolate(action, noise, t), t), action, noise, t)

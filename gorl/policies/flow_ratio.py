@@ -1,4 +1,4 @@
-"""Surrogates of the likelihood ratio of flow policies, made of their losses."""
+"""Surrogates of flow policies' likelihood ratios, computed from their losses."""
 
 import abc
 
@@ -12,18 +12,18 @@ from gorl.generative.flow import flow_matching_loss
 
 
 class AbstractLossTarget(eqx.Module):
-    """What a predicted velocity is compared with."""
+    """A regression target, which defines the flow-matching loss of a draw."""
 
     @abc.abstractmethod
     def loss(
         self, velocity: Float[Array, " D"], action: Float[Array, " D"], noise: Float[Array, " D"], t: Float[Array, ""]
     ) -> Float[Array, ""]:
-        """The loss of one draw (noise, t), where `velocity` is the prediction at x_t."""
+        """Returns the loss of one draw (noise, t), where `velocity` is the prediction at x_t."""
 
 
 @gin.register(module="gorl")
 class VelocityTarget(AbstractLossTarget):
-    """mean |v - (noise - action)|²: every time weighs the same."""
+    """The loss on the velocity, mean |v - (noise - action)|². All times have the same weight."""
 
     def loss(
         self, velocity: Float[Array, " D"], action: Float[Array, " D"], noise: Float[Array, " D"], t: Float[Array, ""]
@@ -34,10 +34,11 @@ class VelocityTarget(AbstractLossTarget):
 
 @gin.register(module="gorl")
 class NoiseTarget(AbstractLossTarget):
-    """mean |noise - noise_hat|², with the noise that a velocity implies: noise_hat = x_0 + v, x_0 = x_t - t v.
+    """The loss on the noise, mean |noise - noise_hat|², where a velocity implies noise_hat = x_0 + v, x_0 = x_t - t v.
 
-    Since noise - noise_hat = (1 - t) (noise - action - v), this is (1 - t)² times the loss on the velocity. It is computed
-    so: a draw at t = 1 then has loss 0 exactly, whatever the network. (FPO, arXiv 2507.21053, predicts noise.)
+    Since noise - noise_hat = (1 - t) (noise - action - v), this is (1 - t)² times the loss on the velocity. It is
+    computed in that form, so a draw at t = 1 has loss exactly 0 for any network. (FPO, arXiv 2507.21053, predicts
+    noise.)
     """
 
     def loss(
@@ -47,15 +48,16 @@ class NoiseTarget(AbstractLossTarget):
 
 
 class AbstractFlowRatio(eqx.Module):
-    """A surrogate of log pi(action) - log pi_old(action), from the losses of K draws before and now."""
+    """A surrogate of log pi(action) - log pi_old(action), from the losses of K draws under the old and new policy."""
 
     @abc.abstractmethod
-    def __call__(self, old_loss: Float[Array, " K"], loss: Float[Array, " K"]) -> Float[Array, " J"]: ...
+    def __call__(self, old_loss: Float[Array, " K"], loss: Float[Array, " K"]) -> Float[Array, " J"]:
+        """Returns J log-ratios."""
 
 
 @gin.register(module="gorl")
 class AveragedRatio(AbstractFlowRatio):
-    """One log-ratio, mean over the draws of (old loss - loss). FPO, arXiv 2507.21053."""
+    """A single log-ratio, the mean over the draws of (old loss - loss). Source: FPO, arXiv 2507.21053."""
 
     def __call__(self, old_loss: Float[Array, " K"], loss: Float[Array, " K"]) -> Float[Array, " one"]:
         return jnp.mean(old_loss - loss)[None]
@@ -63,7 +65,10 @@ class AveragedRatio(AbstractFlowRatio):
 
 @gin.register(module="gorl")
 class PerDrawRatio(AbstractFlowRatio):
-    """A log-ratio for each draw, clip(old loss - loss, -clip, clip), so that the trust region acts on each. FPO++, arXiv 2602.02481."""
+    """One log-ratio per draw, clip(old loss - loss, -clip, clip), so that the trust region acts on each.
+
+    Source: FPO++, arXiv 2602.02481.
+    """
 
     clip: float = structural()
 

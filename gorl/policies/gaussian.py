@@ -1,4 +1,4 @@
-"""The diagonal Gaussian policy: GoRL's encoder and PPO's policy are this one class."""
+"""The diagonal Gaussian policy, which is both GoRL's encoder and PPO's policy."""
 
 from collections.abc import Callable
 
@@ -15,11 +15,11 @@ from gorl.policies.base import AbstractGaussianPolicy
 
 @gin.register(module="gorl", denylist=["obs_size", "action_size", "key"])
 class GaussianPolicy(AbstractGaussianPolicy):
-    """N(mean(s), std(s)²), one network for both.
+    """A Gaussian policy N(mean(s), std(s)²), with one network for mean and std.
 
     std = clip(softplus(x + c) + min_std, min_std, max_std), with c such that x = 0 gives `initial_std`. With
     `initial_std = 1` a latent policy starts near the N(0, I) that the decoder was fitted for.
-    (The published code has c = 0, that is an initial std of 0.69.)
+    (The published code has c = 0, an initial std of 0.69.)
     """
 
     body: eqx.Module
@@ -50,7 +50,7 @@ class GaussianPolicy(AbstractGaussianPolicy):
         return DiagonalGaussian(mean, bounded_std(raw, shift=self.shift, min_std=self.min_std, max_std=self.max_std))
 
     def sample(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], Float[Array, ""]]:
-        """The extras are the action's log-probability."""
+        """Returns an action and, as extras, its log-probability."""
         distribution = self.distribution(obs)
         action = distribution.sample(key=key)
         return action, distribution.log_prob(action)

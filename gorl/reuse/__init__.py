@@ -1,1 +1,1 @@
-"""Results of phases, stored under a hash of all that they depend on, so that runs which share a prefix compute it once."""
+"""Stored results of phases. The key is a hash of everything a result depends on, so runs share equal first phases."""

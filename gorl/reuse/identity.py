@@ -1,7 +1,7 @@
-"""What the result of a phase depends on, and its hash.
+"""Identities of phases: everything that a phase's result depends on, and its hash.
 
-A phase's result is a function of its own configuration, of the state it is given, of the seeds, and of what computes it: the
-code, the libraries, the device. The state it is given is itself the result of the phase before, so the hashes form a chain.
+A phase's result is a function of its configuration, its initial state, the seeds, and the platform: code, libraries and
+device. The initial state is itself the result of the phase before, so the hashes form a chain.
 """
 
 import functools
@@ -21,13 +21,13 @@ from gorl.reuse.store import default_store
 from gorl.version import HOME
 
 NOT_RESULTS = ("stages", "seed", "num_seeds", "checkpoint_interval", "trackers", "pictures")
-"""Parameters of Experiment on which no phase's result depends, or which are told apart another way."""
+"""Parameters of Experiment on which no phase's result depends, or which an identity contains in another form."""
 
 
 def identities(configuration: Configuration, seeds: Sequence[int] | None = None) -> list[Identity]:
-    """One for each phase of the experiment, in order. Starts the device, whose kind is a part of them.
+    """Returns the identity of each phase of the experiment, in order. Starts the device, whose kind is part of them.
 
-    `seeds`: of the program that computes them (None: the experiment's).
+    `seeds`: the seeds of the program that computes the phases (None: the experiment's).
     """
     experiment, tree = configuration.experiment, configuration.tree_here
     parts: dict[str, Any] = {"platform": platform_facts(configuration.source.plugins)}
@@ -37,19 +37,19 @@ def identities(configuration: Configuration, seeds: Sequence[int] | None = None)
     found: list[Identity] = []
     key = _hash(parts)
     for planned in experiment.planned_phases():
-        own = {
+        phase_parts = {
             "stage": planned.stage,
             "phase": planned.phase,
             "settings": tree["stages"][planned.stage]["phases"][planned.phase],
         }
-        key = _hash([key, own])
-        found.append(Identity(key, {**parts, "before": [i.parts["settings"] for i in found], **own}))
+        key = _hash([key, phase_parts])
+        found.append(Identity(key, {**parts, "before": [i.parts["settings"] for i in found], **phase_parts}))
     return found
 
 
 @functools.cache
 def platform_facts(plugins: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What computes: code, versions, device, threads, flags."""
+    """Returns what a result depends on besides the configuration: code, versions, device, threads, flags."""
     import jax
 
     known = runs.facts()
@@ -72,12 +72,15 @@ def platform_facts(plugins: tuple[str, ...] = ()) -> dict[str, Any]:
 
 @functools.cache
 def code_hash() -> str:
-    """Of gorl's own source files."""
+    """Returns a hash of gorl's source files."""
     return _hash_files(HOME)
 
 
 def _source_hash(plugin: str) -> str:
-    """Of a plugin's source: all files beside a .py file, since it may import them; a module's package, or its file."""
+    """Returns a hash of a plugin's source: a module's package or file, or a .py file with all .py files beside it.
+
+    A .py file may import the files beside it.
+    """
     if plugin.endswith(".py"):
         return _hash_files(pathlib.Path(plugin).expanduser().resolve().parent, recursive=False)
     spec = importlib.util.find_spec(plugin)
@@ -102,5 +105,5 @@ def _hash(value: Any) -> str:
 
 
 def reuse_of(configuration: Configuration) -> Reuse:
-    """Returns the stored phases of a configuration's run."""
+    """Returns the `Reuse` of a configuration's run, with the default store."""
     return Reuse(default_store(), identities(configuration))

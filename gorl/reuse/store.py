@@ -1,12 +1,12 @@
-"""Results of phases on disk, by key: safe with several writers, bounded in size, checked when they are read.
+"""Results of phases on disk, by key: safe with several writers, bounded in size, verified when read.
 
     <key>/entry.json     format, what the result depends on, sizes, checksums
-    <key>/result.json    the phase's lines of the record, and what it took
+    <key>/result.json    the phase's lines of the record, and its cost
     <key>/state.npz      the arrays of the state after it, [S, ...]
-    <key>.lock           who computes it
+    <key>.lock           locked by the process that computes it
 
-An entry is written beside its place and renamed, so it is there whole or not at all. What cannot be read, or does not have
-the checksum that it was written with, is removed and computed again.
+An entry is written under another name and then renamed, so it is either complete or absent. An entry that cannot be
+read, or whose checksum does not match, is removed and computed again.
 """
 
 import dataclasses
@@ -27,6 +27,7 @@ import numpy as np
 from gorl.errors import ConfigError, RunError
 from gorl.runs import arrays
 from gorl.runtime.compilation import cache_folder
+from gorl.state import PyTree
 
 FORMAT = 1
 DEFAULT_LIMIT = 20 * 1024**3  # bytes
@@ -46,13 +47,14 @@ class StoredPhase:
 
 
 class Claim:
-    """A lock that goes with its process."""
+    """A lock that is released when its process ends."""
 
     def __init__(self, path: pathlib.Path):
         self._lock = filelock.FileLock(str(path))
         self.held = False
 
     def try_acquire(self) -> bool:
+        """Acquires the lock if no other process holds it, and returns whether it is held."""
         try:
             self._lock.acquire(blocking=False)
             self.held = True
@@ -63,46 +65,51 @@ class Claim:
     def __enter__(self) -> "Claim":
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.held:
             self._lock.release()
 
 
 class PhaseStore:
-    """The results in `folder`, of at most `limit` bytes together: the ones that were not used for longest go."""
+    """The results in `folder`, of at most `limit` bytes together. The least recently used are removed first."""
 
     def __init__(self, folder: pathlib.Path, limit: int = DEFAULT_LIMIT):
         self.folder = folder
         self.limit = limit
 
     def claim(self, key: str) -> Claim:
+        """Returns the lock on computing a result. It is not acquired yet."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return Claim(self.folder / f"{key}.lock")
 
     def has(self, key: str) -> bool:
+        """Whether a result is stored."""
         return (self.folder / key / "entry.json").is_file()
 
     def result(self, key: str) -> dict[str, Any] | None:
-        """What was stored as `result`, or None (and the entry is removed) where it cannot be read."""
+        """Returns the stored `result`, or None if it cannot be read; the entry is then removed."""
         return self._read(
-            key, lambda path, entry: json.loads(_sound(path / "result.json", entry["result_sha256"]).read_text())
+            key, lambda path, entry: json.loads(_verified(path / "result.json", entry["result_sha256"]).read_text())
         )
 
-    def state(self, key: str, template: Any, seeds: int) -> Any | None:
-        """The state [S, ...], on the host, in the structure of `template` (one seed's), or None (and the entry is removed)."""
+    def state(self, key: str, template: PyTree, seeds: int) -> PyTree | None:
+        """Returns the stored state [S, ...] on the host, or None if it cannot be read; the entry is then removed.
 
-        def read(path: pathlib.Path, entry: dict[str, Any]) -> Any:
+        `template`: one seed's state, whose structure the result has.
+        """
+
+        def read(path: pathlib.Path, entry: dict[str, Any]) -> PyTree:
             expected = arrays.leaves(template)[1]
-            arrays.compare(expected, entry["leaves"], f"the stored phase {key}")
-            with np.load(_sound(path / "state.npz", entry["state_sha256"]), allow_pickle=False) as file:
+            arrays.check_arrays(expected, entry["leaves"], f"the stored phase {key}")
+            with np.load(_verified(path / "state.npz", entry["state_sha256"]), allow_pickle=False) as file:
                 state = arrays.refill(template, [file[f"arr_{i}"] for i in range(len(expected))], seeds=seeds)
             os.utime(path / "entry.json")
             return state
 
         return self._read(key, read)
 
-    def add(self, key: str, parts: dict[str, Any], result: dict[str, Any], state: Any) -> None:
-        """Stores a result. Failing to (a full disk, a folder that cannot be written) is a warning: the run does not need it."""
+    def add(self, key: str, parts: dict[str, Any], result: dict[str, Any], state: PyTree) -> None:
+        """Stores a result. Warns if that fails (a full or read-only disk), because the run does not need it."""
         if self.has(key):
             return
         try:
@@ -111,14 +118,14 @@ class PhaseStore:
         except OSError as err:
             _log.warning("the result of a phase could not be stored for reuse in %s: %s", self.folder, err)
 
-    def _add(self, key: str, parts: dict[str, Any], result: dict[str, Any], state: Any) -> None:
+    def _add(self, key: str, parts: dict[str, Any], result: dict[str, Any], state: PyTree) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         found, leaves = arrays.leaves(state, axes=1)
         part = self.folder / f"{key[:16]}.part{os.getpid()}-{time.monotonic_ns()}"
         part.mkdir()
         try:
             with open(part / "state.npz", "wb") as file:
-                np.savez(file, *(np.asarray(arrays.plain(x)) for x in found))
+                np.savez(file, *(np.asarray(arrays.key_to_data(x)) for x in found))
                 file.flush()
                 os.fsync(file.fileno())
             (part / "result.json").write_text(json.dumps(result))
@@ -139,45 +146,48 @@ class PhaseStore:
                 raise
 
     def entries(self) -> list[StoredPhase]:
-        """All results, the ones not used for longest first."""
+        """Returns all readable results, the least recently used first."""
         found = []
         for path in self.folder.glob("*/entry.json"):
             try:
                 entry, used = json.loads(path.read_text()), path.stat().st_mtime
-                about = [
+                facts = [
                     kind(entry[name])
                     for name, kind in (("parts", dict), ("bytes", int), ("seconds", float), ("env_steps", int))
                 ]
-                found.append(StoredPhase(path.parent.name, *about, used))
-            except (OSError, ValueError, KeyError, TypeError):  # removed meanwhile, torn, or something else
+                found.append(StoredPhase(path.parent.name, *facts, used))
+            except (OSError, ValueError, KeyError, TypeError):  # removed meanwhile, truncated, or something else
                 continue
         return sorted(found, key=lambda e: e.used)
 
     def prune(self, limit: int, *, keep: str | None = None) -> list[StoredPhase]:
-        """Removes results, the ones not used for longest first, until `limit` bytes are left at most. Returns what went."""
+        """Removes the least recently used results, except `keep`, until at most `limit` bytes remain. Returns them."""
         entries = self.entries()
-        total, gone = sum(e.bytes for e in entries), []
+        total, removed = sum(e.bytes for e in entries), []
         for entry in entries:
             if total <= limit:
                 break
             if entry.key != keep:
                 self.remove(entry.key)
                 total -= entry.bytes
-                gone.append(entry)
-        self._sweep()
-        return gone
+                removed.append(entry)
+        self._remove_leftovers()
+        return removed
 
     def remove(self, key: str) -> None:
-        """Renamed first, so that no other process reads half of it."""
-        grave = self.folder / f"{key[:16]}.gone{os.getpid()}-{time.monotonic_ns()}"
+        """Removes a result. It is renamed first, so that no other process reads half of it."""
+        trash = self.folder / f"{key[:16]}.gone{os.getpid()}-{time.monotonic_ns()}"
         try:
-            (self.folder / key).rename(grave)
+            (self.folder / key).rename(trash)
         except OSError:  # another process removed it
             return
-        shutil.rmtree(grave, ignore_errors=True)
+        shutil.rmtree(trash, ignore_errors=True)
 
-    def _sweep(self) -> None:
-        """What killed processes left, a day ago or more. (Locks stay: they are empty, and removing one that is taken would lose it.)"""
+    def _remove_leftovers(self) -> None:
+        """Removes folders that killed processes left at least a day ago.
+
+        Locks are kept: they are empty, and removing one that is held would lose it.
+        """
         for path in (*self.folder.glob("*.part*"), *self.folder.glob("*.gone*")):
             try:
                 if time.time() - path.stat().st_mtime > 86_400:
@@ -203,15 +213,15 @@ def _digest(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sound(path: pathlib.Path, digest: str) -> pathlib.Path:
-    """The path, if what lies there has the checksum."""
+def _verified(path: pathlib.Path, digest: str) -> pathlib.Path:
+    """Returns the path. Raises RunError if the file does not have the checksum."""
     if _digest(path) != digest:
         raise RunError(f"{path.name} is damaged")
     return path
 
 
 def default_store() -> PhaseStore:
-    """In `phases`, in gorl's cache folder; $GORL_CACHE_GB gibibytes at most (20)."""
+    """Returns the store in `phases` in gorl's cache folder, of at most $GORL_CACHE_GB gibibytes (default: 20)."""
     text = os.environ.get("GORL_CACHE_GB")
     try:
         limit = DEFAULT_LIMIT if text is None else int(float(text) * 1024**3)

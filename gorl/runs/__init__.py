@@ -1,6 +1,6 @@
-"""What a run is on disk: its folder, its record, its checkpoints, and where it comes from."""
+"""A run on disk: its folder, its record, its checkpoints and its provenance."""
 
 from gorl.runs.checkpoint import CheckpointStore as CheckpointStore
 from gorl.runs.folder import RunFolder as RunFolder, new_path as new_path
-from gorl.runs.provenance import FORMAT as FORMAT, provenance_differences as provenance_differences, facts as facts
+from gorl.runs.provenance import FORMAT as FORMAT, facts as facts, provenance_differences as provenance_differences
 from gorl.runs.record import RecordEntry as RecordEntry

@@ -1,65 +1,67 @@
-"""The arrays of a state, in order and by name: what is stored of it. Its structure follows from the configuration.
+"""The arrays of a state as they are stored: in order and by name. The configuration determines the state's structure.
 
-Arrays of size 0 hold nothing (and Orbax refuses them): they are left out, and made again.
+Arrays of size 0 are not stored, because Orbax refuses them; reading a state creates them again.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from gorl.errors import RunError
+from gorl.state import Array, PyTree
+
+Leaf = Array | jax.ShapeDtypeStruct
 
 
-def is_leaf(x: Any) -> bool:
+def is_leaf(x: object) -> bool:
     return eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)
 
 
-def leaves(state: Any, *, axes: int = 0) -> tuple[list[Any], list[list]]:
-    """The non-empty array leaves, and [path, shape, dtype] of each, without its leading `axes`."""
+def leaves(state: PyTree, *, axes: int = 0) -> tuple[list[Leaf], list[list]]:
+    """Returns the non-empty array leaves, and the [path, shape, dtype] of each; the shape omits the leading `axes`."""
     pairs = [(k, x) for k, x in jax.tree_util.tree_leaves_with_path(state) if is_leaf(x) and 0 not in x.shape]
     return [x for _, x in pairs], [[jax.tree_util.keystr(k), list(x.shape[axes:]), str(x.dtype)] for k, x in pairs]
 
 
-def refill(template: Any, values: Iterable[Any], *, seeds: int | None = None) -> Any:
-    """`template` (a tree of ShapeDtypeStruct) with its non-empty leaves replaced by `values`, in order.
+def refill(template: PyTree, values: Iterable[Array], *, seeds: int | None = None) -> PyTree:
+    """Returns `template` (a tree of ShapeDtypeStruct) with its non-empty leaves replaced by `values`, in order.
 
-    `seeds`: how many, if the values have a leading axis of them, which the template does not show.
+    `seeds`: the length of the leading axis of seeds, if the values have one that the template lacks.
     """
     values = iter(values)
     lead = () if seeds is None else (seeds,)
 
-    def fill(x: Any) -> Any:
+    def fill(x: PyTree) -> PyTree:
         if not is_leaf(x):
             return x
-        return jnp.zeros(lead + x.shape, x.dtype) if 0 in x.shape else typed(next(values), x)
+        return jnp.zeros(lead + x.shape, x.dtype) if 0 in x.shape else data_to_key(next(values), x)
 
     return jax.tree.map(fill, template)
 
 
-def compare(expected: list[list], found: list[list], where: str) -> None:
-    """Raises RunError at the first array that differs in path, shape or dtype."""
-    for ours, theirs in zip(expected, found):
-        if list(ours) != list(theirs):
+def check_arrays(expected: list[list], found: list[list], where: str) -> None:
+    """Raises RunError for the first array that differs in path, shape or dtype, or for a different number of arrays."""
+    for want, have in zip(expected, found):
+        if list(want) != list(have):
             raise RunError(
-                f"{where} does not fit this configuration: at {theirs[0]} it has {theirs[2]}{theirs[1]}, the configuration"
-                f" makes {ours[0]} {ours[2]}{ours[1]}. Was the run's config.gin edited?"
+                f"{where} does not fit this configuration: at {have[0]} it has {have[2]}{have[1]}, the configuration"
+                f" makes {want[0]} {want[2]}{want[1]}. Was the run's config.gin edited?"
             )
     if len(expected) != len(found):
         raise RunError(f"{where} has {len(found)} arrays, but the configuration makes {len(expected)}.")
 
 
-def _is_key(x: Any) -> bool:
+def _is_key(x: Leaf) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def plain(x: Any) -> Any:
-    """Typed keys as their data."""
+def key_to_data(x: Array) -> Array:
+    """Returns the data of a typed key, and any other array unchanged."""
     return jax.random.key_data(x) if _is_key(x) else x
 
 
-def typed(x: Any, template: Any) -> Any:
-    """Data as a typed key, where the template has one."""
+def data_to_key(x: Array, template: Leaf) -> Array:
+    """Returns the data as a typed key if the template is one, else unchanged."""
     return jax.random.wrap_key_data(x) if _is_key(template) else x

@@ -1,10 +1,10 @@
-"""Checkpoints: the whole state, with Orbax, committed atomically.
+"""Checkpoints: the whole state, written with Orbax and committed atomically.
 
-Orbax refuses arrays of size 0 and there is no structure to store (it follows from the configuration), so a checkpoint is
-the list of non-empty array leaves, with their paths, shapes and dtypes beside them to name what does not fit. Collected
-datasets do not change: they are stored once, by the hash of their content, and referred to.
+Orbax refuses arrays of size 0, and the configuration determines the state's structure. A checkpoint is therefore the
+list of non-empty array leaves, with their paths, shapes and dtypes to name the array that does not fit. Collected
+datasets do not change, so each is stored once under the hash of its content, and checkpoints refer to it.
 
-Everything has a checksum (Orbax's format has none for the numbers themselves): what was damaged on disk is never read as
+Everything has a checksum, because Orbax's format has none for the numbers themselves. Damaged files are never read as
 other numbers.
 """
 
@@ -12,24 +12,23 @@ import contextlib
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from gorl.runs import arrays
-from gorl.runtime import hosts
-from gorl.runs.files import replacing, writing
 from gorl.errors import RunError
-from gorl.runs.files import inside
-from gorl.state import Dataset
+from gorl.runs import arrays
+from gorl.runs.files import inside, replacing, writing
+from gorl.runtime import hosts
+from gorl.state import Array, Dataset, PyTree
 
 KEEP = 2
 
 
 class CheckpointStore:
-    """The checkpoints of one seed's run: `folder`/checkpoints and `folder`/artifacts."""
+    """The checkpoints of one seed's run, in `folder`/checkpoints and `folder`/artifacts."""
 
     def __init__(self, folder: pathlib.Path):
         import orbax.checkpoint as ocp
@@ -38,30 +37,40 @@ class CheckpointStore:
         self._folder = folder
         self._artifacts = folder / "artifacts"
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        # One of several processes saves: Orbax is to wait for no other.
-        own = {"primary_host": jax.process_index(), "active_processes": {jax.process_index()}} if hosts.many() else {}
-        alone = ocp.options.MultiprocessingOptions(**own)
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False, create=False, multiprocessing_options=alone)
+        # Only one of several processes saves, so Orbax must not wait for the others.
+        this = jax.process_index()
+        processes = {"primary_host": this, "active_processes": {this}} if hosts.is_distributed() else {}
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEEP,
+            enable_async_checkpointing=False,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(**processes),
+        )
         self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
-        self._hashes: dict[int, tuple[Any, str]] = {}  # id of a dataset's array -> (the array, its dataset's hash)
+        self._hashes: dict[int, tuple[Array, str]] = {}  # id of a dataset's array -> (the array, its dataset's hash)
 
-    def save(self, number: int, state: Any, meta: dict[str, Any], *, row: int) -> None:
-        """Commits the part of seed `row` of a state [S, ...] and `meta` as checkpoint `number`; older ones than the newest two go.
+    def save(self, number: int, state: PyTree, meta: dict[str, Any], *, row: int) -> None:
+        """Commits row `row` of a state [S, ...] and `meta` as checkpoint `number`, and deletes all but the newest two.
 
-        Raises RunError where that cannot be written: the checkpoints that were there still are.
+        Raises RunError if the checkpoint cannot be written; earlier checkpoints then remain intact.
         """
         with writing(self._folder, f"checkpoint {number}"):
             self._save(number, state, meta, row)
 
-    def _save(self, number: int, state: Any, meta: dict[str, Any], row: int) -> None:
+    def _save(self, number: int, state: PyTree, meta: dict[str, Any], row: int) -> None:
         state, datasets = self._split(state)
         found, paths = arrays.leaves(state, axes=1)
-        stored = {f"{i:05d}": np.asarray(np.asarray(arrays.plain(x))[row]) for i, x in enumerate(found)}
-        meta = {**meta, "leaves": paths, "datasets": [self._commit(d, row) for d in datasets], "state_sha256": _digest(stored.values())}
-        meta["meta_sha256"] = _digest_of_meta(meta)
+        stored = {f"{i:05d}": np.asarray(np.asarray(arrays.key_to_data(x))[row]) for i, x in enumerate(found)}
+        meta = {
+            **meta,
+            "leaves": paths,
+            "datasets": [self._commit(d, row) for d in datasets],
+            "state_sha256": _hash_arrays(stored.values()),
+        }
+        meta["meta_sha256"] = _hash_meta(meta)
         args = self._ocp.args
-        # What is not older was passed over when the run went on (torn, or not there for every seed). It is being made again, and
-        # Orbax would not save a number below its newest, without a word.
+        # Checkpoints from this number on were skipped when the run resumed (torn, or missing for some seed). The run
+        # writes them again, and Orbax silently refuses to save a number below its newest.
         for later in self._manager.all_steps():
             if later >= number:
                 self._manager.delete(later)
@@ -70,55 +79,64 @@ class CheckpointStore:
         self._prune()
 
     def newest(self) -> list[int]:
-        """The numbers of the committed checkpoints, newest first."""
+        """Returns the numbers of the committed checkpoints, newest first."""
         return sorted(self._manager.all_steps(), reverse=True)
 
     def meta(self, number: int) -> dict[str, Any]:
-        """What `save` was given, {leaves: [path, shape, dtype] of each array, datasets: their hashes} and checksums. Raises RunError if damaged."""
-        with _reading(f"what checkpoint {number} says of itself"):
-            meta = self._manager.restore(number, args=self._ocp.args.Composite(meta=self._ocp.args.JsonRestore()))["meta"]
-        if meta.get("meta_sha256") != _digest_of_meta(meta):
-            raise RunError(f"what checkpoint {number} says of itself is damaged")
+        """Returns what `save` was given, "leaves" ([path, shape, dtype] per array), "datasets" (hashes), checksums.
+
+        Raises RunError if it is damaged.
+        """
+        args = self._ocp.args
+        with _reading(f"the metadata of checkpoint {number}"):
+            meta = self._manager.restore(number, args=args.Composite(meta=args.JsonRestore()))["meta"]
+        if meta.get("meta_sha256") != _hash_meta(meta):
+            raise RunError(f"the metadata of checkpoint {number} is damaged")
         return meta
 
     def stored(self, number: int) -> dict[str, np.ndarray]:
-        """The arrays of checkpoint `number` by their paths, as they are on disk (datasets left out). Raises RunError if damaged."""
+        """Returns the stored arrays of checkpoint `number` by path, without datasets. Raises RunError if damaged."""
         meta = self.meta(number)
         names = [f"{i:05d}" for i in range(len(meta["leaves"]))]
         found = self._restore(number, self._ocp.args.StandardRestore(), names, meta)
         return {leaf[0]: array for leaf, array in zip(meta["leaves"], found, strict=True)}
 
-    def restore(self, number: int, template: Any) -> Any:
-        """The state (of one seed) of checkpoint `number`, in the structure of `template` (a tree of ShapeDtypeStruct)."""
+    def restore(self, number: int, template: PyTree) -> PyTree:
+        """Returns one seed's state of checkpoint `number`, structured as `template` (a tree of ShapeDtypeStruct).
+
+        Raises RunError if the checkpoint is damaged or does not fit.
+        """
         meta = self.meta(number)
         outer, datasets = self._split(template)
         leaves, paths = arrays.leaves(outer)
-        arrays.compare(paths, meta["leaves"], f"checkpoint {number}")
+        arrays.check_arrays(paths, meta["leaves"], f"checkpoint {number}")
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = {}
         for i, leaf in enumerate(leaves):
-            data = jax.eval_shape(arrays.plain, leaf)
+            data = jax.eval_shape(arrays.key_to_data, leaf)
             wanted[f"{i:05d}"] = jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=device)
         stored = self._restore(number, self._ocp.args.StandardRestore(wanted), wanted, meta)
         state = arrays.refill(outer, stored)
         parts = iter([self._fetch(h, d) for h, d in zip(meta["datasets"], datasets, strict=True)])
-        return jax.tree.map(lambda x: next(parts) if isinstance(x, _Slot) else x, state, is_leaf=lambda x: isinstance(x, _Slot))
+        is_slot = lambda x: isinstance(x, _Slot)
+        return jax.tree.map(lambda x: next(parts) if is_slot(x) else x, state, is_leaf=is_slot)
 
-    def _restore(self, number: int, wanted: Any, names: Iterable[str], meta: dict[str, Any]) -> list[Any]:
+    def _restore(self, number: int, wanted: Any, names: Iterable[str], meta: dict[str, Any]) -> list[Array]:
         with _reading(f"checkpoint {number}"):
             stored = self._manager.restore(number, args=self._ocp.args.Composite(state=wanted))["state"]
             found = [stored[name] for name in names]
-        if _digest(np.asarray(x) for x in found) != meta["state_sha256"]:
+        if _hash_arrays(np.asarray(x) for x in found) != meta["state_sha256"]:
             raise RunError(f"the arrays of checkpoint {number} are damaged")
         return found
 
     def close(self) -> None:
         self._manager.close()
 
-    def _split(self, state: Any) -> tuple[Any, list[Dataset]]:
+    def _split(self, state: PyTree) -> tuple[PyTree, list[Dataset]]:
+        """Returns the state with a `_Slot` in place of every dataset, and the datasets."""
         found: list[Dataset] = []
 
-        def take(x: Any) -> Any:
+        def take(x: PyTree) -> PyTree:
             if isinstance(x, Dataset):
                 found.append(x)
                 return _Slot()
@@ -132,7 +150,7 @@ class CheckpointStore:
         if known is not None:
             return known[1]
         host = [np.asarray(x)[row] for x in leaves]
-        name = _digest(host)
+        name = _hash_arrays(host)
         path = self._artifacts / f"{name}.npz"
         if not path.exists():
             self._artifacts.mkdir(exist_ok=True)
@@ -147,12 +165,15 @@ class CheckpointStore:
             raise RunError(f"{path} is missing: the checkpoint needs this dataset.")
         with _reading(str(path)), np.load(path, allow_pickle=False) as file:
             values = [file[f"arr_{i}"] for i in range(len(file.files))]
-        if _digest(values) != name:
+        if _hash_arrays(values) != name:
             raise RunError(f"{path} is damaged: the checkpoint needs this dataset.")
         return jax.tree.unflatten(jax.tree.structure(template), values)
 
     def _prune(self) -> None:
-        """Deletes datasets that no kept checkpoint refers to, and what a killed process left of one. Not while an older checkpoint cannot say."""
+        """Deletes datasets that no kept checkpoint refers to, and partial files of killed processes.
+
+        Deletes nothing while the metadata of a kept checkpoint cannot be read.
+        """
         if not self._artifacts.exists():
             return
         try:
@@ -165,19 +186,20 @@ class CheckpointStore:
 
 
 class _Slot:
-    """Where a dataset was taken out of a state."""
+    """The place of a dataset that was taken out of a state."""
 
 
 @contextlib.contextmanager
 def _reading(what: str) -> Iterator[None]:
-    """Whatever Orbax, NumPy or zipfile raise at a damaged file (they do not say what may come) is a RunError."""
+    """Turns any exception into a RunError: Orbax, NumPy and zipfile do not document what a damaged file raises."""
     try:
         yield
     except Exception as err:
-        raise RunError(f"{what} cannot be read ({type(err).__name__}: {str(err).splitlines()[0] if str(err) else ''})") from err
+        line = str(err).splitlines()[0] if str(err) else ""
+        raise RunError(f"{what} cannot be read ({type(err).__name__}: {line})") from err
 
 
-def _digest(values: Iterable[np.ndarray]) -> str:
+def _hash_arrays(values: Iterable[np.ndarray]) -> str:
     digest = hashlib.sha256()
     for x in values:
         digest.update(f"{x.shape}{x.dtype}".encode())
@@ -185,5 +207,6 @@ def _digest(values: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _digest_of_meta(meta: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps({k: v for k, v in meta.items() if k != "meta_sha256"}, sort_keys=True).encode()).hexdigest()
+def _hash_meta(meta: Mapping[str, Any]) -> str:
+    hashed = {k: v for k, v in meta.items() if k != "meta_sha256"}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()

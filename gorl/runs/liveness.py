@@ -1,4 +1,4 @@
-"""Whether the process of a run still lives."""
+"""The status of a run whose process has ended."""
 
 import fcntl
 import json
@@ -7,22 +7,25 @@ import pathlib
 
 
 def final_status(path: pathlib.Path) -> str | None:
-    """How the run in a folder ended: its status, or 'killed' where that says it runs but no process does. None: it runs, or nobody knows."""
+    """Returns the final status of the run in a folder, or None if the run is still running or its state is unknown.
+
+    The status is 'killed' if status.json says that the run is running but no process holds it.
+    """
     try:
         state = json.loads((path / "status.json").read_text())
         status, pid = str(state["status"]), state.get("pid")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or damaged
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing or damaged
         status, pid = "unknown", None
     if status not in ("running", "unknown"):
         return status
-    alive = _locked(path / ".lock")
-    if alive is None:  # it was started without a lock
-        alive = _exists(pid) if isinstance(pid, int) else None
+    alive = _is_locked(path / ".lock")
+    if alive is None:  # the run was started without a lock
+        alive = _process_exists(pid) if isinstance(pid, int) else None
     return "killed" if alive is False else None
 
 
-def _locked(path: pathlib.Path) -> bool | None:
-    """Whether a process holds the lock; None without a lock file."""
+def _is_locked(path: pathlib.Path) -> bool | None:
+    """Whether a process holds the lock, or None if there is no lock file."""
     try:
         with open(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -33,7 +36,7 @@ def _locked(path: pathlib.Path) -> bool | None:
         return True
 
 
-def _exists(pid: int) -> bool:
+def _process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,25 +1,37 @@
-"""Where a result comes from: versions, device, git."""
+"""The provenance of a result: versions, device, git commit."""
 
-from gorl.version import HOME, __version__
-from gorl.runs.files import inside
-from importlib import metadata
-from typing import Any
 import datetime
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+from importlib import metadata
+from typing import Any
 
+from gorl.version import HOME, __version__
 
 FORMAT = 3
+"""Version of the run folder's layout."""
 
-
-PACKAGES = ("jax", "jaxlib", "equinox", "optax", "mujoco", "mujoco-mjx", "playground", "brax", "orbax-checkpoint", "gin-config", "warp-lang", "numpy")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "equinox",
+    "optax",
+    "mujoco",
+    "mujoco-mjx",
+    "playground",
+    "brax",
+    "orbax-checkpoint",
+    "gin-config",
+    "warp-lang",
+    "numpy",
+)
 
 
 def facts(**more: Any) -> dict[str, Any]:
-    """What to know about where a result comes from."""
+    """Returns the provenance of a result that is computed now, as plain data, with `more` added. Starts the device."""
     import jax
 
     device = jax.devices()[0]
@@ -31,17 +43,24 @@ def facts(**more: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "git": _git(),
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count(), "cpu": _cpu(), "cores": os.cpu_count()},
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+        },
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **more,
     }
 
 
 def provenance_differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two `facts`, as far as results depend on it."""
+    """Returns the differences between two `facts` that may change results: versions, device, XLA flags."""
     before = then.get("versions", {})
     changed = [f"{k} {before.get(k)} -> {v}" for k, v in now["versions"].items() if before.get(k) != v]
-    return changed + [f"{k} {then.get(k)} -> {now[k]}" for k in ("gorl", "device", "xla_flags") if then.get(k) != now[k]]
+    others = ("gorl", "device", "xla_flags")
+    return changed + [f"{k} {then.get(k)} -> {now[k]}" for k in others if then.get(k) != now[k]]
 
 
 def _version(package: str) -> str | None:
@@ -60,15 +79,16 @@ def _cpu() -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit and dirty flag of gorl's own checkout, where it is one."""
-    home = HOME
-    git = ["git", "-C", str(home)]
+    """Returns the commit of gorl's checkout and whether it has uncommitted changes, or None if gorl is no checkout."""
+
+    def git(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["git", "-C", str(HOME), *arguments], capture_output=True, text=True, timeout=10)
+
     try:
-        inside = subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, timeout=10)
-        if inside.returncode:
+        if git("ls-files", "--error-unmatch", "__init__.py").returncode:
             return None
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10).stdout.strip()
-        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10).stdout.strip()
-        return {"commit": commit or None, "dirty": bool(dirty)}
+        commit = git("rev-parse", "HEAD").stdout.strip()
+        changes = git("status", "--porcelain", "-uno").stdout.strip()
+        return {"commit": commit or None, "dirty": bool(changes)}
     except (OSError, subprocess.TimeoutExpired):
         return None

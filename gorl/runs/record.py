@@ -1,25 +1,20 @@
-"""The run's own record: one JSON object a line in metrics.jsonl. It is complete, and the truth."""
+"""The record of a run: metrics.jsonl, with one JSON object per line. It is complete and authoritative."""
 
+import dataclasses
 import json
 import math
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
+from gorl.errors import RunError
 from gorl.runs.files import writing
-from gorl.errors import RunError
-
-from collections.abc import Iterator
-from gorl.errors import RunError
-from typing import Literal
-import dataclasses
-import pathlib
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordEntry:
-    """The metrics of one unit. `step` is what `axis` counts; `wall_s` are seconds of training so far, over all resumes."""
+    """The metrics of one unit. `step` counts what `axis` names; `wall_s` is seconds of training over all resumes."""
 
     unit: int  # number in the whole run
     stage: int
@@ -37,7 +32,10 @@ class RecordEntry:
 
 
 class Record:
-    """Appends entries; `position` and `rewind` tie the file to a checkpoint. Every entry is with the system when `log` returns."""
+    """An append-only file of entries, which `position` and `rewind` tie to a checkpoint.
+
+    The operating system has an entry when `log` returns.
+    """
 
     def __init__(self, path: pathlib.Path):
         self._path = path
@@ -45,26 +43,26 @@ class Record:
             self._file = open(path, "ab", buffering=0)
 
     def log(self, entry: RecordEntry) -> None:
-        """Raises RunError where it cannot be written (a full disk)."""
+        """Appends an entry. Raises RunError if it cannot be written (a full disk)."""
         line = vars(entry) | {"metrics": {k: _encode(v) for k, v in entry.metrics.items()}}
-        left = memoryview(json.dumps(line, allow_nan=False).encode() + b"\n")
+        pending = memoryview(json.dumps(line, allow_nan=False).encode() + b"\n")
         with writing(self._path.parent, self._path.name):
-            while left:
-                left = left[self._file.write(left) :]
+            while pending:
+                pending = pending[self._file.write(pending) :]
 
     def position(self) -> int:
-        """Bytes that are safely on disk."""
+        """Returns the length of the record in bytes, once all of them are on disk. Raises RunError."""
         with writing(self._path.parent, self._path.name):
             os.fsync(self._file.fileno())
         return self._file.seek(0, os.SEEK_END)
 
     def rewind(self, position: int) -> None:
-        """Drops what was written after a checkpoint: it will be written again."""
+        """Drops the entries after a checkpoint's `position`, because the resumed run writes them again."""
         self._file.truncate(position)
         self._file.seek(position)
 
     def require(self, position: int) -> None:
-        """Raises RunError if the record has fewer bytes than it had at a checkpoint: lines of it were lost."""
+        """Raises RunError if the record is shorter than it was at a checkpoint, which means that lines were lost."""
         if (size := self._file.seek(0, os.SEEK_END)) < position:
             raise RunError(f"{self._path} has {size} bytes, but had {position} at this checkpoint: its end was lost.")
 
@@ -73,7 +71,7 @@ class Record:
 
 
 def read(path: pathlib.Path) -> Iterator[RecordEntry]:
-    """The entries of a record. A last line cut off by a crash is left out."""
+    """Yields the entries of a record, without a last line that a crash cut off. A missing record has none."""
     if not path.exists():
         return
     with open(path, "rb") as file:
@@ -83,7 +81,7 @@ def read(path: pathlib.Path) -> Iterator[RecordEntry]:
                 yield RecordEntry(**value | {"metrics": {k: _decode(v) for k, v in value["metrics"].items()}})
 
 
-def _encode(value: float) -> Any:
+def _encode(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)  # JSON has no NaN
 
 
@@ -91,8 +89,8 @@ def _decode(value: Any) -> float:
     return float(value)
 
 
-def entries_of(record: pathlib.Path) -> Iterator[RecordEntry]:
-    """The entries of a record, one after another. Raises RunError, which names the line, where a whole line is none."""
+def read_entries(record: pathlib.Path) -> Iterator[RecordEntry]:
+    """Yields the entries of a record. Raises RunError, which names the line, if a complete line is not an entry."""
     lines = 0
     try:
         for entry in read(record):
@@ -101,10 +99,10 @@ def entries_of(record: pathlib.Path) -> Iterator[RecordEntry]:
     except OSError as err:
         raise RunError(f"cannot read {record}: {err.strerror}.") from err
     except (ValueError, KeyError, TypeError, AttributeError) as err:
-        raise RunError(f"{record}:{lines + 1} is broken: this line is no entry of a record.") from err
+        raise RunError(f"{record}:{lines + 1} is broken: this line is not an entry of a record.") from err
 
 
 def check_record(record: pathlib.Path) -> None:
-    """Raises RunError as `entries_of`."""
-    for _ in entries_of(record):
+    """Raises RunError, which names the line, if a complete line of a record is not an entry."""
+    for _ in read_entries(record):
         pass

@@ -1,4 +1,4 @@
-"""Reads what a run has saved of its configuration, without building anything."""
+"""Reads the saved configuration of a run without building anything."""
 
 import dataclasses
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from gin import config_parser
 
 
-def parameters(config: str) -> dict[str, Any]:
-    """The text of an operative_config.gin as nested plain data: {'macros': {name: value}, 'gin': {scope/name: {parameter: value}}}.
+def parse_parameters(config: str) -> dict[str, Any]:
+    """Returns an operative_config.gin as {'macros': {name: value}, 'gin': {scope/name: {parameter: value}}}.
 
-    Nothing is built, so no plugin and no simulator is needed: references stay text, such as '@Clip()'.
+    Nothing is built, so neither plugins nor simulators are needed. References remain text, such as '@Clip()'.
     """
     macros: dict[str, Any] = {}
     tree: dict[str, Any] = {}
@@ -20,7 +20,7 @@ def parameters(config: str) -> dict[str, Any]:
                 tree.setdefault(name, {})[statement.arg_name] = statement.value
             else:
                 macros[statement.selector] = statement.value
-    return {"macros": _plain(macros, macros), "gin": _plain(tree, macros)}
+    return {"macros": _to_plain_data(macros, macros), "gin": _to_plain_data(tree, macros)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +36,9 @@ class _Delegate(config_parser.ParserDelegate):
         return _Macro(name)
 
 
-def _plain(value: Any, macros: dict[str, Any]) -> Any:
+def _to_plain_data(value: Any, macros: dict[str, Any]) -> Any:
     if isinstance(value, _Macro):
-        return _plain(macros[value.name], macros) if value.name in macros else f"%{value.name}"
+        return _to_plain_data(macros[value.name], macros) if value.name in macros else f"%{value.name}"
     if isinstance(value, dict):
-        return {str(k): _plain(v, macros) for k, v in value.items()}
-    return [_plain(v, macros) for v in value] if isinstance(value, (list, tuple)) else value
+        return {str(k): _to_plain_data(v, macros) for k, v in value.items()}
+    return [_to_plain_data(v, macros) for v in value] if isinstance(value, (list, tuple)) else value

@@ -1,34 +1,29 @@
-"""The short result of a run, from the records of its seeds."""
+"""The summary of a run, computed from the record of one seed."""
 
+import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gorl.errors import RunError
-from gorl.runs.record import RecordEntry
-from gorl.runs.record import read
-from gorl.runs.record import entries_of
-
-import math
-import pathlib
-
-
-
-
+from gorl.runs.record import RecordEntry, read_entries
 
 
 def summary(record: pathlib.Path) -> dict[str, Any]:
-    """Plain values of one seed: steps, seconds, the returns of the untrained policy, of the best evaluation, and, for each
-    stage that ended with an Evaluate phase, of its best and last policy on fresh episodes."""
+    """Returns one seed's steps, seconds and returns as plain values. Raises RunError if the record is broken.
+
+    Returns are those of the untrained policy, of the best evaluation and, for each stage that ended with an Evaluate
+    phase, of its best and last policy on fresh episodes.
+    """
     last, entries = last_and_evaluations(record)
     result: dict[str, Any] = {}
     if last:
         result |= {"env_steps": last.env_steps, "wall_s": last.wall_s}
     for name, entry in evaluations(entries):
         result[f"return_{name.replace(' ', '').replace(',', '_')}"] = entry.metrics["return"]
-    returns = [e.metrics["return"] for e in entries if e.subset == "eval" and np.isfinite(e.metrics.get("return", np.nan))]
+    found = [e.metrics.get("return", np.nan) for e in entries if e.subset == "eval"]
+    returns = [value for value in found if np.isfinite(value)]
     if returns:
         result["return_best_evaluation"] = max(returns)
     for entry in entries:
@@ -37,19 +32,17 @@ def summary(record: pathlib.Path) -> dict[str, Any]:
     return result
 
 
-
-
 def last_and_evaluations(record: pathlib.Path) -> tuple[RecordEntry | None, list[RecordEntry]]:
-    """The last entry, and those of evaluations. (A record may be larger than the memory.)"""
+    """Returns the last entry and all entries of evaluations, keeping no others (a record may exceed memory)."""
     last, found = None, []
-    for last in entries_of(record):
+    for last in read_entries(record):
         if last.subset in ("eval", "final_best", "final_last"):
             found.append(last)
     return last, found
 
 
 def evaluations(entries: Sequence[RecordEntry]) -> list[tuple[str, RecordEntry]]:
-    """The run's first evaluation, and those of its Evaluate phases, named."""
+    """Returns the run's first evaluation and those of its Evaluate phases, each with its name."""
     first = next((e for e in entries if e.subset == "eval" and "return" in e.metrics), None)
     rows = [] if first is None else [("untrained", first)]
     finals = [e for e in entries if e.subset in ("final_best", "final_last")]
@@ -57,4 +50,5 @@ def evaluations(entries: Sequence[RecordEntry]) -> list[tuple[str, RecordEntry]]
 
 
 def finite_summary(path: pathlib.Path) -> dict[str, int | float]:
+    """Returns the finite values of the summary of one seed's run folder. Raises RunError if the record is broken."""
     return {k: v for k, v in summary(path / "metrics.jsonl").items() if math.isfinite(v)}

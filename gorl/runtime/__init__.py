@@ -1,1 +1,1 @@
-"""What runs programs: compilation, devices, processes, precision, seeds, signals. It knows no word of reinforcement learning."""
+"""Running programs: compilation, devices, processes, precision, seeds and signals. Nothing here is specific to RL."""

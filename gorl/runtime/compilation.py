@@ -4,7 +4,6 @@ import collections
 import gc
 import os
 import pathlib
-from typing import Any
 
 import jax
 
@@ -19,12 +18,14 @@ _listening = False
 
 MAPPINGS = pathlib.Path("/proc/self/maps")
 MOST_MAPPINGS = 20_000
-"""Memory mappings of this process beyond which its programs are let go. Linux allows 65,530 and every compiled program has several, a run
-thousands; XLA ends the process there."""
+"""Number of memory mappings of this process above which its programs are released.
+
+Linux allows 65,530, and XLA ends the process there. Every compiled program has several mappings, a run has thousands.
+"""
 
 
 def cache_folder() -> pathlib.Path:
-    """$GORL_CACHE, else gorl in the user's cache folder."""
+    """Returns $GORL_CACHE, or the folder gorl in the user's cache folder if that is not set."""
     base = os.environ.get("GORL_CACHE")
     return (
         pathlib.Path(base)
@@ -34,7 +35,7 @@ def cache_folder() -> pathlib.Path:
 
 
 def use_persistent_cache() -> None:
-    """Compiled programs are found again by the next process."""
+    """Stores compiled programs on disk, where later processes find them."""
     global _listening
     folder = cache_folder() / "xla"
     try:
@@ -45,22 +46,25 @@ def use_persistent_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if not _listening:
-        jax.monitoring.register_event_duration_secs_listener(_note)
+        jax.monitoring.register_event_duration_secs_listener(_add_seconds)
         _listening = True
 
 
-def spare_mappings() -> None:
-    """Between runs in one process: lets all its programs go if they have many memory mappings. What is needed again comes from the cache on disk."""
+def release_programs() -> None:
+    """Releases all compiled programs of this process if they have too many memory mappings.
+
+    Call it between runs. Programs that are needed again are loaded from the cache on disk.
+    """
     if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
         jax.clear_caches()
         gc.collect()
 
 
-def _note(event: str, seconds: float, **_: Any) -> None:
+def _add_seconds(event: str, seconds: float, **_: object) -> None:
     if event in _EVENTS:
         _SECONDS[_EVENTS[event]] += seconds
 
 
 def totals() -> dict[str, float]:
-    """Seconds of this process spent tracing, lowering, and compiling or loading programs."""
+    """Returns the seconds this process has spent tracing, lowering, and compiling or loading programs."""
     return {name: round(value, 3) for name, value in _SECONDS.items()}

@@ -1,25 +1,30 @@
-"""One program on many devices: the lanes of a batch of environments, and the rows of a minibatch, are shared out evenly.
+"""One program on many devices: the lanes of a batch of environments, and the rows of a minibatch, are sharded evenly.
 
-The program is that of one device. `shard` and `replicate` say in it what is where, and XLA adds the communication. Between
-programs a state's `Lanes` are shared out and everything else is on every device. On one device nothing of this happens.
+Programs are written for one device. Inside them `shard` and `replicate` constrain where arrays are, and XLA adds the
+communication. Between programs the `Sharded` parts of a state are sharded and everything else is replicated. On a
+single device all of this does nothing.
 """
 
 import contextlib
 import contextvars
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import equinox as eqx
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from gorl.runtime.trees import AnyArray, PyTree
+
 AXIS = "lanes"
 
 
 class Sharded(eqx.Module):
-    """A part of a state whose arrays [S, B, ...] are shared out over the devices along B. Everything else is whole on every device."""
+    """A part of a state whose arrays [S, B, ...] are sharded over the devices along B.
+
+    Everything else is replicated on every device.
+    """
 
 
 _mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)
@@ -27,7 +32,7 @@ _mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", defa
 
 @contextlib.contextmanager
 def on(devices: Sequence[jax.Device]) -> Iterator[None]:
-    """Inside the block, programs run on these devices."""
+    """Context manager in which programs run on these devices."""
     token = _mesh.set(Mesh(np.asarray(devices), (AXIS,)) if len(devices) > 1 else None)
     try:
         yield
@@ -36,45 +41,54 @@ def on(devices: Sequence[jax.Device]) -> Iterator[None]:
 
 
 def mesh() -> Mesh | None:
-    """Of the programs that are called now; None: one device."""
+    """Returns the mesh that programs are currently called with, or None on a single device."""
     return _mesh.get()
 
 
-def shard(tree: Any) -> Any:
-    """In a program: the leading axis of every array is shared out, where the devices divide it. The same values."""
-    return _constrained(tree, lambda x: _on(x, 0))
+def shard(tree: PyTree) -> PyTree:
+    """Shards the leading axis of every array, where the number of devices divides it. Call it inside a program.
+
+    Values do not change.
+    """
+    return _constrain_all(tree, lambda x: _spec(x, 0))
 
 
-def replicate(tree: Any) -> Any:
-    """In a program: every array is whole on every device. The same values."""
-    return _constrained(tree, lambda x: PartitionSpec())
+def replicate(tree: PyTree) -> PyTree:
+    """Replicates every array on every device. Call it inside a program. Values do not change."""
+    return _constrain_all(tree, lambda x: PartitionSpec())
 
 
-def constrain(tree: Any) -> Any:
-    """In a program, of arrays [S, ...]: lanes are shared out, everything else is whole on every device."""
+def constrain(tree: PyTree) -> PyTree:
+    """Shards the `Sharded` parts of a tree of arrays [S, ...] and replicates the rest. Call it inside a program."""
     return (
         tree
         if mesh() is None
-        else _by_kind(lambda x, spec: jax.lax.with_sharding_constraint(x, NamedSharding(mesh(), spec)), tree)
+        else _map_with_spec(lambda x, spec: jax.lax.with_sharding_constraint(x, NamedSharding(mesh(), spec)), tree)
     )
 
 
-def place(tree: Any) -> Any:
-    """Between programs: arrays [S, ...] of this process, or spread already, as `constrain`."""
-    return tree if mesh() is None else _by_kind(lambda x, spec: _put(x, NamedSharding(mesh(), spec)), tree)
+def place(tree: PyTree) -> PyTree:
+    """Places arrays [S, ...] on the devices as `constrain` does. Call it between programs.
+
+    The arrays are this process's own, or were placed before.
+    """
+    return tree if mesh() is None else _map_with_spec(lambda x, spec: _put(x, NamedSharding(mesh(), spec)), tree)
 
 
-def gather(tree: Any) -> Any:
-    """Between programs: every array whole on one device of this process. All processes take part."""
+def gather(tree: PyTree) -> PyTree:
+    """Returns the tree with every array whole on one device of this process. Call it between programs.
+
+    All processes must call it.
+    """
     if mesh() is None:
         return tree
-    divided = lambda x: _is_placed(x) and not x.is_fully_replicated
-    parts, rest = eqx.partition(tree, divided)
-    tree = eqx.combine(_joined(parts, NamedSharding(mesh(), PartitionSpec())), rest)
+    is_divided = lambda x: _is_placed(x) and not x.is_fully_replicated
+    divided, rest = eqx.partition(tree, is_divided)
+    tree = eqx.combine(_reshard(divided, NamedSharding(mesh(), PartitionSpec())), rest)
     return jax.tree.map(lambda x: x.addressable_data(0) if _is_placed(x) else x, tree)
 
 
-def _constrained(tree: Any, spec: Any) -> Any:
+def _constrain_all(tree: PyTree, spec: Callable[[AnyArray], PartitionSpec]) -> PyTree:
     if mesh() is None:
         return tree
     return jax.tree.map(
@@ -82,24 +96,26 @@ def _constrained(tree: Any, spec: Any) -> Any:
     )
 
 
-def _by_kind(function: Any, tree: Any) -> Any:
-    def of_kind(node: Any) -> Any:
-        spec = (lambda x: _on(x, 1)) if isinstance(node, Sharded) else (lambda x: PartitionSpec())
+def _map_with_spec(function: Callable[[AnyArray, PartitionSpec], jax.Array], tree: PyTree) -> PyTree:
+    """Maps `function(x, spec)` over the arrays [S, ...]: those of `Sharded` nodes are split along their second axis."""
+
+    def map_node(node: PyTree) -> PyTree:
+        spec = (lambda x: _spec(x, 1)) if isinstance(node, Sharded) else (lambda x: PartitionSpec())
         return jax.tree.map(lambda x: function(x, spec(x)) if eqx.is_array(x) else x, node)
 
-    return jax.tree.map(of_kind, tree, is_leaf=lambda x: isinstance(x, Sharded))
+    return jax.tree.map(map_node, tree, is_leaf=lambda x: isinstance(x, Sharded))
 
 
-def _on(x: Any, axis: int) -> PartitionSpec:
+def _spec(x: AnyArray, axis: int) -> PartitionSpec:
     divides = x.ndim > axis and x.shape[axis] > 0 and x.shape[axis] % mesh().size == 0
     return PartitionSpec(*[None] * axis, AXIS) if divides else PartitionSpec()
 
 
-def _is_placed(x: Any) -> bool:
+def _is_placed(x: object) -> bool:
     return isinstance(x, jax.Array) and isinstance(x.sharding, NamedSharding)
 
 
-def _put(x: Any, sharding: NamedSharding) -> jax.Array:
+def _put(x: AnyArray, sharding: NamedSharding) -> jax.Array:
     if _is_placed(x):
         return x if x.sharding.is_equivalent_to(sharding, x.ndim) else jax.device_put(x, sharding)
     parts = [
@@ -109,5 +125,5 @@ def _put(x: Any, sharding: NamedSharding) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def _joined(tree: Any, sharding: NamedSharding) -> Any:
+def _reshard(tree: PyTree, sharding: NamedSharding) -> PyTree:
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, sharding), tree)

@@ -1,4 +1,4 @@
-"""Keeps third parties from talking on the console."""
+"""Keeps third-party libraries from printing to the console."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ import warnings
 
 
 def before_imports(debug: bool) -> None:
-    """Call before JAX, MuJoCo or Warp are imported."""
+    """Silences logs and warnings, unless `debug`. Call it before JAX, MuJoCo or Warp is imported."""
     if debug:
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
         return
@@ -25,6 +25,6 @@ def before_imports(debug: bool) -> None:
 
 
 def quiet_warp() -> None:
-    """Warp prints a banner and every kernel it compiles."""
+    """Stops Warp, if it is imported, from printing a banner and every kernel that it compiles."""
     if "warp" in sys.modules:
         sys.modules["warp"].config.quiet = True

@@ -1,21 +1,21 @@
-"""SIGINT and SIGTERM while a run or a sweep is under way."""
+"""Handles SIGINT and SIGTERM during a run or a sweep."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 
 class StopSignals:
-    """Notes SIGINT and SIGTERM inside its block instead of ending the process.
+    """Context manager that records SIGINT and SIGTERM instead of letting them end the process.
 
     `received` is the number of the last signal, or 0. With `second_interrupts`, a second signal raises
-    KeyboardInterrupt. In a thread other than the main one nothing is noted: whoever started it handles signals.
+    KeyboardInterrupt. Outside the main thread it does nothing, because only the main thread can handle signals.
     """
 
     def __init__(self, *, second_interrupts: bool = False):
         self.received = 0
         self._second_interrupts = second_interrupts
-        self._old: dict[int, Any] = {}
+        self._old: dict[int, Callable | int | None] = {}
 
     def __enter__(self) -> "StopSignals":
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,1 +1,1 @@
-"""Studies: one file says what changes between runs, and the framework does the rest."""
+"""Studies: one file declares what varies between runs, and the framework expands, runs and resumes them."""

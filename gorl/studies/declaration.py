@@ -1,4 +1,4 @@
-"""What a study declares: what varies (`Study`), and how its runs are executed (`Sweep`)."""
+"""The declaration of a study: what varies (`Study`), and how its runs are executed (`Sweep`)."""
 
 import dataclasses
 
@@ -12,14 +12,15 @@ from gorl.studies.halving import SuccessiveHalving
 @gin.register(module="gorl")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
-    """What varies. The configuration around it is the base of every run.
+    """The parameters that vary. The configuration around the study is the base of every run.
 
-    `name`: of the study's folder and of Aim's experiment (None: the file's). `variants`: by name, the files (`'...gin'`) and
-    bindings (`'A.b = c'`) that are added to the base. `grid`: by binding, a list of values; every combination of them, with
-    every variant. `seeds`: how many, from the base's seed on, or a list of them. `seeds_together`: train a variant's seeds in
-    one compiled program. `variants_together`: train variants that differ only in numbers which a program takes as arrays
-    (learning rates, coefficients, ...), and their seeds, in one compiled program; their phases are not shared. `append`: files
-    that are read after a variant's own, such as sizes.
+    `name`: the name of the study's folder and of Aim's experiment (None: the file's name). `variants`: by name, the
+    files (`'...gin'`) and bindings (`'A.b = c'`) that are added to the base. `grid`: by binding, a list of values;
+    every combination runs with every variant. `seeds`: the number of seeds, from the base's seed on, or a list of
+    seeds. `seeds_together`: whether a variant's seeds train in one compiled program. `variants_together`: whether
+    variants that differ only in numbers which a program takes as arrays (learning rates, coefficients, ...) train, with
+    all their seeds, in one compiled program; their phases are not shared. `append`: files that are read after a
+    variant's own, such as sizes.
     """
 
     name: str | None
@@ -34,7 +35,7 @@ class Study:
 @gin.register(module="gorl")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """How a study's runs are executed: where (`executor`), and whether hopeless variants are ended early (`halving`, or None)."""
+    """The execution of a study's runs: where (`executor`), and whether poor variants end early (`halving`, or None)."""
 
     executor: AbstractExecutor
     halving: SuccessiveHalving | None

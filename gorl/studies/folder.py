@@ -1,11 +1,11 @@
-"""Study folders: what a sweep leaves on disk.
+"""Study folders: the files that a sweep writes.
 
-study.json              what was declared, the variants, their seeds, what successive halving decided
+study.json              the declaration, the variants, their seeds, the decisions of successive halving
 configs/VARIANT.gin     each variant's configuration, flattened; runs by itself
 VARIANT/seedN/          a run folder for each variant and seed
-programs/N/             of variants that are trained together: which runs, and their status
-logs/                   what the runs' processes printed
-report/                 what `gorl report` writes
+programs/N/             the list of runs that are trained together, and their status
+logs/                   the output of the runs' processes
+report/                 the files that `gorl report` writes
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import fcntl
 import json
 import pathlib
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from gorl.errors import RunError
 from gorl.runs.files import inside, write_json
@@ -27,8 +27,11 @@ ENDED = ("finished", "diverged", "stopped")
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Seeds of one variant, or of several, that one program trains. `folder`: relative to the study's: the run's, or that of the group
-    of runs; it tells jobs apart. `variants`: names of folders."""
+    """Seeds of one variant, or of several, that one program trains.
+
+    `variants`: the folder names of the variants. `folder`: the folder of the run or group of runs, relative to the
+    study's. It identifies the job.
+    """
 
     variant: str
     variants: tuple[str, ...]
@@ -37,6 +40,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """The job's name for users: 'VARIANT seed 0' or 'VARIANT seeds 0 to 4'."""
         return (
             f"{self.variant} seed {self.seeds[0]}"
             if len(self.seeds) == 1
@@ -49,26 +53,27 @@ class StudyFolder:
 
     def __init__(self, path: pathlib.Path):
         self.path = path
-        self._lock: Any = None
+        self._lock: TextIO | None = None
 
     @classmethod
     def open(cls, path: pathlib.Path) -> "StudyFolder":
+        """Returns an existing study folder, without locking it. Raises RunError if it is not a valid one."""
         folder = cls(path)
         try:
-            known = folder._known()
+            contents = folder._load()
         except (OSError, ValueError) as err:
             raise RunError(f"{path} is not a gorl study folder: its study.json cannot be read ({err}).") from err
-        if not isinstance(known, dict):
+        if not isinstance(contents, dict):
             raise RunError(f"{path} is not a gorl study folder: its study.json should hold an object, {{...}}.")
-        if known.get("format") != FORMAT:
-            raise RunError(f"{path} has study format {known.get('format')}; this gorl reads format {FORMAT}.")
-        _check_entries(known, path / "study.json")
-        folder._check_places(known)
+        if contents.get("format") != FORMAT:
+            raise RunError(f"{path} has study format {contents.get('format')}; this gorl reads format {FORMAT}.")
+        _check_entries(contents, path / "study.json")
+        folder._check_places(contents)
         return folder
 
     @classmethod
     def begin(cls, path: pathlib.Path, plan: Plan) -> "StudyFolder":
-        """Makes the folder and locks it, or goes on with the one that is there.
+        """Creates and locks the folder, or locks and updates the existing one.
 
         Raises RunError if a run in it has another configuration, or another process sweeps it.
         """
@@ -96,21 +101,22 @@ class StudyFolder:
         return folder
 
     def read(self) -> dict[str, Any]:
-        known = self._known()
-        self._check_places(known)
-        return known
+        """Returns the contents of study.json. Raises RunError if a run would be outside the study."""
+        contents = self._load()
+        self._check_places(contents)
+        return contents
 
-    def _known(self) -> Any:
+    def _load(self) -> Any:
         return json.loads((self.path / "study.json").read_text())
 
-    def _check_places(self, known: dict[str, Any]) -> None:
-        """Raises RunError if a run would be outside of the study."""
-        for variant in known.get("variants", []):
-            for seed in known.get("seeds", []):
+    def _check_places(self, contents: dict[str, Any]) -> None:
+        """Raises RunError if a run would be outside the study."""
+        for variant in contents.get("variants", []):
+            for seed in contents.get("seeds", []):
                 inside(self.path, f"{variant['folder']}/seed{seed}", f"study.json of {self.path}")
 
     def close(self) -> None:
-        """Lets another sweep have the folder. (The end of the process does, too.)"""
+        """Releases the lock, as the end of the process does, so that another sweep can use the folder."""
         self._lock.close()
 
     def _take_lock(self) -> None:
@@ -121,30 +127,38 @@ class StudyFolder:
             raise RunError(f"another process is sweeping {self.path}.") from err
 
     def config_path(self, variant_folder: str) -> pathlib.Path:
+        """Returns the path of a variant's flattened configuration."""
         return self.path / "configs" / f"{variant_folder}.gin"
 
     def jobs(self) -> list[Job]:
-        """In the order in which they are best run: a variant's seeds one after another, so that later variants find what they share."""
-        known = self.read()
-        seeds, names = tuple(known["seeds"]), {v["folder"]: v["name"] for v in known["variants"]}
+        """Returns the jobs in the best order to run them.
+
+        A variant's seeds follow one another, so that later variants find the phases that they share.
+        """
+        contents = self.read()
+        seeds, names = tuple(contents["seeds"]), {v["folder"]: v["name"] for v in contents["variants"]}
         found = []
-        for number, program in enumerate(known["programs"]):
+        for number, program in enumerate(contents["programs"]):
             if len(program) > 1:
                 found.append(Job(", ".join(names[f] for f in program), tuple(program), f"programs/{number}", seeds))
                 continue
             (folder,) = program
-            for group in [seeds] if known["seeds_together"] else [(seed,) for seed in seeds]:
+            for group in [seeds] if contents["seeds_together"] else [(seed,) for seed in seeds]:
                 found.append(
                     Job(names[folder], (folder,), folder if len(group) > 1 else f"{folder}/seed{group[0]}", group)
                 )
         return found
 
     def job(self, folder: str) -> Job:
+        """Returns the job of a folder, relative to the study's."""
         (found,) = [job for job in self.jobs() if job.folder == folder]
         return found
 
     def status(self, job: Job) -> str:
-        """Of its seeds together: 'new', 'finished', 'diverged' (all of them), 'stopped', 'paused', 'unfinished' or 'unreadable'."""
+        """Returns the joint status of a job's seeds.
+
+        It is 'new', 'finished', 'diverged' (all seeds), 'stopped', 'paused', 'unfinished' or 'unreadable'.
+        """
         path = self.path / job.folder
         if not (path / "run.json").is_file():
             return "new"
@@ -157,29 +171,31 @@ class StudyFolder:
             return only if only in (*ENDED, "paused") else "unfinished"
         return "finished" if found <= {"finished", "diverged"} else "unfinished"
 
-    def stop(self, job: Job) -> None:
+    def mark_stopped(self, job: Job) -> None:
         """Marks the runs of a job as ended by successive halving."""
         for folder in {
             f.path: f for f in (RunFolder(self.path / job.folder), *RunFolder(self.path / job.folder).members)
         }.values():
-            known = folder.status()
-            if known["status"] != "diverged":
-                folder.set_status("stopped", **{k: v for k, v in known.items() if k != "status"})
+            status = folder.status()
+            if status["status"] != "diverged":
+                folder.set_status("stopped", **{k: v for k, v in status.items() if k != "status"})
 
-    def decide(self, decision: dict[str, Any]) -> None:
-        """Adds a decision of successive halving."""
-        known = self.read()
-        write_json(self.path / "study.json", {**known, "halving": [*known["halving"], decision]})
+    def add_halving_decision(self, decision: dict[str, Any]) -> None:
+        """Adds a decision of successive halving to study.json."""
+        contents = self.read()
+        write_json(self.path / "study.json", {**contents, "halving": [*contents["halving"], decision]})
 
 
-def _check_entries(known: dict[str, Any], path: pathlib.Path) -> None:
-    """Raises RunError where a study does not say what its folder is read by."""
+def _check_entries(contents: dict[str, Any], path: pathlib.Path) -> None:
+    """Raises RunError if study.json lacks an entry that the folder is read by."""
     for name in ("variants", "seeds", "programs", "halving"):
-        if not isinstance(known.get(name), list):
-            raise RunError(f"cannot read {path}: its {name!r} is {known.get(name)!r}, not a list.")
-    for variant in known["variants"]:
+        if not isinstance(contents.get(name), list):
+            raise RunError(f"cannot read {path}: its {name!r} is {contents.get(name)!r}, not a list.")
+    for variant in contents["variants"]:
         if not isinstance(variant, dict) or not {"name", "folder"} <= set(variant):
-            raise RunError(f"cannot read {path}: {variant!r} stands there for a variant.")
+            raise RunError(
+                f'cannot read {path}: expected an object with "name" and "folder" in "variants", found {variant!r}.'
+            )
 
 
 def _described(plan: Plan, decisions: list[dict[str, Any]]) -> dict[str, Any]:
@@ -210,7 +226,7 @@ def _described(plan: Plan, decisions: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _check_unchanged(folder: StudyFolder, plan: Plan) -> None:
-    """The variants that have runs must still say what they said."""
+    """Raises RunError if the configuration of a variant that has runs has changed."""
     for variant in plan.variants:
         path = folder.config_path(variant.folder)
         if (
@@ -219,14 +235,15 @@ def _check_unchanged(folder: StudyFolder, plan: Plan) -> None:
             and path.read_text() != variant.configuration.config
         ):
             raise RunError(
-                f"{folder.path / variant.folder} has runs of another configuration: {_first_difference(path.read_text(), variant)}."
+                f"{folder.path / variant.folder} has runs of another configuration:"
+                f" {_first_difference(path.read_text(), variant)}."
                 " Name another folder with --dir, or remove that one."
             )
 
 
 def _first_difference(before: str, variant: Variant) -> str:
-    """'it had `X = 1`, now `X = 2`', of the first line that is not in the other."""
+    """Returns 'it had `X = 1`, now `X = 2`' with the first line of each configuration that the other lacks."""
     old, new = before.splitlines(), variant.configuration.config.splitlines()
-    gone = [line.strip() for line in old if line not in new]
-    come = [line.strip() for line in new if line not in old]
-    return f"it had `{gone[0] if gone else '(nothing)'}`, now `{come[0] if come else '(nothing)'}`"
+    removed = [line.strip() for line in old if line not in new]
+    added = [line.strip() for line in new if line not in old]
+    return f"it had `{removed[0] if removed else '(nothing)'}`, now `{added[0] if added else '(nothing)'}`"

@@ -12,10 +12,11 @@ from gorl.fields import require
 @gin.register(module="gorl")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuccessiveHalving:
-    """After each number of stages in `after`, the share `keep` of the variants that are left goes on (rounded up).
+    """Successive halving of a study's variants.
 
-    They are ranked by the mean over seeds of `score`, a number that a run's status.json has at that time. A variant in which
-    no seed has one (every seed diverged before) comes last.
+    After each number of stages in `after`, the fraction `keep` of the remaining variants continues (rounded up).
+    Variants are ranked by the mean over seeds of `score`, a number in each run's status.json at that time. A variant
+    without a score, because every seed diverged before, ranks last.
     """
 
     after: list[int]
@@ -31,7 +32,7 @@ class SuccessiveHalving:
         require(0 < self.keep < 1, f"SuccessiveHalving.keep = {self.keep}: it must be in (0, 1).")
 
     def survivors(self, scores: Mapping[str, Sequence[float]]) -> list[str]:
-        """The variants that go on, in the order in which they were given. `scores`: of each variant's seeds."""
+        """Returns the variants that continue, in the given order. `scores`: by variant, the scores of its seeds."""
         kept = math.ceil(self.keep * len(scores))
         ranked = sorted(scores, key=lambda name: -_mean(scores[name]))  # stable: the first of equals stays first
         return [name for name in scores if name in ranked[:kept]]

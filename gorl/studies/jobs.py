@@ -1,4 +1,7 @@
-"""Runs one job of a study, in this process, from wherever it stands. It needs nothing but the study's folder, and the plugins where they were."""
+"""Runs or resumes one job of a study in this process.
+
+It needs only the study's folder, and plugins that are named again.
+"""
 
 import dataclasses
 import pathlib
@@ -17,13 +20,16 @@ from gorl.studies.folder import ENDED, Job, StudyFolder
 from gorl.training import execution
 from gorl.training.trained import reopened
 
-_ORPHAN = 60.0
-"""Seconds in which a job's process whose sweep was killed saves and ends."""
+_LOCK_TIMEOUT = 60.0
+"""Seconds to wait for a job's process whose sweep was killed to save and end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class JobSettings:
-    """Of a sweep's runs. `stages`: how many to run (None: all); `plugins`: as named for the sweep, not as its folder says."""
+    """Settings shared by all runs of a sweep.
+
+    `stages`: the number of stages to run (None: all). `plugins`: those named for this sweep, not those in its folder.
+    """
 
     aim: bool = True
     reuse: bool = True
@@ -32,7 +38,7 @@ class JobSettings:
 
     @property
     def words(self) -> list[str]:
-        """On a worker's command line."""
+        """The settings as a worker's command-line arguments."""
         stages = [] if self.stages is None else ["--stages", str(self.stages)]
         plugins = [word for plugin in self.plugins for word in ("--plugin", plugin)]
         return [*stages, *([] if self.aim else ["--no-aim"]), *([] if self.reuse else ["--no-reuse"]), *plugins]
@@ -41,13 +47,13 @@ class JobSettings:
 def run_job(
     study: StudyFolder, job: Job, settings: JobSettings, *, progress: Callable[..., None] = lambda **_: None
 ) -> int:
-    """Trains, and returns what the command would exit with. Raises GorlError."""
+    """Trains a job's runs, and returns the exit code that `gorl train` would have. Raises GorlError."""
     compilation.use_persistent_cache()
     if study.status(job) in ENDED:
         return 0
     resumed, folder, configurations = _prepared(study, job, settings.plugins)
     common = {"progress": progress, "resumed": resumed, "track": settings.aim, "stages": settings.stages}
-    with execution.locked(folder, wait=_ORPHAN):
+    with execution.locked(folder, wait=_LOCK_TIMEOUT):
         if len(job.variants) > 1:
             declared = [
                 execution.DeclaredRun(c, member, c.experiment.seed)
@@ -61,19 +67,22 @@ def run_job(
 
 
 def _prepared(study: StudyFolder, job: Job, plugins: tuple[str, ...]) -> tuple[bool, RunFolder, list[Configuration]]:
-    """(whether it goes on, the folder of the run or group, the configuration of each of its variants and, where they are together, seeds)."""
+    """Returns (whether the job is resumed, the folder of its run or group, configurations).
+
+    The configurations are those of each of its runs if several variants train together, else its one configuration.
+    """
     path = study.path / job.folder
     if study.status(job) != "new":
         folder = RunFolder.open(path)
         described = folder.members if len(job.variants) > 1 else [folder]
         return True, folder, [reopened(f, plugins) for f in described]
-    known = study.read()
-    variants = {v["folder"]: v for v in known["variants"]}
+    contents = study.read()
+    variants = {v["folder"]: v for v in contents["variants"]}
     if len(job.variants) == 1:
-        folder, configuration = _begin(study, known, plugins, variants[job.variants[0]], job.seeds, job.folder)
+        folder, configuration = _begin(study, contents, plugins, variants[job.variants[0]], job.seeds, job.folder)
         return False, folder, [configuration]
     begun = [
-        _begin(study, known, plugins, variants[v], (seed,), f"{v}/seed{seed}")
+        _begin(study, contents, plugins, variants[v], (seed,), f"{v}/seed{seed}")
         for v in job.variants
         for seed in job.seeds
     ]
@@ -89,25 +98,25 @@ def _prepared(study: StudyFolder, job: Job, plugins: tuple[str, ...]) -> tuple[b
 
 def _begin(
     study: StudyFolder,
-    known: dict[str, Any],
+    contents: dict[str, Any],
     plugins: tuple[str, ...],
     variant: dict[str, Any],
     seeds: tuple[int, ...],
     name: str,
 ) -> tuple[RunFolder, Configuration]:
-    """A new run folder of a variant."""
+    """Creates a run folder of a variant, and returns it with the run's configuration."""
     _clear(study.path / name)
     bindings = [b.format(first=seeds[0], count=len(seeds)) for b in variant["seed_bindings"]]
     configuration = config.build_here([str(study.config_path(variant["folder"]))], bindings, plugins)
     again = ["gorl", "train", *variant["files"]]
-    for binding in (*known["bindings"], *variant["bindings"], *bindings):
+    for binding in (*contents["bindings"], *variant["bindings"], *bindings):
         again += ["--set", binding]
-    about = {"variant": variant["name"], "axes": variant["axes"], "command": again, "swept_by": known["command"]}
-    return execution.begin(configuration, study.path / name, study=known["name"], name=name, **about), configuration
+    about = {"variant": variant["name"], "axes": variant["axes"], "command": again, "swept_by": contents["command"]}
+    return execution.begin(configuration, study.path / name, study=contents["name"], name=name, **about), configuration
 
 
 def _clear(path: pathlib.Path) -> None:
-    """Removes what a job left that ended before it was described: nothing was trained then."""
+    """Removes the files of a job that ended before it wrote its run.json, when nothing was trained yet."""
     if path.exists():
         if any(path.rglob("checkpoints")):
             raise RunError(f"{path} has checkpoints but no run.json. Move it away, and start the sweep again.")

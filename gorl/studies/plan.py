@@ -11,14 +11,17 @@ import jax
 
 from gorl import config
 from gorl.config import Configuration, StudySource
-from gorl.config.resolve import unmade
+from gorl.config.resolve import deferred_parts
 from gorl.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One configuration of a study, for all its seeds. `axes`: what varies, as text; `files`: all that are read, in order;
-    `bindings`: beyond those of the command line."""
+    """One configuration of a study, for all its seeds.
+
+    `axes`: the values that vary, as text. `files`: all files that are read, in order. `bindings`: the bindings besides
+    those of the command line.
+    """
 
     name: str
     folder: str
@@ -31,7 +34,10 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything a study will run. `base`: the files of the base, as typed. `programs`: which variants are trained together."""
+    """Everything that a study runs.
+
+    `base`: the files of the base configuration, as typed. `programs`: groups of variants that are trained together.
+    """
 
     name: str
     base: tuple[str, ...]
@@ -44,7 +50,10 @@ class Plan:
 
 
 def make_plan(files: Sequence[str], bindings: Sequence[str] = (), plugins: Sequence[str] = ()) -> Plan:
-    """Reads, expands and checks a study. Raises ConfigError for whatever would not run or not vary. Starts no device."""
+    """Reads, expands and checks a study. Starts no device.
+
+    Raises ConfigError if a variant cannot run, changes nothing or equals another one.
+    """
     source = config.read_study(files, bindings, plugins)
     base = config.build(files, source.bindings, plugins)
     seeds = _seeds(source, base)
@@ -64,12 +73,13 @@ def make_plan(files: Sequence[str], bindings: Sequence[str] = (), plugins: Seque
 
 
 def _programs(source: StudySource, variants: Sequence[Variant]) -> tuple[tuple[Variant, ...], ...]:
-    """The variants, those together that one compiled program can train, if the study wants that."""
+    """Groups the variants that one compiled program can train, if the study asks for it."""
     if not source.variants_together:
         return tuple((v,) for v in variants)
     if source.sweep.halving is not None:
         raise ConfigError(
-            f"{_where(source, 'variants_together')} = True, but Sweep.halving ends single variants: set one of them to False or None."
+            f"{_where(source, 'variants_together')} = True, but Sweep.halving ends single variants:"
+            " set one of them to False or None."
         )
     programs: list[list[Variant]] = []
     for variant in variants:
@@ -87,25 +97,26 @@ def _seeds(source: StudySource, base: Configuration) -> tuple[int, ...]:
     if isinstance(seeds, int):
         seeds = list(range(first, first + seeds))
     if not seeds:
-        raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: a study needs one seed at least.")
+        raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: a study needs at least one seed.")
     if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: a seed stands there twice.")
-    if (source.seeds_together or source.variants_together) and list(seeds) != list(
-        range(seeds[0], seeds[0] + len(seeds))
-    ):
+        raise ConfigError(f"{_where(source, 'seeds')} = {source.seeds}: it contains a duplicate seed.")
+    is_consecutive = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
+    if (source.seeds_together or source.variants_together) and not is_consecutive:
+        together = " and ".join(
+            f"Study.{name} = False" for name in ("seeds_together", "variants_together") if getattr(source, name)
+        )
         raise ConfigError(
-            f"{_where(source, 'seeds')} = {source.seeds}: seeds follow one another, or are not trained together."
+            f"{_where(source, 'seeds')} = {source.seeds}: seeds trained in one program must be consecutive;"
+            f" list consecutive seeds or set {together}."
         )
     return tuple(seeds)
 
 
 def _combinations(source: StudySource) -> Iterator[tuple[str, dict[str, str], list[str], list[str]]]:
-    """(name, axes, files, bindings) of each variant: the named ones, with every combination of the grid."""
+    """Yields (name, axes, files, bindings) of each named variant with every combination of the grid."""
     for name, values in source.grid.items():
         if not values:
-            raise ConfigError(
-                f"{_where(source, 'grid')}[{name!r}] is empty: give it one value at least, or take it out."
-            )
+            raise ConfigError(f"{_where(source, 'grid')}[{name!r}] is empty: give it at least one value, or remove it.")
     short = _short_names(list(source.grid))
     for named, words in (source.variants or {"": []}).items():
         for values in itertools.product(*source.grid.values()):
@@ -119,13 +130,13 @@ def _combinations(source: StudySource) -> Iterator[tuple[str, dict[str, str], li
 
 
 def _short_names(axes: list[str]) -> dict[str, str]:
-    """The last part of each binding's name, or the whole where two would be the same."""
+    """Maps each binding's name to its last part, or to the whole name where two would be the same."""
     last = {axis: re.split(r"[./]", axis)[-1] for axis in axes}
     return {axis: short if list(last.values()).count(short) == 1 else axis for axis, short in last.items()}
 
 
 def _shown(literal: str) -> str:
-    """A value as a name: without quotes, @ and empty parentheses."""
+    """Returns a value as it appears in a name: without quotes, @ and empty parentheses."""
     return re.sub(r"^['\"@%]|['\"]$|\(\)$", "", literal)
 
 
@@ -134,26 +145,27 @@ def _variant(
     source: StudySource,
     plugins: Sequence[str],
     name: str,
-    axes: dict,
-    more: list[str],
-    bound: list[str],
+    axes: dict[str, str],
+    variant_files: list[str],
+    bindings: list[str],
 ) -> Variant:
-    first, *rest = files  # what is appended to the study, such as sizes, is read after a variant's own files
-    read = (first, *more, *rest, *source.append)
+    first, *rest = files  # files appended to the study, such as sizes, are read after a variant's own files
+    all_files = (first, *variant_files, *rest, *source.append)
     try:
-        configuration = config.build(read, [*source.bindings, *bound], plugins)
+        configuration = config.build(all_files, [*source.bindings, *bindings], plugins)
     except ConfigError as err:
         raise ConfigError(f"variant {name!r}: {err}") from err
-    return Variant(name, _folder(name), axes, read, tuple(bound), configuration, config.seed_bindings(configuration))
+    seed_bindings = config.seed_bindings(configuration)
+    return Variant(name, _folder_name(name), axes, all_files, tuple(bindings), configuration, seed_bindings)
 
 
-def _folder(name: str) -> str:
-    """A name as a folder's."""
+def _folder_name(name: str) -> str:
+    """Returns a variant's name with every character replaced that a folder's name should not have."""
     return re.sub(r"[^A-Za-z0-9._=,+-]+", "_", name).strip("._") or "variant"
 
 
 def _check_distinct(source: StudySource, base: Configuration, variants: Sequence[Variant]) -> None:
-    """No variant that was given something may build what the base builds, and no two the same, or have the same folder."""
+    """Raises ConfigError if a variant changes nothing, or two variants are the same or would have the same folder."""
     seen: dict[str, Variant] = {}
     folders: dict[str, str] = {}
     named = set(source.variants)
@@ -166,22 +178,24 @@ def _check_distinct(source: StudySource, base: Configuration, variants: Sequence
             )
         if tree in seen:
             raise ConfigError(
-                f"variants {seen[tree].name!r} and {variant.name!r} are the same: they build the same experiment. Take one out."
+                f"variants {seen[tree].name!r} and {variant.name!r} are the same: they build the same experiment."
+                " Remove one."
             )
         if variant.folder.lower() in folders:
             raise ConfigError(
-                f"variants {folders[variant.folder.lower()]!r} and {variant.name!r} would have the same folder: rename one."
+                f"variants {folders[variant.folder.lower()]!r} and {variant.name!r} would have the same folder:"
+                " rename one."
             )
         seen[tree], folders[variant.folder.lower()] = variant, variant.name
 
 
 def joinable(a: Configuration, b: Configuration) -> bool:
-    """Whether the experiments of two configurations are the same but for numbers that a program takes as arrays."""
+    """Whether two configurations' experiments differ only in numbers that a program takes as arrays."""
     one, other = (
         (e.task, [(s.stage, s.phase, s.declaration) for s in e.planned_phases()], e.precision, e.devices)
         for e in (a.experiment, b.experiment)
     )
-    if jax.tree.structure(one) != jax.tree.structure(other) or unmade(a.tree) != unmade(b.tree):
+    if jax.tree.structure(one) != jax.tree.structure(other) or deferred_parts(a.tree) != deferred_parts(b.tree):
         return False
     same = lambda x, y: (
         eqx.is_array(x) == eqx.is_array(y)

@@ -1,4 +1,4 @@
-"""A process that runs one job of a study, and ends when the process that started it does.
+"""The program of a process that runs one job of a study, and ends when the process that started it does.
 
 python -m gorl.studies.worker STUDY JOB_FOLDER [--stages N] [--no-aim] [--no-reuse] [--plugin P] [--cores N[,N...]]
 """
@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def _end_with_parent() -> None:
-    """Asks Linux for a SIGTERM, on which the state is saved, when the process that started this one is gone."""
+    """Requests a SIGTERM, on which the state is saved, when the parent process ends. Works on Linux only."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -27,6 +27,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def main() -> None:
+    """Runs the job that the command line names, and exits with its code."""
     _end_with_parent()
     quiet.before_imports(debug=False)
     parser = argparse.ArgumentParser(prog="python -m gorl.studies.worker")

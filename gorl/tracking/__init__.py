@@ -1,4 +1,4 @@
-"""Tracking: the run's own record, and browsers of it."""
+"""Trackers: experiment browsers that receive the metrics of a run."""
 
 from gorl.runs.record import RecordEntry as RecordEntry
 from gorl.tracking.base import AbstractTracked as AbstractTracked, AbstractTracker as AbstractTracker

@@ -1,4 +1,4 @@
-"""Aim, the browser of experiments (https://github.com/aimhubio/aim, 3.29.1)."""
+"""A tracker for the experiment browser Aim (https://github.com/aimhubio/aim, 3.29.1)."""
 
 import contextlib
 import gc
@@ -18,10 +18,10 @@ from gorl.tracking.base import AbstractTracked, AbstractTracker, RunInfo
 
 @gin.register(module="gorl")
 class AimTracker(AbstractTracker):
-    """One Aim run for each configuration and seed; `return` is one series (subset eval) over all stages.
+    """A tracker with one Aim run per configuration and seed. `return` is one series (subset eval) over all stages.
 
-    `repo`: the folder that holds .aim (None: $GORL_AIM_REPO, else the working directory); `interval`: seconds between
-    writes; `experiment`: Aim's experiment name (None: the study's).
+    `repo`: the folder that contains .aim (None: $GORL_AIM_REPO, else the working directory). `interval`: seconds
+    between writes. `experiment`: Aim's experiment name (None: the study's).
     """
 
     def __init__(self, *, repo: str | None, interval: float, experiment: str | None):
@@ -33,7 +33,7 @@ class AimTracker(AbstractTracker):
 
 
 class AimWriter(AbstractWriter):
-    """Writes one Aim run."""
+    """A writer of one Aim run."""
 
     name = "Aim"
 
@@ -47,9 +47,9 @@ class AimWriter(AbstractWriter):
         if not repositories.available():
             raise ModuleNotFoundError("Aim is not installed: pip install aim, Python 3.11 or 3.12")
         info, folder = self._info, pathlib.Path(self._info.folder)
-        known = repositories.known(folder, self._path) if info.resumed else None
+        known = repositories.find_hash(folder, self._path) if info.resumed else None
         run = repositories.open_run(self._path, known, experiment=self._experiment or info.study)
-        repositories.remember(folder, self._path, run.hash)
+        repositories.save_hash(folder, self._path, run.hash)
         run.name = info.name
         parameters = {
             "hparams": info.hparams,
@@ -69,11 +69,8 @@ class AimWriter(AbstractWriter):
 
     def entry(self, entry: RecordEntry) -> None:
         for name, value in entry.metrics.items():
-            context = (
-                {"subset": entry.subset}
-                if name.startswith("return")
-                else {"subset": entry.subset, "phase": entry.phase}
-            )
+            phase = {} if name.startswith("return") else {"phase": entry.phase}
+            context = {"subset": entry.subset, **phase}
             self._run.track(float(value), name=name, step=entry.step, epoch=entry.unit, context=context)
         for name, value in (("stage", entry.stage), ("wall_s", max(entry.wall_s, 1e-3))):  # an x axis must have no 0
             self._run.track(
@@ -87,19 +84,19 @@ class AimWriter(AbstractWriter):
         self._run.track(image, name=picture.name, step=picture.step, epoch=picture.unit, context={"subset": "picture"})
 
     def flush(self) -> None:
-        if not repositories.holds(self._path, self._run.hash):  # Aim itself goes on writing files that are deleted
+        if not repositories.holds(self._path, self._run.hash):  # Aim itself continues to write deleted files
             raise FileNotFoundError(f"the run is gone from the repository in {self._path}")
 
     def finish(self, status: str, summary: dict[str, Any]) -> None:
         repositories.finish(self._run, status, summary)
-        self._forget()
+        self._release()
 
     def abandon(self) -> None:
         with contextlib.suppress(Exception):
             self._run.close()
-        self._forget()
+        self._release()
 
-    def _forget(self) -> None:
-        """Aim lets go of a run's files when its object goes."""
+    def _release(self) -> None:
+        """Deletes the run object, which makes Aim close the run's files."""
         self._run = None
         gc.collect()

@@ -1,4 +1,4 @@
-"""Aim's repositories: making one, opening, finding, closing and deleting the runs in it."""
+"""Aim's repositories: creating one, and opening, finding, closing and deleting the runs in it."""
 
 import contextlib
 import gc
@@ -15,13 +15,13 @@ from gorl.runs.files import write_json
 from gorl.tracking import local
 
 _NOTE = "aim.json"
-"""In a run's folder: {'repo': where it was tracked last, 'hash': as which run there, 'others': {repo: hash}}."""
+"""File in a run's folder: {'repo': the latest repository, 'hash': the Aim run in it, 'others': {repo: hash}}."""
 
 _HASH = re.compile(r"[0-9a-f]+")
-"""Aim's name of a run, and of its files. A note may come from anybody: one that says something else, such as '../..', is not followed."""
+"""Aim's name of a run and of its files. A note may come from anybody, so other names, such as '../..', are ignored."""
 
-_LOCKED = 20.0
-"""Seconds to wait for a process that is making the repository."""
+_LOCK_TIMEOUT = 20.0
+"""Seconds to wait for a process that is creating the repository."""
 
 
 def available() -> bool:
@@ -29,23 +29,26 @@ def available() -> bool:
 
 
 def repository(path: str | None = None) -> pathlib.Path:
-    """Where runs are tracked: as bound, else $GORL_AIM_REPO, else the working directory."""
+    """Returns the folder of a repository: `path`, else $GORL_AIM_REPO, else the working directory."""
     return pathlib.Path(path or os.environ.get("GORL_AIM_REPO") or ".").absolute()
 
 
 def open_run(path: pathlib.Path, run_hash: str | None, *, experiment: str) -> Any:
-    """A new Aim run in the repository at `path` (made if missing, once, under a lock), or a known one reopened."""
+    """Returns a new Aim run in the repository at `path`, or reopens the run `run_hash`.
+
+    A missing repository is created under a lock, by one process.
+    """
     import filelock
     from aim import Repo
 
     path.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(str(path / ".aim_init.lock"), timeout=_LOCKED):  # VERSION is there before the rest is
-        if not _made(path):
+    with filelock.FileLock(str(path / ".aim_init.lock"), timeout=_LOCK_TIMEOUT):  # VERSION is written before the rest
+        if not _is_repository(path):
             Repo.from_path(str(path), init=True)
     return _open(path, run_hash, experiment=experiment, system_tracking_interval=30)
 
 
-def _made(path: pathlib.Path) -> bool:
+def _is_repository(path: pathlib.Path) -> bool:
     return (path / ".aim" / "VERSION").exists()
 
 
@@ -67,7 +70,7 @@ def _open(path: pathlib.Path, run_hash: str | None, **more: Any) -> Any:
 
 
 def set_status(run: Any, status: str) -> None:
-    """As a parameter, by which runs can be sorted, and as a tag, which the table of runs shows among its first columns."""
+    """Sets a run's status as a parameter, which runs can be sorted by, and as a tag, shown in Aim's run table."""
     before = run.get("status")
     run.set("status", status, strict=False)
     if before in run.tags:
@@ -76,7 +79,7 @@ def set_status(run: Any, status: str) -> None:
 
 
 def finish(run: Any, status: str, summary: dict[str, Any]) -> None:
-    """Writes how a run ended, closes it in Aim, and makes it visible to queries. Drop the run object afterwards."""
+    """Writes a run's status and summary, closes and indexes it. The caller must then drop the run object."""
     set_status(run, status)
     run.set("summary", summary, strict=False)
     path, run_hash = pathlib.Path(run.repo.root_path), run.hash
@@ -85,7 +88,7 @@ def finish(run: Any, status: str, summary: dict[str, Any]) -> None:
 
 
 def index(path: pathlib.Path, hashes: list[str] | None = None) -> None:
-    """Makes runs visible to Aim's queries without `aim up` running."""
+    """Indexes runs (None: all), which makes them visible to Aim's queries while `aim up` is not running."""
     import aimrocks
     from aim import Repo
     from aim.sdk.index_manager import RepoIndexManager
@@ -97,27 +100,27 @@ def index(path: pathlib.Path, hashes: list[str] | None = None) -> None:
             manager.index(run_hash)
 
 
-def known(folder: pathlib.Path, path: pathlib.Path) -> str | None:
-    """As which run of the repository at `path` the run in `folder` was tracked, by the note in the folder."""
-    note = _note(folder)
+def find_hash(folder: pathlib.Path, path: pathlib.Path) -> str | None:
+    """Returns the hash of the run in `folder` in the repository at `path`, by the folder's note, or None."""
+    note = _read_note(folder)
     run_hash = note["hash"] if note.get("repo") == str(path) else note.get("others", {}).get(str(path))
     return run_hash if isinstance(run_hash, str) and _HASH.fullmatch(run_hash) and holds(path, run_hash) else None
 
 
 def holds(path: pathlib.Path, run_hash: str) -> bool:
-    """Whether the repository at `path` has a run's files."""
+    """Whether the repository at `path` contains a run's files."""
     return (path / ".aim" / "meta" / "chunks" / run_hash).exists()
 
 
-def remember(folder: pathlib.Path, path: pathlib.Path, run_hash: str) -> None:
-    """Notes in a run's folder as which run it is tracked, beside what the note says of other repositories."""
-    note = _note(folder)
+def save_hash(folder: pathlib.Path, path: pathlib.Path, run_hash: str) -> None:
+    """Writes a run's hash into the note in its folder, which keeps the hashes for other repositories."""
+    note = _read_note(folder)
     others = {**note.get("others", {}), **({note["repo"]: note["hash"]} if note else {})}
     others.pop(str(path), None)
     write_json(folder / _NOTE, {"repo": str(path), "hash": run_hash, **({"others": others} if others else {})})
 
 
-def _note(folder: pathlib.Path) -> dict[str, Any]:
+def _read_note(folder: pathlib.Path) -> dict[str, Any]:
     try:
         note = json.loads((folder / _NOTE).read_text())
         return note if {"repo", "hash"} <= note.keys() else {}
@@ -126,40 +129,42 @@ def _note(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def delete(path: pathlib.Path, folder: pathlib.Path) -> int:
-    """Deletes the runs of the repository at `path` that are the run in `folder`, by the note there or by what Aim has. Returns how many."""
+    """Deletes every Aim run of the run in `folder` from the repository at `path`. Returns their number.
+
+    They are found by the folder's note and by the folder that Aim has stored.
+    """
     from aim import Repo
 
-    if not _made(path):
+    if not _is_repository(path):
         return 0
-    found = {h for h, where in _folders(path).items() if where == str(folder.absolute())} | {known(folder, path)} - {
-        None
-    }
+    found = {run_hash for run_hash, where in _folders(path).items() if where == str(folder.absolute())}
+    found |= {find_hash(folder, path)} - {None}
     for run_hash in found:
         Repo(str(path)).delete_run(run_hash)
     gc.collect()
     return len(found)
 
 
-def close_gone(path: pathlib.Path) -> dict[str, str]:
-    """Closes the runs that Aim shows in progress although their process is gone. Returns {run's folder: how it ended}.
+def close_dead_runs(path: pathlib.Path) -> dict[str, str]:
+    """Closes the runs that Aim shows in progress although their process has ended. Returns {run's folder: status}.
 
-    Aim has a run in progress while `.aim/meta/progress/<hash>` is there, which a killed process leaves behind. Whether the
-    process lives, the run's folder says; a run whose folder is not on this machine is left alone.
+    Aim shows a run in progress while `.aim/meta/progress/<hash>` exists, which a killed process does not remove. The
+    run's folder shows whether the process is alive. A run whose folder is not on this machine remains unchanged.
     """
     import aimrocks
     from aim import Repo
 
-    if not _made(path):
+    if not _is_repository(path):
         return {}
     closed = {}
     active = Repo(str(path)).list_active_runs()
-    index(path, active)  # what is not indexed cannot be read
+    index(path, active)  # runs that are not indexed cannot be read
     for run_hash, where in _folders(path, active).items():
         folder = pathlib.Path(where)
-        status = local.fate(folder)
+        status = local.final_status(folder)
         if status is None:
             continue
-        with contextlib.suppress(aimrocks.errors.RocksIOError):  # somebody writes it after all
+        with contextlib.suppress(aimrocks.errors.RocksIOError):  # another process is writing it
             run = _open(path, run_hash, system_tracking_interval=None)
             finish(run, status, local.finite_summary(folder))
             del run
@@ -169,7 +174,7 @@ def close_gone(path: pathlib.Path) -> dict[str, str]:
 
 
 def studies(path: pathlib.Path) -> dict[str, bool]:
-    """{study: whether it has pictures} of an indexed repository, by name."""
+    """Returns {study: whether it has pictures} of an indexed repository, sorted by name."""
     from aim import Run
 
     found: dict[str, bool] = {}
@@ -182,21 +187,19 @@ def studies(path: pathlib.Path) -> dict[str, bool]:
 
 
 def _folders(path: pathlib.Path, hashes: list[str] | None = None) -> dict[str, str]:
-    """{hash: the run's folder} of gorl's runs in a repository."""
+    """Returns {hash: the run's folder} of gorl's runs in a repository (None: of all hashes)."""
     from aim import Repo
 
-    return dict(_each_folder(path, Repo(str(path)).list_all_runs() if hashes is None else hashes))
+    return dict(_iterate_folders(path, Repo(str(path)).list_all_runs() if hashes is None else hashes))
 
 
-def _each_folder(path: pathlib.Path, hashes: list[str]) -> Iterator[tuple[str, str]]:
+def _iterate_folders(path: pathlib.Path, hashes: list[str]) -> Iterator[tuple[str, str]]:
     from aim import Run
 
     for run_hash in hashes:
         try:
             where = Run(run_hash, repo=str(path), read_only=True).get("dir")
-        except (
-            Exception
-        ):  # a run that Aim cannot read (its files are damaged, or just being written) has no folder to speak of
+        except Exception:  # Aim cannot read the run: its files are damaged or being written
             continue
         if isinstance(where, str):
             yield run_hash, where

@@ -1,6 +1,6 @@
-"""Writes a run to a tracker from a thread, off the training loop's path.
+"""Writing a run to a tracker from a background thread, so that training does not wait.
 
-A tracker that fails or hangs is one warning, never the end of a run: the record has everything.
+A tracker that fails or hangs causes one warning and never stops a run, because the record is complete.
 """
 
 import abc
@@ -18,19 +18,19 @@ from gorl.runs.record import RecordEntry
 from gorl.tracking.base import AbstractTracked
 
 PATIENCE = 60.0
-"""Seconds without one write, after which nobody waits for the tracker any more: not the end of a run, nor what piles up."""
+"""Seconds without a write after which the run, and the queue of entries, no longer wait for the tracker."""
 
 BACKLOG = 10_000
-"""Entries that may wait for a tracker that does not write."""
+"""Number of entries that may wait for a tracker that does not write."""
 
 _ATTEMPTS = 3
-_PAUSE = 0.2  # seconds between them
+_PAUSE = 0.2  # seconds between attempts
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class PictureFile:
-    """A picture file, at a step of the environment and a unit of the run."""
+    """A picture file with its position in the run: environment steps and unit."""
 
     path: pathlib.Path
     name: str
@@ -46,13 +46,13 @@ class _End:
 
 
 class AbstractWriter(abc.ABC):
-    """How one run is written to a tracker. Called from one thread; it may block, and it may raise."""
+    """The connection of one run to a tracker. One thread calls it; its methods may block and may raise."""
 
     name: str
-    """The tracker's."""
+    """The tracker's name."""
 
     later: str
-    """The command that hands over the run afterwards."""
+    """The command that imports the run afterwards."""
 
     @abc.abstractmethod
     def open(self) -> None: ...
@@ -65,28 +65,38 @@ class AbstractWriter(abc.ABC):
 
     @abc.abstractmethod
     def flush(self) -> None:
-        """Called after some entries. Raises where what was written is gone."""
+        """Flushes the entries so far. Raises if files that were written are gone."""
 
     @abc.abstractmethod
     def finish(self, status: str, summary: dict[str, Any]) -> None: ...
 
     @abc.abstractmethod
     def abandon(self) -> None:
-        """Lets go of what is held, after a failure."""
+        """Releases files and connections after a failure."""
 
 
 class Background(AbstractTracked):
-    """A thread that writes one run, at an `interval` in seconds. What fails is tried again, a few times."""
+    """A background thread that writes one run every `interval` seconds. It retries what fails a few times."""
 
     def __init__(self, writer: AbstractWriter, interval: float):
         self._writer, self._interval = writer, interval
         self._queue: queue.SimpleQueue = queue.SimpleQueue()
         self._written = 0
         self._wrote_at = time.monotonic()
-        self._telling = threading.Lock()
-        self._lost_a_picture = False
+        self._warning_lock = threading.Lock()
+        self._warned_of_picture = False
         self._thread = threading.Thread(target=self._work, name=f"gorl-{writer.name}", daemon=True)
         self._thread.start()
+
+    @property
+    def written(self) -> int:
+        """Returns the number of successful writes."""
+        return self._written
+
+    @property
+    def thread(self) -> threading.Thread:
+        """Returns the thread that writes."""
+        return self._thread
 
     def log(self, entry: RecordEntry) -> None:
         if not self.failed:
@@ -123,8 +133,8 @@ class Background(AbstractTracked):
             with contextlib.suppress(Exception):
                 self._writer.abandon()
 
-    def _drain(self) -> list[Any]:
-        """Waits for something, then for the interval or the end, and returns all there is; the end is the last."""
+    def _drain(self) -> list[RecordEntry | PictureFile | _End]:
+        """Waits for an item, then for the interval or the end, and returns all items. The end is always the last."""
         items = [self._queue.get()]
         deadline = time.monotonic() + self._interval
         while not isinstance(items[-1], _End) and (left := deadline - time.monotonic()) > 0:
@@ -138,7 +148,7 @@ class Background(AbstractTracked):
         if isinstance(item, RecordEntry):
             self._attempt(lambda: self._writer.entry(item))
         else:
-            self._attempt(lambda: self._writer.picture(item), self._leave_out)
+            self._attempt(lambda: self._writer.picture(item), self._skip_picture)
 
     def _attempt(self, action: Callable[[], None], fail: Callable[[str], None] | None = None) -> None:
         for attempt in range(_ATTEMPTS):
@@ -146,7 +156,7 @@ class Background(AbstractTracked):
                 return
             try:
                 action()
-            except BaseException as err:  # also what a tracker's own library uses to end a process or a thread
+            except BaseException as err:  # including what a tracker's library raises to end a process or a thread
                 if attempt == _ATTEMPTS - 1:
                     (fail or self._give_up)(f"{type(err).__name__}: {err}")
                 else:
@@ -157,18 +167,19 @@ class Background(AbstractTracked):
                 return
 
     def _give_up(self, reason: str) -> None:
-        with self._telling:
+        with self._warning_lock:
             if not self.failed:
                 self.failed = True
-                meaning = "the run goes on, and its record has everything. To hand it over later"
-                _log.warning("%s tracking stops (%s); %s: %s", self._writer.name, reason, meaning, self._writer.later)
+                consequence = "the run continues, and its record is complete. To import it later"
+                name, command = self._writer.name, self._writer.later
+                _log.warning("%s tracking stops (%s); %s: %s", name, reason, consequence, command)
 
-    def _leave_out(self, reason: str) -> None:
-        """A picture that cannot be read or is refused says nothing about the next entry."""
-        if not self._lost_a_picture:
-            self._lost_a_picture = True
+    def _skip_picture(self, reason: str) -> None:
+        """Warns of the first picture that failed. Tracking continues, because other entries may succeed."""
+        if not self._warned_of_picture:
+            self._warned_of_picture = True
             _log.warning(
-                "%s is given no picture that fails like this one (%s); the files stay in the run's folder.",
+                "%s tracking skips pictures that fail (%s); the files remain in the run's folder.",
                 self._writer.name,
                 reason,
             )

@@ -10,7 +10,7 @@ from gorl.runs.record import RecordEntry
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    """What a tracker may show about a run. `variant` and `axes` say which one of its study it is: what varies, as text."""
+    """Facts about a run that a tracker may show. `variant` and `axes` (as text) identify the run within its study."""
 
     folder: str
     name: str
@@ -25,11 +25,14 @@ class RunInfo:
 
     @property
     def hparams(self) -> dict[str, Any]:
-        """What runs are told apart and grouped by: {seed, variant, axes, env, task, macros}. Outside a study `variant` is the study's name."""
+        """Returns the values to group runs by: {seed, variant, axes, env, task, macros}.
+
+        Outside a study `variant` is the study's name.
+        """
         return {
             "seed": self.seed,
             "variant": self.study if self.variant is None else self.variant,
-            "axes": {name: number(value) for name, value in self.axes.items()},
+            "axes": {name: parse_number(value) for name, value in self.axes.items()},
             "env": self.facts.get("environment", {}).get("name"),
             "task": self.parameters.get("gin", {}).get("Task", {}),
             "macros": self.parameters.get("macros", {}),
@@ -37,9 +40,9 @@ class RunInfo:
 
 
 class AbstractTracked(abc.ABC):
-    """One run at a tracker. Called from the training loop: it must not block, and must not raise.
+    """One run at a tracker. The training loop calls it, so no method may block or raise.
 
-    `failed`: whether it has given up (which it says once, as a warning).
+    `failed`: whether tracking has stopped after an error, of which there is one warning.
     """
 
     failed: bool = False
@@ -48,7 +51,7 @@ class AbstractTracked(abc.ABC):
     def log(self, entry: RecordEntry) -> None: ...
 
     def picture(self, path: pathlib.Path, name: str, step: int, unit: int, caption: str) -> None:
-        """A picture file (.png or .gif) is there. `step` counts environment steps. A tracker without pictures leaves this as it is."""
+        """Receives a picture file (.png or .gif); `step` counts environment steps. The default ignores pictures."""
         del path, name, step, unit, caption
 
     @abc.abstractmethod
@@ -56,15 +59,15 @@ class AbstractTracked(abc.ABC):
 
 
 class AbstractTracker(abc.ABC):
-    """Where metrics go beside the record."""
+    """A destination of metrics, in addition to the record."""
 
     @abc.abstractmethod
     def start(self, info: RunInfo) -> AbstractTracked:
-        """Begins to track a run. Each seed is a run of its own. Must not block, and must not raise."""
+        """Starts tracking one seed's run. Must neither block nor raise."""
 
 
-def number(text: str) -> int | float | str:
-    """The number that a text is, or the text."""
+def parse_number(text: str) -> int | float | str:
+    """Returns the number that a text spells, or the text itself."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -74,4 +77,5 @@ def number(text: str) -> int | float | str:
 
 
 def caption(name: str, stage: int) -> str:
+    """Returns the caption of a picture."""
     return f"{name}, after stage {stage}"

@@ -1,4 +1,4 @@
-"""Hands runs to a tracker again, from their own folders."""
+"""Importing runs into a tracker from their folders."""
 
 import pathlib
 from collections.abc import Callable
@@ -9,23 +9,25 @@ from gorl.tracking.aim import AimTracker
 from gorl.tracking.base import AbstractTracker, RunInfo
 from gorl.tracking.tensorboard import TensorBoardTracker
 
-_INTERVAL = 0.1  # seconds between writes: nothing else is going on
+_INTERVAL = 0.1  # seconds between writes: no training competes with them
 
 
 def to_aim(repo: pathlib.Path) -> tuple[AbstractTracker, Callable[[RunInfo], int]]:
-    """(a tracker into an Aim repository, what deletes a run's earlier import there and returns how many there were). Raises ConfigError."""
+    """Returns (a tracker for an Aim repository, a function that deletes a run's earlier imports and counts them).
+
+    Raises ConfigError if Aim is not installed.
+    """
     if not aim_repository.available():
         raise ConfigError(
             "Aim is not installed (it has wheels for Python 3.11 and 3.12): pip install aim. Or --to tensorboard."
         )
-    aim_repository.close_gone(repo)
-    return AimTracker(repo=str(repo), interval=_INTERVAL, experiment=None), lambda info: aim_repository.delete(
-        repo, pathlib.Path(info.folder)
-    )
+    aim_repository.close_dead_runs(repo)
+    delete = lambda info: aim_repository.delete(repo, pathlib.Path(info.folder))
+    return AimTracker(repo=str(repo), interval=_INTERVAL, experiment=None), delete
 
 
 def to_tensorboard(root: pathlib.Path) -> tuple[AbstractTracker, Callable[[RunInfo], int]]:
-    """The same into event files below a folder: <study>/<name>."""
+    """Returns the same pair as `to_aim` for TensorBoard event files in root/<study>/<name>."""
     tracker = TensorBoardTracker(root=str(root), interval=_INTERVAL)
 
     def delete(info: RunInfo) -> int:
@@ -40,17 +42,18 @@ def to_tensorboard(root: pathlib.Path) -> tuple[AbstractTracker, Callable[[RunIn
 KINDS = {"aim": to_aim, "tensorboard": to_tensorboard}
 
 
-def target(kind: str, path: pathlib.Path) -> tuple[AbstractTracker, Callable[[RunInfo], int]]:
+def create_tracker(kind: str, path: pathlib.Path) -> tuple[AbstractTracker, Callable[[RunInfo], int]]:
+    """Returns the tracker and the deletion of earlier imports of a kind in KINDS. Raises ConfigError."""
     if kind not in KINDS:
         raise ConfigError(f"--to {kind}: it is {' or '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
     return KINDS[kind](path)
 
 
 def import_run(tracker: AbstractTracker, delete: Callable[[RunInfo], int], path: pathlib.Path) -> str:
-    """Hands over one seed's run and says what was done, in words. Raises RunError where it cannot."""
-    run = local.load(path)
+    """Imports one seed's run and returns a description of what was done. Raises RunError if it fails."""
+    run = local.load_run(path)
     if run.status in ("running", "unknown"):
-        raise RunError(f"{path} is still running: its own trackers have it.")
+        raise RunError(f"{path} is still running, and its own trackers record it. Import it when it has ended.")
     replaced = delete(run.info)
     tracked = tracker.start(run.info)
     for entry in run.entries:
@@ -59,5 +62,6 @@ def import_run(tracker: AbstractTracker, delete: Callable[[RunInfo], int], path:
         tracked.picture(picture.path, picture.name, picture.step, picture.unit, picture.caption)
     tracked.close(run.status, run.summary)
     if tracked.failed:
-        raise RunError(f"{path} could not be handed over in full.")
-    return f"{'replaced' if replaced else 'imported'} ({run.status}, {len(run.entries)} entries, {len(run.pictures)} pictures)"
+        raise RunError(f"{path} could not be imported completely.")
+    contents = f"{run.status}, {len(run.entries)} entries, {len(run.pictures)} pictures"
+    return f"{'replaced' if replaced else 'imported'} ({contents})"

@@ -1,39 +1,44 @@
-"""Links into Aim's pages."""
+"""Links to Aim's pages."""
 
 import base64
 import json
 import urllib.parse
 from typing import Any
 
-_STD, _MEAN = 2, 0  # Aim's numbers for how a group of lines is drawn
+_STD, _MEAN = 2, 0  # Aim's codes for the band and the line of a group
 
 
 def encode(value: Any) -> str:
-    """Aim's encoding of an object in an address."""
+    """Returns Aim's encoding of an object for a URL."""
     text = urllib.parse.quote(json.dumps(value, separators=(",", ":")), safe=";,/?:@&=+$-_.!~*'()#")
     return "O-" + base64.b64encode(text.encode()).decode().replace("=", "").replace("+", "-").replace("/", "_")
 
 
-def returns(base: str, study: str) -> str:
-    """Evaluation returns of a study against environment steps: a colour for each variant, its mean over seeds and its standard deviation."""
-    query = f"metric.name == 'return' and metric.context.subset == 'eval' and {_of(study)}"
+def returns_url(base: str, study: str) -> str:
+    """Returns the URL of a study's evaluation returns against environment steps.
+
+    Each variant has a color, with its mean over seeds and its standard deviation.
+    """
+    query = f"metric.name == 'return' and metric.context.subset == 'eval' and {_is_study(study)}"
     chart = {"aggregationConfig": {"methods": {"area": _STD, "line": _MEAN}, "isApplied": True, "isEnabled": True}}
     return _page(
         base, "metrics", query, {"color": ["run.params.hparams.variant"], "stroke": [], "chart": []}, chart=chart
     )
 
 
-def images(base: str, study: str) -> str:
-    """The pictures of a study, in rows by variant and seed."""
-    return _page(base, "images", _of(study), {"row": ["run.params.hparams.variant", "run.params.hparams.seed", "name"]})
+def images_url(base: str, study: str) -> str:
+    """Returns the URL of a study's pictures, in rows by variant and seed."""
+    return _page(
+        base, "images", _is_study(study), {"row": ["run.params.hparams.variant", "run.params.hparams.seed", "name"]}
+    )
 
 
-def runs(base: str) -> str:
-    """The table of all runs."""
+def runs_url(base: str) -> str:
+    """Returns the URL of the table of all runs."""
     return f"{base}/runs"
 
 
-def _of(study: str) -> str:
+def _is_study(study: str) -> str:
     return f"run.experiment == {study!r}"
 
 

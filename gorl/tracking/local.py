@@ -1,4 +1,4 @@
-"""A run as its own folder tells it: what happened, and whether its process still lives."""
+"""Reading a run from its folder: entries, pictures and status."""
 
 import dataclasses
 import json
@@ -9,9 +9,9 @@ from typing import Any
 from gorl.errors import RunError
 from gorl.runs.files import inside
 from gorl.runs.folder import RunFolder
-from gorl.runs.liveness import fate
+from gorl.runs.liveness import final_status
 from gorl.runs.record import RecordEntry, read
-from gorl.runs.saved_config import parameters
+from gorl.runs.saved_config import parse_parameters
 from gorl.runs.summary import finite_summary
 from gorl.tracking.background import PictureFile
 from gorl.tracking.base import RunInfo, caption
@@ -21,7 +21,7 @@ _PICTURE = re.compile(r"stage(\d+)-(.+)\.(?:png|gif)")
 
 @dataclasses.dataclass(frozen=True)
 class LocalRun:
-    """All that a tracker is told of a run."""
+    """A run with everything that a tracker receives."""
 
     info: RunInfo
     entries: list[RecordEntry]
@@ -31,11 +31,10 @@ class LocalRun:
 
 
 def folders(path: pathlib.Path) -> list[pathlib.Path]:
-    """The runs of single seeds under a path: a run's folder, that of several seeds, or a study's. Raises RunError."""
+    """Returns the folders of all single-seed runs of a run's, a group's or a study's folder. Raises RunError."""
     if (path / "study.json").is_file():
-        variants = [
-            inside(path, v["folder"], f"study.json of {path}") for v in _json(path / "study.json").get("variants", [])
-        ]
+        declared = _load_json(path / "study.json").get("variants", [])
+        variants = [inside(path, v["folder"], f"study.json of {path}") for v in declared]
         found = [f.parent for variant in variants for f in sorted(variant.glob("seed*/run.json"))]
         if not found:
             raise RunError(f"{path} is a study without runs: start it first.")
@@ -43,25 +42,33 @@ def folders(path: pathlib.Path) -> list[pathlib.Path]:
     return [member.path for member in RunFolder.open(path).members]
 
 
-def load(path: pathlib.Path) -> LocalRun:
-    """The run of one seed. Raises RunError where the folder cannot be read."""
+def load_run(path: pathlib.Path) -> LocalRun:
+    """Reads the run of one seed. Raises RunError if the folder cannot be read."""
     folder = RunFolder.open(path)
     facts = folder.facts()
     try:
         config = (path / "operative_config.gin").read_text(encoding="utf-8")
         entries = list(read(folder.record_path))
         info = RunInfo(
-            folder=str(path.absolute()), name=facts["name"], study=facts["study"], variant=facts.get("variant"), axes=facts.get("axes", {}),
-            seed=facts["seed"], parameters=parameters(config), config=config, facts=facts, resumed=False,
-        )  # fmt: skip
+            folder=str(path.absolute()),
+            name=facts["name"],
+            study=facts["study"],
+            variant=facts.get("variant"),
+            axes=facts.get("axes", {}),
+            seed=facts["seed"],
+            parameters=parse_parameters(config),
+            config=config,
+            facts=facts,
+            resumed=False,
+        )
     except (OSError, KeyError, TypeError, ValueError, SyntaxError) as err:
         raise RunError(f"{path}: its record cannot be read ({type(err).__name__}: {err}).") from err
-    status = fate(path) or folder.status()["status"]
+    status = final_status(path) or folder.status()["status"]
     return LocalRun(info, entries, pictures(path, entries), status, finite_summary(path))
 
 
 def pictures(path: pathlib.Path, entries: list[RecordEntry]) -> list[PictureFile]:
-    """The files of pictures/, each placed at the end of its stage."""
+    """Returns the files of pictures/, each with the position of its stage's end."""
     ends = {entry.stage: entry for entry in entries}
     found = []
     for file in sorted((path / "pictures").glob("stage*")):
@@ -72,7 +79,7 @@ def pictures(path: pathlib.Path, entries: list[RecordEntry]) -> list[PictureFile
     return found
 
 
-def _json(path: pathlib.Path) -> dict[str, Any]:
+def _load_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as err:

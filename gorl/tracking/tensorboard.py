@@ -1,4 +1,4 @@
-"""TensorBoard's event files, through tensorboardX (which Brax brings)."""
+"""A tracker that writes TensorBoard event files with tensorboardX (a dependency of Brax)."""
 
 import contextlib
 import math
@@ -19,10 +19,10 @@ from gorl.tracking.base import AbstractTracked, AbstractTracker, RunInfo
 
 @gin.register(module="gorl")
 class TensorBoardTracker(AbstractTracker):
-    """Scalars by name/subset/phase, the configuration's text, hyperparameters, pictures.
+    """A tracker of scalars by name/subset/phase, the configuration's text, hyperparameters and pictures.
 
-    `root`: the events of a run go to root/<study>/<name> (None: to tensorboard/ in the run's own folder);
-    `interval`: seconds between writes. Shown by `tensorboard --logdir` of that folder, or of runs/.
+    `root`: event files go to root/<study>/<name> (None: to tensorboard/ in the run's folder). `interval`: seconds
+    between writes. View them with `tensorboard --logdir` of that folder, or of runs/.
     """
 
     def __init__(self, *, root: str | None, interval: float):
@@ -30,7 +30,7 @@ class TensorBoardTracker(AbstractTracker):
         self._root, self._interval = root, interval
 
     def folder(self, info: RunInfo) -> pathlib.Path:
-        """Where the event files of a run are. Raises RunError for names that lead out of `root`."""
+        """Returns the folder of a run's event files. Raises RunError for names that lead out of `root`."""
         if self._root is None:
             return pathlib.Path(info.folder) / "tensorboard"
         return inside(pathlib.Path(self._root), f"{info.study}/{info.name}", f"the study and name of {info.folder}")
@@ -40,10 +40,10 @@ class TensorBoardTracker(AbstractTracker):
 
 
 class TensorBoardWriter(AbstractWriter):
-    """Writes the event file of one process's part of a run.
+    """A writer of one run's event file; every process that resumes the run writes another file.
 
-    By tensorboardX's `EventsWriter`: its `SummaryWriter` has a queue and a thread of its own, and when that thread ends (a full
-    disk) the next write waits for ever.
+    It uses tensorboardX's `EventsWriter`. `SummaryWriter` has a queue and a thread of its own, and once that thread has
+    ended (a full disk) the next write blocks forever.
     """
 
     name = "TensorBoard"
@@ -63,16 +63,15 @@ class TensorBoardWriter(AbstractWriter):
         self._events = EventsWriter(str(folder / "events"), suffix)
         (*_, self._path) = sorted(folder.glob(f"events.out.tfevents.*{suffix}"))
         if not self._info.resumed:
-            self._add(
-                text("operative_config.gin", "".join(f"    {line}\n" for line in self._info.config.splitlines())), None
-            )
+            indented = "".join(f"    {line}\n" for line in self._info.config.splitlines())
+            self._add(text("operative_config.gin", indented), None)
         self.flush()
 
     def entry(self, entry: RecordEntry) -> None:
         for name, value in {**entry.metrics, "wall_s": entry.wall_s}.items():
             self._scalar(f"{name}/{entry.subset}/{entry.phase}", value, entry.step)
 
-    def picture(self, picture: PictureFile) -> None:  # the file as it is: a GIF stays animated
+    def picture(self, picture: PictureFile) -> None:  # the file unchanged, so a GIF stays animated
         import PIL.Image
         from tensorboardX.proto.summary_pb2 import Summary
 
@@ -83,14 +82,14 @@ class TensorBoardWriter(AbstractWriter):
 
     def flush(self) -> None:
         self._events.flush()
-        if not self._path.exists():  # what is written into a deleted file is lost without a word
+        if not self._path.exists():  # writes into a deleted file are lost silently
             raise FileNotFoundError(f"{self._path} is gone")
 
     def finish(self, status: str, summary: dict[str, Any]) -> None:
         from tensorboardX.summary import hparams
 
         numbers = {f"summary/{k}": float(v) for k, v in summary.items() if math.isfinite(v)}
-        for part in hparams({"status": status, **_flat(self._info.hparams)}, numbers):
+        for part in hparams({"status": status, **_flatten(self._info.hparams)}, numbers):
             self._add(part, None)
         for name, value in numbers.items():
             self._scalar(name, value, 0)
@@ -111,8 +110,8 @@ class TensorBoardWriter(AbstractWriter):
         self._events.write_event(Event(summary=summary, wall_time=time.time(), step=step))
 
 
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Nested parameters as {'task/episode_length': 1000}; what TensorBoard has no type for, as text."""
+def _flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """Returns nested parameters as {'task/episode_length': 1000}, with values of other than plain types as text."""
     if isinstance(value, dict):
-        return {k: v for key, part in value.items() for k, v in _flat(part, f"{name}/{key}".lstrip("/")).items()}
+        return {k: v for key, part in value.items() for k, v in _flatten(part, f"{name}/{key}".lstrip("/")).items()}
     return {name: value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)}

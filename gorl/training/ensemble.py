@@ -1,9 +1,9 @@
-"""What the trainer trains: rows of experiments and seeds, in one compiled program.
+"""Rows of experiments and seeds that the trainer trains in one compiled program.
 
 Seeds of one experiment share its settings. Experiments that differ in numbers alone train together too: their settings
-are stacked and mapped over as seeds are. What a phase holds as arrays (`gorl.fields.hyperparameter`) may differ, such as
-learning rates, trust regions, coefficients and discounts. Sizes, names and networks may not, since they are part of the
-program.
+are stacked and mapped over as seeds are. The arrays of a phase (`gorl.fields.hyperparameter`) may differ, such as
+learning rates, trust regions, coefficients and discounts. Sizes, names and networks may not, since they are part of
+the program.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class Ensemble:
 
     @contextlib.contextmanager
     def runtime(self) -> Iterator[None]:
-        """Context manager that programs of this ensemble are called in: precision, devices, and whose settings they take."""
+        """Context manager that programs of this ensemble are called in: it sets precision, devices and settings."""
         first = self._experiments[0]
         settings = contextlib.nullcontext() if self._shared else settings_of_each_seed()
         with matrix_products(first.precision), settings, devices.on(first.choose_devices()):

@@ -1,4 +1,4 @@
-"""Trains what is declared in a run folder, to the end of it or of a stage, and leaves the outcome in the folder and at the trackers."""
+"""Trains what a run's folder declares, and writes the outcome to the folder and to the trackers."""
 
 import contextlib
 import dataclasses
@@ -33,12 +33,12 @@ from gorl.training.trainer import Diverged, Interrupted, Trainer
 Path = str | os.PathLike[str]
 
 EXIT_CODES = {"finished": 0, "paused": 0, "diverged": 3}
-"""Of the command, by a run's status. (After a signal: 128 + its number. Else 1.)"""
+"""The command's exit codes by a run's status. After a signal it is 128 + the signal's number, else 1."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How it ended: 'finished', 'paused' (at the end of the stage it was to run to), 'interrupted' or 'diverged'."""
+    """The end of a run: 'finished', 'paused' (after the stages it was to run), 'interrupted' or 'diverged'."""
 
     status: str
     code: int
@@ -144,7 +144,7 @@ def execute_together(
         if any(album.pictures for album in albums):
             more["pictures_s"] = round(sum(album.seconds for album in albums), 3)
         if reuse is not None:
-            more["reused"] = reuse.taken
+            more["reused"] = reuse.totals
         _close(seed_runs, tracked, outcome.status, more)
         for folder in around:
             folder.set_status(outcome.status, **more)
@@ -170,26 +170,29 @@ def _run(trainer: Trainer, ensemble: Ensemble, stages: int | None) -> Outcome:
 
 @contextlib.contextmanager
 def locked(*folders: RunFolder, wait: float = 0.0) -> Iterator[None]:
-    """Holds the locks of run folders and of their seeds'. Raises RunError if another process trains there, still after `wait` seconds."""
-    held = [each for folder in folders for each in all_folders(folder)]
-    for each in held:
-        each.lock(wait=wait)
+    """Context manager that holds the locks of run folders and of their seeds' folders.
+
+    Raises RunError if another process still trains there after `wait` seconds.
+    """
+    held = [member for folder in folders for member in all_folders(folder)]
+    for folder in held:
+        folder.lock(wait=wait)
     try:
         yield
     finally:
-        for each in held:
-            each.unlock()
+        for folder in held:
+            folder.unlock()
 
 
 def all_folders(folder: RunFolder) -> list[RunFolder]:
-    """The folder itself, and those of its seeds."""
+    """Returns the folder itself and those of its seeds."""
     return list({f.path: f for f in (folder, *folder.members)}.values())
 
 
 def _track(run: DeclaredRun, resumed: bool) -> list[AbstractTracked]:
-    """One seed's run at every tracker."""
+    """Begins to track one seed's run with every tracker."""
     folder, facts = run.folder, run.folder.facts()
-    own = run.configuration.alone(run.seed)
+    own = run.configuration.for_seed(run.seed)
     info = RunInfo(
         folder=str(folder.path.absolute()),
         name=facts["name"],
@@ -208,7 +211,7 @@ def _track(run: DeclaredRun, resumed: bool) -> list[AbstractTracked]:
 def _close(
     seed_runs: Sequence[SeedRun], tracked: Sequence[Sequence[AbstractTracked]], status: str, more: dict[str, Any]
 ) -> None:
-    """Every seed's outcome, in its folder and at its trackers."""
+    """Writes every seed's outcome to its folder and its trackers."""
     for run, trackers in zip(seed_runs, tracked, strict=True):
         own = "diverged" if run.frozen else status
         result = summary(run.folder.record_path)
@@ -220,14 +223,14 @@ def _close(
 def begin(
     configuration: Configuration, path: pathlib.Path, *, study: str, name: str | None = None, **more: Any
 ) -> RunFolder:
-    """A run folder for a configuration, with all that is known before the first step; one in it for each of several seeds.
+    """Makes the folder of a run, with all that is known before its first step, and in it one for each of several seeds.
 
-    `name`: what to call the run (None: as the folder).
+    `name`: the run's name; None takes the folder's. `more`: further facts for run.json. Raises RunError.
     """
     experiment = configuration.experiment
     plugins, environment = list(configuration.source.plugins), experiment.task.environment.describe()
     about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": environment}
-    about["devices"] = {"used": len(experiment.choose_devices()), "processes": hosts.count()}
+    about["devices"] = {"used": len(experiment.choose_devices()), "processes": hosts.process_count()}
     known = facts(**about, **more)
     folder, name = RunFolder.create(path), name or path.name
     if experiment.num_seeds == 1:
@@ -237,7 +240,7 @@ def begin(
     for member, seed in members.items():
         _describe(
             RunFolder.create(path / member),
-            configuration.alone(seed),
+            configuration.for_seed(seed),
             {**known, "name": f"{name}/{member}", "seed": seed},
         )
     _describe(folder, configuration, {**known, "name": name, "seed": experiment.seed, "members": list(members)})
@@ -255,10 +258,11 @@ def _describe(folder: RunFolder, configuration: Configuration, known: dict[str, 
 
 
 class StartUp:
-    """Called with every entry of the record; keeps how long this process took to its first training step.
+    """An observer that measures how long this process took to its first training step.
 
-    `first_training_step_s` counts from this object's creation (imports are done by then, the simulator's too), and of it `trace_s`, `lower_s` and
-    `compile_or_load_s` went into the programs needed so far; `load_s` is the part of the latter that read the cache.
+    `first_training_step_s` counts from this object's creation, after all imports. `trace_s`, `lower_s` and
+    `compile_or_load_s` are the parts of it that went into programs; `load_s` is the part of the last one that read the
+    cache.
     """
 
     def __init__(self):

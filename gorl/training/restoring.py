@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """Where a run goes on: its position, its state [S, ...] and the seconds it has trained.
+    """The point from which a run continues: its position, its state [S, ...] and the seconds it has trained.
 
     The state is None where every seed was given up.
     """
@@ -40,7 +40,7 @@ def restore_ensemble(ensemble: Ensemble, seed_runs: Sequence[AbstractSeedRun]) -
     Of several processes the first one reads, and all others receive its copy.
     """
     restored = _read_newest(ensemble, seed_runs) if hosts.is_primary() else Restored(Position(), None)
-    return _broadcast(ensemble, seed_runs, restored) if hosts.many() else restored
+    return _broadcast(ensemble, seed_runs, restored) if hosts.is_distributed() else restored
 
 
 def restore_newest(experiment: Experiment, store: CheckpointStore) -> tuple[Position, PyTree, dict[str, Any]] | None:
@@ -134,8 +134,8 @@ def _broadcast_state(ensemble: Ensemble, position: Position, state: PyTree) -> P
     template = ensemble.template(position.index, position.started)
     leaves, _ = arrays.leaves(template)
     if state is None:
-        shapes = [jax.eval_shape(arrays.plain, x) for x in leaves]
+        shapes = [jax.eval_shape(arrays.key_to_data, x) for x in leaves]
         mine = [np.zeros((ensemble.size, *x.shape), x.dtype) for x in shapes]
     else:
-        mine = [arrays.plain(x) for x in arrays.leaves(state)[0]]
+        mine = [arrays.key_to_data(x) for x in arrays.leaves(state)[0]]
     return trees.unshare_buffers(arrays.refill(template, hosts.broadcast_arrays(mine), seeds=ensemble.size))

@@ -17,7 +17,7 @@ DIVERGED = "diverged"
 
 @dataclasses.dataclass(frozen=True)
 class Position:
-    """Where a run stands: before the next unit of the phase `index`, or, where it has not `started`, before that phase.
+    """A run's position: before the next unit of the phase `index`, or before that phase where it has not `started`.
 
     `unit` is the next unit's number within the phase. The other counts are of the whole run.
     """
@@ -36,7 +36,7 @@ class Position:
 
 
 class AbstractSeedRun(abc.ABC):
-    """What the trainer keeps of one seed.
+    """One seed's part of a run, as the trainer sees it.
 
     `failures` counts the units in a row without a sound update. A seed is `frozen` once it was given up and saved for
     the last time.

@@ -52,7 +52,7 @@ class TrainedPolicy:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a policy of one seed returned on fresh episodes. `policy`: 'best' or 'last'; `metrics`: see `Evaluator`."""
+    """The returns of one seed's policy on fresh episodes. `policy`: 'best' or 'last'; `metrics`: see `Evaluator`."""
 
     seed: int
     policy: str
@@ -122,7 +122,7 @@ def load(path: Path, *, which: str = "selected", plugins: Sequence[str] = ()) ->
 def evaluate(path: Path, *, episodes: int, seed: int, rule: str, plugins: Sequence[str] = ()) -> list[Evaluation]:
     """Evaluates the best and the last policy of every seed of a run.
 
-    `episodes`: how many fresh episodes, the same for every policy, from resets drawn with `seed`. `rule`: how the policy
+    `episodes`: how many fresh episodes, the same for every policy, from resets drawn with `seed`. `rule`: how a policy
     acts: 'mode', 'zero_noise' or 'stochastic'. Raises RunError where a seed has no policy yet.
     """
     evaluator = Evaluator(num_envs=episodes, rule=rule)

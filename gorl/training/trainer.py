@@ -1,4 +1,4 @@
-"""The generic trainer runs the declared phases unit by unit, checkpoints between units, and goes on from any of them."""
+"""The generic trainer runs declared phases unit by unit, checkpoints between units, and resumes from any of them."""
 
 import contextlib
 import dataclasses
@@ -177,7 +177,7 @@ class Trainer:
             return None
         stage = self._planned[position.index].stage
         end = sum(p.stage <= stage for p in self._planned)
-        found = self._reuse.take(position.index, end, self._ensemble.template, self._ensemble.size)
+        found = self._reuse.load(position.index, end, self._ensemble.template, self._ensemble.size)
         if found is None:
             return None
         results, state = found
@@ -203,7 +203,7 @@ class Trainer:
                 eval_steps=after.eval_steps - before.eval_steps,
                 seconds=self.elapsed - began,
             )
-            self._reuse.leave(before.index, result, state)
+            self._reuse.store(before.index, result, state)
 
     def _observe_stage_end(self, position: Position, state: PyTree) -> None:
         """Calls each seed's stage observers, if the phase that just ended was the last of its stage."""
@@ -247,7 +247,7 @@ class Trainer:
             raise Diverged
 
     def _exit_if_signalled(self, position: Position | None = None, state: PyTree = None) -> None:
-        """Raises Interrupted after a signal to any process. Saves the state at `position` first; without one it is saved."""
+        """Raises Interrupted after a signal to any process. Saves the state first, unless no `position` is given."""
         if signal := hosts.all_max(self._signals.received):
             if position is not None:
                 self._save(position, state)

@@ -94,7 +94,7 @@ def iterate(algorithm, env, state, key):
 
 @functools.partial(eqx.filter_jit, compiler_options=QUICK)
 def update(algorithm, learner, batch, key):
-    return algorithm._update(learner, batch, key)
+    return algorithm.update(learner, batch, key)
 
 
 def begin(algorithm, env, key):
@@ -377,7 +377,7 @@ def test_the_estimator_is_a_setting(getkey):
     ):
         algorithm = on_policy(advantage=estimator, gae_lambda=0.0, reward_scale=1.0)
         critic = jax.tree.map(jnp.zeros_like, algorithm.create(Spaces(1, 1, 1), key=getkey()).critic)
-        np.testing.assert_allclose(algorithm.estimate(critic, rollout, 1)[1].advantage, expected, rtol=1e-6)
+        np.testing.assert_allclose(algorithm.advantages(critic, rollout, 1)[1].advantage, expected, rtol=1e-6)
 
 
 # ---- one iteration ----
@@ -440,7 +440,7 @@ def test_a_sequence_is_consecutive_steps_of_one_lane(getkey):
     no, obs = jnp.zeros((12, 4), bool), place[..., None]
     rollout = Transition(obs, None, obs, place, place, obs, no, no, ~no, no, place)
     critic = jax.tree.map(jnp.zeros_like, algorithm.create(Spaces(1, 1, 1), key=getkey()).critic)
-    batch = eqx.filter_jit(algorithm._sequences)(rollout, critic)
+    batch = eqx.filter_jit(algorithm.sequences)(rollout, critic)
     expected = [[100.0 * lane + start + t for t in range(3)] for lane in range(4) for start in (0, 3, 6, 9)]
     for x in (batch.transition.obs[..., 0], batch.transition.extras, batch.advantage, batch.target):
         np.testing.assert_array_equal(x, expected)

@@ -87,7 +87,7 @@ def test_a_huge_buffer_is_mentioned(monkeypatch):
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())
     logging.getLogger("gorl.algorithms.replay").addHandler(handler)
-    monkeypatch.setattr(replay, "MENTIONED", 26_000)
+    monkeypatch.setattr(replay, "LARGE_BUFFER", 26_000)
     try:
         for capacity in (900, 1001, 1001):
             Replay(capacity, 1, 8).empty(Slider())

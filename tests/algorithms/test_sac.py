@@ -89,7 +89,7 @@ def iterate(algorithm, env, state, key):
 
 @functools.partial(eqx.filter_jit, compiler_options=QUICK)
 def update(algorithm, learner, batch, key):
-    return algorithm._update(learner, batch, key)
+    return algorithm.update(learner, batch, key)
 
 
 def begin(algorithm, env, key):

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from gorl.analysis.curves import curves
-from gorl.analysis.runs_table import Evaluation, RunResult
+from gorl.analysis.runs_table import EvaluationPoint, RunResult
 
 
 def run(*points, seed=0, method="a", task="T", status="finished"):
@@ -20,7 +20,7 @@ def run(*points, seed=0, method="a", task="T", status="finished"):
         task,
         seed,
         status,
-        evaluations=tuple(Evaluation(x, 10.0 * x, y) for x, y in points),
+        evaluations=tuple(EvaluationPoint(x, 10.0 * x, y) for x, y in points),
     )
 
 

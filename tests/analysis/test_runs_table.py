@@ -5,7 +5,7 @@ import json
 import pytest
 from run_folders import make_grid, make_run, make_study
 
-from gorl.analysis.runs_table import load
+from gorl.analysis.runs_table import load_results
 from gorl.errors import RunError
 
 EVALUATIONS = ((0, 1.0, 100.0), (10, 2.0, 300.0), (20, 3.0, 200.0))
@@ -15,7 +15,7 @@ def test_a_run(tmp_path):
     path = make_run(
         tmp_path / "r", task="CheetahRun", seed=4, evaluations=EVALUATIONS, final_best=310.0, final_last=190.0
     )
-    ((run,), problems) = load([path])
+    ((run,), problems) = load_results([path])
     assert (run.method, run.task, run.seed, run.status, run.variant, problems) == (
         "ppo",
         "CheetahRun",
@@ -30,7 +30,7 @@ def test_a_run(tmp_path):
 
 def test_a_value_that_is_not_finite_is_no_evaluation(tmp_path):
     path = make_run(tmp_path / "r", status="diverged", evaluations=(*EVALUATIONS, (30, 4.0, float("nan"))))
-    ((run,), _) = load([path])
+    ((run,), _) = load_results([path])
     assert (
         run.scores == {"best_evaluation": 300.0, "last_evaluation": 200.0}
         and run.env_steps == 37
@@ -41,7 +41,7 @@ def test_a_value_that_is_not_finite_is_no_evaluation(tmp_path):
 def test_a_group_with_a_member_that_is_missing(tmp_path):
     group = make_run(tmp_path / "g", members=["seed0", "seed1"])
     make_run(group / "seed0", evaluations=EVALUATIONS)
-    runs, _ = load([group, group / "seed0", tmp_path / "g"])  # each run once, however often named
+    runs, _ = load_results([group, group / "seed0", tmp_path / "g"])  # each run once, however often named
     assert [(r.seed, r.task, r.status, r.method) for r in runs] == [
         (0, "CartpoleBalance", "finished", "ppo"),
         (1, "CartpoleBalance", "missing", "ppo"),
@@ -61,7 +61,7 @@ def test_a_study_lists_what_is_declared(tmp_path):
         )
     make_run(study / "flow" / "seed2", seed=2)
     (study / "flow" / "seed2" / "run.json").write_text("{")
-    runs, _ = load([study])
+    runs, _ = load_results([study])
     assert [(r.method, r.seed, r.task, r.status) for r in runs] == [
         ("flow", 0, "CartpoleBalance", "finished"),
         ("flow", 1, "CartpoleBalance", "stopped"),
@@ -87,7 +87,7 @@ def test_a_broken_file_makes_one_run_unreadable(tmp_path, file, text):
     for seed in (0, 1):
         make_run(group / f"seed{seed}", seed=seed, evaluations=EVALUATIONS)
     (group / "seed1" / file).write_text(text)
-    (good, bad), _ = load([group])
+    (good, bad), _ = load_results([group])
     assert (
         good.status == "finished"
         and bad.status == "unreadable"
@@ -100,7 +100,7 @@ def test_a_record_cut_off_by_a_crash_is_read_as_far_as_it_goes(tmp_path):
     path = make_run(tmp_path / "r", status="running", evaluations=EVALUATIONS)
     with open(path / "metrics.jsonl", "a") as file:
         file.write('{"unit": 9, "sta')
-    ((run,), _) = load([path])
+    ((run,), _) = load_results([path])
     assert run.status == "running" and len(run.evaluations) == 3
 
 
@@ -108,16 +108,16 @@ def test_paths_that_are_no_runs(tmp_path):
     run = make_run(tmp_path / "r", evaluations=EVALUATIONS)
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "study.json").write_text('{"name": "s"}')
-    runs, problems = load([run, tmp_path, tmp_path / "s"])
+    runs, problems = load_results([run, tmp_path, tmp_path / "s"])
     assert len(runs) == 1 and len(problems) == 2
     assert "neither run.json nor study.json" in problems[0] and "study.json: KeyError: 'seeds'" in problems[1]
     with pytest.raises(RunError, match="nowhere is not a run"):
-        load([tmp_path / "nowhere"])
+        load_results([tmp_path / "nowhere"])
 
 
 def test_an_axis_of_tasks_distinguishes_no_methods(tmp_path):
     study = make_grid(tmp_path / "s", {"flow": {"A": [1.0], "B": [2.0]}, "gauss": {"A": [3.0], "B": [4.0]}})
-    runs, _ = load([study])
+    runs, _ = load_results([study])
     assert [(r.method, r.task, r.scores["final_best"]) for r in runs] == [
         ("flow", "A", 1.0),
         ("flow", "B", 2.0),
@@ -130,10 +130,10 @@ def test_what_is_not_the_same_has_another_name(tmp_path):
     for name in ("one", "two"):
         study = make_study(tmp_path / name, ["base"], [0], name=name)
         make_run(study / "base" / "seed0", evaluations=EVALUATIONS, variant="base", axes={})
-    runs, _ = load([tmp_path / "one", tmp_path / "two"])
+    runs, _ = load_results([tmp_path / "one", tmp_path / "two"])
     assert [r.method for r in runs] == ["one: base", "two: base"]
     again = [make_run(tmp_path / name, seed=0, evaluations=EVALUATIONS) for name in ("a", "b")]
-    assert [r.method for r in load(again)[0]] == [f"ppo ({path})" for path in again]  # one seed twice
+    assert [r.method for r in load_results(again)[0]] == [f"ppo ({path})" for path in again]  # one seed twice
     facts = json.loads((again[1] / "run.json").read_text())
     (again[1] / "run.json").write_text(json.dumps(facts | {"seed": 1}))
-    assert [r.method for r in load(again)[0]] == ["ppo", "ppo"]
+    assert [r.method for r in load_results(again)[0]] == ["ppo", "ppo"]

@@ -140,8 +140,8 @@ def test_every_name_is_listed_with_what_it_is():
     text = gorl("list", "bindings")
     rows = [re.split(r"\s{2,}", line, maxsplit=1) for line in text.splitlines()]
     listed = {row[0]: row[1] for row in rows if len(row) == 2 and row[0]}
-    assert set(tables.configurables()) <= set(listed)
-    undocumented = [name for name in tables.configurables() if len(listed[name]) < 10 and name != "IdentityDecoder"]
+    assert set(tables.configurable_names()) <= set(listed)
+    undocumented = [name for name in tables.configurable_names() if len(listed[name]) < 10 and name != "IdentityDecoder"]
     assert not undocumented
     assert "%jax.nn.silu" in text and "%jax.nn.initializers.lecun_uniform" in text
 
@@ -150,7 +150,7 @@ def test_types_read_as_one_writes_them():
     assert catalog.names()
     for selector, target in tables.registered().items():
         entry = catalog.entry(selector)
-        assert [p.name for p in entry.parameters] == list(tables.parameters(selector))
+        assert [p.name for p in entry.parameters] == list(tables.bindable_parameters(selector))
         assert entry.doc == "" or entry.doc in inspect.getdoc(target)
         for p in entry.parameters:
             assert not re.search(r"Array|ndarray|numpy|jaxtyping|typing|collections|<|\bgorl\.|Factory", p.kind), (

@@ -46,7 +46,7 @@ MISTAKES = {
     "setting a constant": ("jax.nn.silu = 3", "jax.nn.silu is a constant, which no file can set. Choose another name."),
     "far too long a name": (f"{'A' * 201} = 3", "a name has at most 200 characters. Write a shorter one."),
     "far too deep a list": (f"SEED = {'[' * 60}{']' * 60}", "lists are nested deeper than 50 levels. Take brackets out."),
-    "macro of itself": ("SEED = %SEED", "SEED stands for itself (%SEED -> %SEED). Give it a value."),
+    "macro of itself": ("SEED = %SEED", "SEED is defined in terms of itself (%SEED -> %SEED). Give it a value."),
     "runtime argument": ("MLP.key = 0", "MLP.key cannot be bound: the code passes it itself. It has width, depth,", "Remove this binding."),
     "learning rate of the optimiser": ("optax.adam.learning_rate = 1e-3", "FitDecoder.learning_rate or ", "OnPolicy.learning_rate"),
     # scopes
@@ -126,11 +126,11 @@ MISTAKES = {
     # what the code refuses
     "unknown choice": ("ImprovePolicy.hand_on = 'bset'", "it is 'best' or 'last'. Did you mean best?"),
     "unknown environment": ("ENV = 'CheetaRun'", "the DM Control suite has no such task. Did you mean CheetahRun?"),
-    "number out of range": ("Clip.epsilon = 0", "Clip.epsilon = 0.0: it must be > 0."),
-    "number out of range, seen late": ("OnPolicy.discount = 1.5", "OnPolicy.discount = 1.5: it must be in [0, 1]."),
-    "number out of range in one stage": ("stage1/OnPolicy.discount = 1.5", "OnPolicy.discount = 1.5: it must be in [0, 1]."),
+    "number out of range": ("Clip.epsilon = 0", "Clip.epsilon = 0", ": it must be > 0."),
+    "number out of range, seen late": ("OnPolicy.discount = 1.5", "OnPolicy.discount = 1.5", ": it must be in [0, 1]."),
+    "number out of range in one stage": ("stage1/OnPolicy.discount = 1.5", "OnPolicy.discount = 1.5", ": it must be in [0, 1]."),
     "numbers that do not fit": ("OnPolicy.num_envs = 3000", "Make num_envs a divisor of", "OnPolicy.batch_size is set at parts/base.gin:"),
-    "built of itself": ("Experiment.decoder = @Experiment()", "builds something out of itself", "Experiment.decoder = @Experiment()", "Change one"),
+    "built of itself": ("OnPolicy.learning_rate = @OnPolicy()", "builds something out of itself", "OnPolicy.learning_rate = @OnPolicy()", "Change one"),
     # files
     "import of anything": ("import os", "imports gorl.registry and nothing else, so remove this import of os.", "--plugin os"),
     "import of a part of gorl": ("import gorl.networks", "imports gorl.registry and nothing else"),

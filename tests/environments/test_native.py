@@ -189,7 +189,7 @@ def test_what_a_task_reads_is_what_mujoco_computes(name):
 
     library, fields = playground(name).library, tuple(native_model.DERIVED)
     saved = native_model.last_xml(dm_control_suite.load(name, config_overrides={"impl": "jax"}).mj_model)
-    everything = native.NativePhysics(native_model.measuring(library, saved, fields), fields, 1)
+    everything = native.NativePhysics(native_model.with_sensors(library, saved, fields), fields, 1)
     model, reference = library.mj_model, mujoco.MjData(library.mj_model)
     rng = np.random.default_rng(0)
     reference.qpos += 0.1 * rng.normal(size=model.nq)
@@ -272,7 +272,7 @@ def test_rows_do_not_depend_on_each_other_or_on_what_came_before(monkeypatch):
     together = advance(ours, given, 4)
     np.testing.assert_array_equal(advance(ours, given[5:6], 4)[0], together[5])
     np.testing.assert_array_equal(advance(ours, given[::-1].copy(), 4)[::-1], together)
-    monkeypatch.setattr(native_engine, "BLOCK", 20)  # five rows at a time
+    monkeypatch.setattr(native_engine, "MAX_PHYSICS_STEPS", 20)  # five rows at a time
     np.testing.assert_array_equal(advance(ours, given, 4), together)
 
 
@@ -454,4 +454,4 @@ def test_a_model_that_cannot_be_rebuilt_is_an_error(tmp_path):
     with pytest.raises(
         ConfigError, match="Task's model cannot be rebuilt from .*model.xml: bind PlaygroundEnvironment.impl = 'jax'"
     ):
-        native_model.measuring(Task(other, str(path), {}), None, ())
+        native_model.with_sensors(Task(other, str(path), {}), None, ())

@@ -13,7 +13,7 @@ import pytest
 from gorl import config
 from gorl.acting.lanes import LaneEnvironment
 from gorl.environments.names import dm_control_names
-from gorl.environments.playground import PlaygroundEnvironment, fastest
+from gorl.environments.playground import PlaygroundEnvironment, resolve_implementation
 from gorl.environments.task import EpisodeRules
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
@@ -131,13 +131,14 @@ def test_a_run_keeps_the_implementation_that_it_began_with(bindings, name, tmp_p
 def test_the_fastest_is_native_on_a_cpu_but_for_small_tasks_without_contacts(monkeypatch):
     small = {"AcrobotSwingup", "AcrobotSwingupSparse", "CartpoleBalance", "CartpoleBalanceSparse", "CartpoleSwingup", "CartpoleSwingupSparse",
              "PendulumSwingup", "PointMass"}  # fmt: skip
-    assert {name for name in dm_control_names() if fastest(name, "auto") == "jax"} == small
-    assert {fastest(name, "auto") for name in set(dm_control_names()) - small} == {"native"}
+    assert {name for name in dm_control_names() if resolve_implementation(name, "auto") == "jax"} == small
+    assert {resolve_implementation(name, "auto") for name in set(dm_control_names()) - small} == {"native"}
     assert (
-        fastest("PointMass", "native") == "native" and fastest("CheetahRun", "jax") == "jax"
+        resolve_implementation("PointMass", "native") == "native"
+        and resolve_implementation("CheetahRun", "jax") == "jax"
     )  # what is bound is bound
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert {fastest(name, "auto") for name in dm_control_names()} == {"jax"}
+    assert {resolve_implementation(name, "auto") for name in dm_control_names()} == {"jax"}
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,14 @@ def test_an_implementation_that_is_not_here_is_said_unless_asked_for(monkeypatch
     def missing(env, setting):
         raise ConfigError(f"no {env.impl}")
 
-    monkeypatch.setattr(speed, "_Ready", lambda env, setting: Instant() if env.impl == "jax" else missing(env, setting))
-    found = speed.compare("PendulumSwingup", [], speed.Setting(2, 3, 2))
+    monkeypatch.setattr(
+        speed, "_Candidate", lambda env, setting: Instant() if env.impl == "jax" else missing(env, setting)
+    )
+    found = speed.compare_implementations("PendulumSwingup", [], speed.Setting(2, 3, 2))
     assert [s.impl for s in found.speeds] == ["jax"] and found.absent["native"] == "no native"
     assert found.speeds[0].rounds == (12.0, 12.0)  # 2 x 3 steps in half a second
     with pytest.raises(ConfigError, match="no native"):
-        speed.compare("PendulumSwingup", ["native"], speed.Setting(2, 3, 2))
+        speed.compare_implementations("PendulumSwingup", ["native"], speed.Setting(2, 3, 2))
 
 
 class Instant:
@@ -74,7 +76,7 @@ def test_the_command_measures_recommends_and_writes(tmp_path):
         (["physic", "CheetahRun"], "it measures physics. Did you mean physics?"),
         (["physics", "CheetahRan"], "Did you mean CheetahRun?"),
         (["physics", "CheetahRun", "--impl", "nativ"], "Did you mean native?"),
-        (["physics", "CheetahRun", "--envs", "0"], "num envs = 0: it must be >= 1"),
+        (["physics", "CheetahRun", "--envs", "0"], "--envs 0: must be >= 1"),
     ],
 )
 def test_mistakes_are_explained(arguments, words):

@@ -170,7 +170,7 @@ def assert_a_broken_record_ends_what_goes_on(experiment, folder):
     again.run()
     assert folder.record_path.read_bytes() == text
     folder.record_path.write_bytes(text.replace(b"{", b"[", 1))
-    with pytest.raises(RunError, match="metrics.jsonl:1 is broken: this line is no entry of a record."):
+    with pytest.raises(RunError, match="metrics.jsonl:1 is broken: this line is not an entry of a record."):
         Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, []).run()
 
 

@@ -179,7 +179,7 @@ def test_parts_are_their_arrays_together():
     array = lambda name, values: inspection.measure(name, np.asarray(values, np.float32))
     found = [array(".a.b.c.d", [1.0, 3.0]), array(".a.b.c.e[0]", [np.nan, 9.0]), array(".a.x", [5.0])]
     found += [array(".best.value", -np.inf), array(".best.policy", np.inf)]
-    together = {p.name: p for p in inspection.parts(found)}
+    together = {p.name: p for p in inspection.group_by_part(found)}
     assert list(together) == ["a.b.c", "a", "best"]
     part = together["a.b.c"]
     assert (part.arrays, part.size, part.low, part.high, part.nan, part.inf) == (2, 4, 1.0, 9.0, 1, 0)
@@ -206,7 +206,7 @@ def test_what_is_shown(folder):
     for expected in (
         "diverged: no sound update could be made any more; the state is saved",
         "no sound update since unit 3, stage 0, ImprovePolicy (iterate)",
-        "stands at unit 4, stage 0, ImprovePolicy (iterate), 960 env steps",
+        "position unit 4, stage 0, ImprovePolicy (iterate), 960 env steps",
         "gorl 0.1.0, python 3.11, jax 0.10.2",
         "cpu cpu x 1, x, 2 cores",
         "first not finite: .training['learner']['policy'][1].weight [3, 4], 1 NaN and 0 infinite of 12 numbers",

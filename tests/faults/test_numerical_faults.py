@@ -85,14 +85,14 @@ def roll(algorithm, lane, learner, lanes, keys):
         return lanes, (move, after.sim[-1])
 
     _, (moves, broken) = jax.lax.scan(step, lanes, keys)
-    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), algorithm._sequences(moves, learner.critic))
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), algorithm.sequences(moves, learner.critic))
     return moves, broken, rows
 
 
 @eqx.filter_jit
 def on_policy_step(algorithm, learner, rows):
     one_step_each = jax.tree.map(lambda x: x[:, None], rows)  # [sequences, 1]
-    return algorithm._step(learner, one_step_each, jax.random.key(5))
+    return algorithm.minibatch_step(learner, one_step_each, jax.random.key(5))
 
 
 @functools.cache

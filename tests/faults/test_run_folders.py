@@ -71,13 +71,13 @@ ANSWERS = [
     ("resume", "no device", "cannot read run/run.json: it has no 'device'."),
     ("resume", "a seed in words", "cannot read run/run.json: its 'seed' is 'zero'."),
     ("resume", "plugins in words", "cannot read run/run.json: its 'plugins' is 3."),
-    ("resume", "members that are numbers", "cannot read run/run.json: 0 stands there for a name."),
+    ("resume", "members that are numbers", "cannot read run/run.json: expected a string in \"members\", found 0."),
     ("resume", "members that are not there", "cannot write in run/seed0: No such file or directory."),
     ("resume", "config.gin binary", "run/config.gin:1: this is not UTF-8 text (byte 0xff). Save the file as UTF-8."),
     ("resume", "metrics.jsonl a folder", "run/metrics.jsonl is in the way: a file of that name belongs there. Remove it, or name another run."),
     ("resume", "checkpoints a file", "run/checkpoints is in the way: a folder of that name belongs there."),
-    ("resume", "a record with the line b'{torn'", "run/metrics.jsonl:2 is broken: this line is no entry of a record."),
-    ("report", "a record with the line b'[]'", "run/metrics.jsonl:2 is broken: this line is no entry of a record."),
+    ("resume", "a record with the line b'{torn'", "run/metrics.jsonl:2 is broken: this line is not an entry of a record."),
+    ("report", "a record with the line b'[]'", "run/metrics.jsonl:2 is broken: this line is not an entry of a record."),
     ("report", "status.json {}", "cannot read run/status.json: it has no 'status'."),
     ("evaluate", "none", "run has no checkpoint yet."),
     ("evaluate", "run.json null", "cannot read run/run.json: it should hold an object, {...}, not None."),
@@ -141,7 +141,10 @@ STUDY = {
             "study.json: its 'halving' is None, not a list.",
         ),
         (json.dumps({**STUDY, "seeds": 3}), "study.json: its 'seeds' is 3, not a list."),
-        (json.dumps({**STUDY, "variants": ["a"]}), "study.json: 'a' stands there for a variant."),
+        (
+            json.dumps({**STUDY, "variants": ["a"]}),
+            'study.json: expected an object with "name" and "folder" in "variants", found \'a\'.',
+        ),
     ],
 )
 def test_a_damaged_study_is_named(text, answer, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from runs_on_disk import entry, info, write
 
 import gorl
 from gorl import config, runs
-from gorl.analysis.runs_table import load
+from gorl.analysis.runs_table import load_results
 from gorl.config import files
 from gorl.errors import ConfigError, RunError
 from gorl.reuse.store import PhaseStore, _digest
@@ -279,8 +279,8 @@ OUT = ["../x", "../../etc", "/etc", "a/../../x", "a\0b"]
 @pytest.mark.parametrize("name", OUT, ids=repr)
 def test_members_are_inside_their_run(name, tmp_path):
     run = write(tmp_path / "run", [1.0], members=["seed0", name])
-    for use in (lambda: runs.RunFolder(run).members, lambda: local.folders(run), lambda: load([run])):
-        with pytest.raises(RunError, match="run.json.*: .*(leads out of|is not the name|stands there for a name)"):
+    for use in (lambda: runs.RunFolder(run).members, lambda: local.folders(run), lambda: load_results([run])):
+        with pytest.raises(RunError, match="run.json.*: .*(leads out of|is not the name|expected a string)"):
             use()
 
 
@@ -310,7 +310,11 @@ def test_the_variants_of_a_study_are_inside_it(folder, seed, tmp_path):
     }
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "study.json").write_text(json.dumps(known))
-    for use in (StudyFolder.open, lambda path: load([path]), *([] if isinstance(seed, str) else [local.folders])):
+    for use in (
+        StudyFolder.open,
+        lambda path: load_results([path]),
+        *([] if isinstance(seed, str) else [local.folders]),
+    ):
         with pytest.raises(RunError, match="leads out of|cannot read the study .* invalid literal"):
             use(tmp_path / "study")
 
@@ -330,7 +334,7 @@ def test_a_note_of_an_aim_run_is_not_followed_out_of_the_repository(name, tmp_pa
     (repo / ".aim" / "meta" / "chunks").mkdir(parents=True)
     (tmp_path / "victim").mkdir()
     (run / "aim.json").write_text(json.dumps({"repo": str(repo), "hash": name}))
-    assert aim_repository.known(run, repo) is None
+    assert aim_repository.find_hash(run, repo) is None
 
 
 @pytest.mark.parametrize("more", [{"name": "../../x"}, {"study": "/etc"}, {"study": "..", "name": "x"}], ids=str)

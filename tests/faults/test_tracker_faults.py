@@ -200,7 +200,7 @@ def test_the_run_goes_on_and_loses_nothing(tracker, case, tmp_path, made, health
         for i, each in enumerate(entries):
             if i == 2:
                 wait_for(
-                    lambda: run._written > 2 or run.failed or place.stuck.is_set() or case.before is not Case.before
+                    lambda: run.written > 2 or run.failed or place.stuck.is_set() or case.before is not Case.before
                 )
                 case.during(place)
             record.log(each)
@@ -213,15 +213,14 @@ def test_the_run_goes_on_and_loses_nothing(tracker, case, tmp_path, made, health
         assert time.monotonic() - began < 10 and run.failed
         run.log(entries[0])
     place.stuck.set()
-    run._thread.join(timeout=10)
+    run.thread.join(timeout=10)
     monkeypatch.setattr(background, "PATIENCE", 30.0)
     (warning,) = said
     assert (
-        warning.startswith(f"{tracker} tracking stops (")
-        and "the run goes on, and its record has everything" in warning
+        warning.startswith(f"{tracker} tracking stops (") and "the run continues, and its record is complete" in warning
     )
     assert re.search(case.says, warning), warning
-    assert f"To hand it over later: gorl track import {folder}" in warning
+    assert f"To import it later: gorl track import {folder}" in warning
     np.testing.assert_equal(
         [dataclasses.asdict(e) for e in read(folder / "metrics.jsonl")], [dataclasses.asdict(e) for e in entries]
     )
@@ -246,7 +245,7 @@ def handed_over(tracker: str, folder: pathlib.Path, healthy: pathlib.Path) -> li
 
 
 def test_another_process_that_makes_the_repository_is_not_waited_for_without_end(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(repositories, "_LOCKED", 0.05)
+    monkeypatch.setattr(repositories, "_LOCK_TIMEOUT", 0.05)
     (tmp_path / "run").mkdir()
     code = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path / ".aim_init.lock")]
@@ -315,9 +314,7 @@ def test_a_picture_that_cannot_be_read_costs_only_itself(tracker, tmp_path, made
             run.picture(tmp_path / f"{name}.png", name, 100, 1, name)
         run.log(entry(1, 2.5))
         run.close("finished", {})
-    assert (
-        len(said) == 1 and "no picture that fails like this one (UnidentifiedImageError" in said[0] and not run.failed
-    )
+    assert len(said) == 1 and "tracking skips pictures that fail (UnidentifiedImageError" in said[0] and not run.failed
     del run
     gc.collect()
     if tracker == "Aim":

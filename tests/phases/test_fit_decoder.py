@@ -18,7 +18,7 @@ from gorl.networks import MLP, FourierTime, RunningNormalizer
 from gorl.optimizers import OptaxCall
 from gorl.phases import FitDecoder, PhaseContext
 from gorl.phases.base import PhaseInputs
-from gorl.phases.fit_decoder import _accumulated
+from gorl.phases.batching import accumulate
 from gorl.phases.latents import EncoderLatents, PriorLatents
 from gorl.phases.selection import AllEpisodes, TopEpisodes
 from gorl.runtime import seeds, trees
@@ -439,7 +439,7 @@ def test_no_piece_is_larger_than_asked_for(size, expected):
         seen.add(rows.shape[0])
         return jnp.sum(rows)
 
-    assert _accumulated(total, size, jnp.arange(100), jax.random.key(0)) == 4950
+    assert accumulate(total, size, jnp.arange(100), jax.random.key(0)) == 4950
     assert seen == expected
 
 

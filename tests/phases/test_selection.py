@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gorl.errors import ConfigError
-from gorl.phases.selection import AdvantageWeighted, AllEpisodes, ReturnWeighted, TopEpisodes, returns
+from gorl.phases.selection import AdvantageWeighted, AllEpisodes, ReturnWeighted, TopEpisodes, episode_returns
 from gorl.state import Episodes
 
 
@@ -20,7 +20,7 @@ THREE = episodes([[1.0, 1.0], [5.0, 7.0], [4.0, 100.0]], valid=[[1, 1], [1, 1], 
 
 
 def test_returns_are_of_valid_steps():
-    np.testing.assert_allclose(returns(THREE), [2.0, 12.0, 4.0])
+    np.testing.assert_allclose(episode_returns(THREE), [2.0, 12.0, 4.0])
 
 
 def test_all_episodes():

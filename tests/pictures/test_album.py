@@ -10,7 +10,7 @@ from ends import Scale, TwoPoints, end
 from gorl import config
 from gorl.environments.toy import TwoGoals
 from gorl.errors import ConfigError
-from gorl.pictures.album import Album, named
+from gorl.pictures.album import Album, unique_names
 from gorl.pictures.base import AbstractPicture, CannotDraw
 from gorl.tracking.base import AbstractTracked
 from gorl.training import execution
@@ -65,7 +65,7 @@ def test_trackers_get_what_was_drawn_and_a_failure_is_said_once(tmp_path, caplog
         ("stage0-Dot-2.png", "Dot-2", 1000, 7, "Dot-2, after stage 0"),
     ]
     assert len(listener.seen) == 4 and (tmp_path / "pictures" / "stage1-Dot-2.mp4").exists()
-    assert list(named([Dot(), Dot()])) == ["Dot", "Dot-2"]
+    assert list(unique_names([Dot(), Dot()])) == ["Dot", "Dot-2"]
 
 
 def trained(folder, *bindings):

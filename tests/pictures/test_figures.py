@@ -7,9 +7,9 @@ from ends import Scale, TwoPoints, end, pixels
 from gorl.environments.toy import Slider, TwoGoals
 from gorl.errors import ConfigError
 from gorl.pictures import ActionDensity, CannotDraw, DecoderMap
-from gorl.pictures.action_density import in_order, law, samples
-from gorl.pictures.base import fresh_observations, keys
-from gorl.pictures.decoder_map import decoded
+from gorl.pictures.action_density import histogram, sample_actions, sort_observations
+from gorl.pictures.base import fresh_observations, picture_keys
+from gorl.pictures.decoder_map import decode_latents
 
 SMALL = dict(observations=3, samples=16, bins=8, dimensions=2, latent_extent=4.0)
 
@@ -17,16 +17,16 @@ SMALL = dict(observations=3, samples=16, bins=8, dimensions=2, latent_extent=4.0
 def test_the_law_of_values_in_bins():
     """Two rows of four values, bins [-1, -0.5), [-0.5, 0), [0, 0.5), [0.5, 1]; what lies outside is in the outermost."""
     values = np.array([[-0.9, -0.1, 0.1, 0.2], [-7.0, 0.5, 1.0, 9.0]], np.float32)
-    assert law(values, 1.0, 4).T.tolist() == [[0.25, 0.25, 0.5, 0.0], [0.25, 0.0, 0.0, 0.75]]
+    assert histogram(values, 1.0, 4).T.tolist() == [[0.25, 0.25, 0.5, 0.0], [0.25, 0.0, 0.0, 0.75]]
 
 
 def test_observations_lie_along_their_main_direction():
     obs = np.array([[0.0, 3.0], [0.1, 1.0], [0.0, 2.0]], np.float32)
-    assert in_order(obs)[:, 1].tolist() == [1.0, 2.0, 3.0]
+    assert sort_observations(obs)[:, 1].tolist() == [1.0, 2.0, 3.0]
 
 
 def test_samples_are_latents_and_bounded_squashed_actions(getkey):
-    latents, actions = samples(
+    latents, actions = sample_actions(
         TwoPoints(2), Scale(100.0, 2), np.float32(3.0), np.zeros((3, 2), np.float32), getkey(), 64
     )
     assert latents.shape == actions.shape == (3, 64, 2)
@@ -50,8 +50,8 @@ def test_action_density_is_one_png_a_stage_with_the_same_axes(tmp_path):
 
 def test_the_observations_are_the_same_in_every_stage_and_the_draws_are_not():
     ends = [end(Slider(), TwoPoints(1), Scale(1.0, 1), stage=s) for s in (0, 1)]
-    (same, own), (same_too, other) = (keys(e, "ActionDensity") for e in ends)
-    assert same == same_too and own != other and same != keys(ends[0], "DecoderMap")[0]
+    (same, own), (same_too, other) = (picture_keys(e, "ActionDensity") for e in ends)
+    assert same == same_too and own != other and same != picture_keys(ends[0], "DecoderMap")[0]
     obs = fresh_observations(ends[0].context.task, same, 5)
     assert obs.shape == (5, 2) and len(np.unique(obs[:, 0])) == 5
 
@@ -64,7 +64,7 @@ def test_a_decoder_map_shows_latents_to_actions(tmp_path, size, monkeypatch):
     assert pixels(file).shape == (280, 360 if size == 1 else 864, 3)
     latents = np.linspace(-1, 1, 5, dtype=np.float32)[:, None] * np.ones((1, size), np.float32)
     assert np.allclose(
-        decoded(Scale(2.0, size), np.float32(1.0), np.zeros(1, np.float32), latents),
+        decode_latents(Scale(2.0, size), np.float32(1.0), np.zeros(1, np.float32), latents),
         np.tanh(np.clip(2 * latents, -1, 1)),
     )
 

@@ -17,7 +17,7 @@ from gorl.decoders.identity import IdentityDecoder
 from gorl.environments import mjcf
 from gorl.environments.toy import Slider
 from gorl.pictures import CannotDraw, Rollout, rendering
-from gorl.pictures.rollout import episode, spread
+from gorl.pictures.rollout import evenly_spaced, record_episode
 from gorl.policies.base import AbstractPolicy
 
 XML = """<mujoco><option timestep="0.05"/><worldbody><light pos="0 0 3"/><camera name="side" pos="0 -3 0"  xyaxes="1 0 0 0 0 1"/>
@@ -71,7 +71,7 @@ def picture(**more):
 
 def can_render():
     code = "import mujoco; from gorl.pictures import rendering as r; from gorl.environments.scene import Scene\n"
-    code += f"with r.Camera(Scene(mujoco.MjModel.from_xml_string('''{XML}'''), 1.0, None), None, 64).on(): print('yes')"
+    code += f"with r.Camera(Scene(mujoco.MjModel.from_xml_string('''{XML}'''), 1.0, None), None, 64).activate(): print('yes')"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "yes\n"
 
 
@@ -79,7 +79,11 @@ RENDERS = can_render()
 
 
 def test_steps_are_spread_over_the_episode():
-    assert spread(5, 60) == [0, 1, 2, 3, 4] and spread(1, 4) == [0] and spread(101, 5) == [0, 25, 50, 75, 100]
+    assert (
+        evenly_spaced(5, 60) == [0, 1, 2, 3, 4]
+        and evenly_spaced(1, 4) == [0]
+        and evenly_spaced(101, 5) == [0, 25, 50, 75, 100]
+    )
 
 
 def test_a_scene_says_where_everything_is(environment):
@@ -98,7 +102,7 @@ def test_without_a_model_or_opengl_there_is_one_line(environment, tmp_path, monk
     with pytest.raises(CannotDraw, match="the model has room for 640 x 480 pixels, fewer than 1280 x 960"):
         picture(film_size=1280).draw(ended(environment), tmp_path / "x")
     monkeypatch.setenv("MUJOCO_GL", "off")
-    with pytest.raises(CannotDraw, match="MUJOCO_GL=off forbids it"):
+    with pytest.raises(CannotDraw, match="MUJOCO_GL=off disables rendering"):
         picture().draw(ended(environment), tmp_path / "x")
     monkeypatch.delenv("MUJOCO_GL")
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -113,7 +117,7 @@ def test_a_backend_that_fails_is_one_line(environment, monkeypatch):
     monkeypatch.setattr(rendering, "backend", lambda: "nothing")
     with (
         pytest.raises(CannotDraw, match=r"MuJoCo cannot draw with nothing \(No module named 'mujoco.nothing'\)"),
-        rendering.Camera(environment.scene(), None, 64).on(),
+        rendering.Camera(environment.scene(), None, 64).activate(),
     ):
         pass
 
@@ -121,7 +125,7 @@ def test_a_backend_that_fails_is_one_line(environment, monkeypatch):
 @pytest.mark.skipif(not RENDERS, reason="no OpenGL here")
 def test_frames_show_the_pose(environment):
     """The red ball is in the middle at 0, and to the right of it at 0.5."""
-    with rendering.Camera(environment.scene(), None, 64).on() as camera:
+    with rendering.Camera(environment.scene(), None, 64).activate() as camera:
         frames = [camera.take({"qpos": [x]}) for x in (0.0, 0.5)]
     assert frames[0].shape == (48, 64, 3)
     red = [np.argwhere(f[..., 0].astype(int) > f[..., 1].astype(int) + 40).mean(0) for f in frames]
@@ -145,9 +149,9 @@ def test_an_episode_is_drawn_to_its_end(environment, tmp_path, monkeypatch, capl
     monkeypatch.setattr(
         rendering, "write_film", lambda path, frames, rate: films.append((path.name, len(frames), rate))
     )
-    monkeypatch.setattr("gorl.pictures.rollout._said", set())
+    monkeypatch.setattr("gorl.pictures.rollout._warned", set())
     e = ended(environment)
-    alive, poses = episode(
+    alive, poses = record_episode(
         e.context.task, Agent(e.run.policy, e.run.decoder, np.asarray(3.0, np.float32), "mode"), jax.random.key(0)
     )
     length = int(alive.sum())

@@ -11,7 +11,7 @@ from experiments.reproduce.run import RESULTS
 from experiments.reproduce.scales import Entry
 from experiments.reproduce.table import Measured
 from gorl.analysis import page
-from gorl.analysis.runs_table import Evaluation, RunResult
+from gorl.analysis.runs_table import EvaluationPoint, RunResult
 from gorl.analysis.statistics import Estimate
 
 FACTS = {
@@ -22,7 +22,7 @@ FACTS = {
 
 def result(method, task, seed, value, status="finished"):
     place = pathlib.Path(method)
-    evaluations = (Evaluation(0, 1.0, 0.0), Evaluation(1000, 2.0, value))
+    evaluations = (EvaluationPoint(0, 1.0, 0.0), EvaluationPoint(1000, 2.0, value))
     scores = {"final_best": value, "last_evaluation": value} if status == "finished" else {"last_evaluation": value}
     known = dict(env_steps=1000, wall_s=60.0, evaluations=evaluations, scores=scores)
     return RunResult(place / f"seed{seed}", place, method, None, method, {}, task, seed, status, **known)

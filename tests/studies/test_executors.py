@@ -117,7 +117,7 @@ def test_sigterm_saves_what_runs_and_the_same_command_goes_on(reference, tmp_pat
     wait_until(lambda: state_of(folder / "STAGE_KL=0.0" / "seed0") == "running", process)
     process.terminate()
     output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130 and "The same command goes on" in output
+    assert process.returncode == 130 and "The same command resumes the study" in output
     assert state_of(folder / "STAGE_KL=0.0" / "seed0") in ("interrupted", "finished")
     again = gorl_sweep(path, folder)
     assert again.communicate(timeout=300) and again.returncode == 0

@@ -91,13 +91,13 @@ BAD = {
     ),
     "the same key twice": (
         "Study.variants = {'a': [], 'a': ['STAGE_KL = 0.1']}",
-        r"toy.gin:\d+: .*the key 'a' stands twice",
+        r"toy.gin:\d+: .*the key 'a' appears twice",
     ),
     "a missing file": ("Study.variants = {'a': ['nowhere.gin']}", "variant 'a': there is no file 'nowhere.gin'"),
     "a missing base": ("include 'nowhere.gin'", "there is no file 'nowhere.gin'"),
-    "no seed": ("Study.seeds = 0", "Study.seeds = 0: a study needs one seed at least"),
-    "a seed twice": ("Study.seeds = [1, 2, 1]", "a seed stands there twice"),
-    "seeds apart in one program": ("Study.seeds = [1, 3]\nStudy.seeds_together = True", "seeds follow one another"),
+    "no seed": ("Study.seeds = 0", "Study.seeds = 0: a study needs at least one seed"),
+    "a seed twice": ("Study.seeds = [1, 2, 1]", "it contains a duplicate seed"),
+    "seeds apart in one program": ("Study.seeds = [1, 3]\nStudy.seeds_together = True", "seeds trained in one program must be consecutive"),
     "an executor that is none": (
         "Sweep.executor = @Clip()",
         r"Sweep.executor = @Clip\(\), but it must be of type AbstractExecutor. It takes @InProcess\(\)",

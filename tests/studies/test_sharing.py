@@ -7,7 +7,7 @@ import pytest
 from toy_study import assert_same, status, sweep, write
 
 from gorl import config
-from gorl.reuse.explain import Estimator, differences, why_not
+from gorl.reuse.explain import Estimator, explain_differences, explain_miss
 from gorl.reuse.identity import identities
 from gorl.reuse.store import PhaseStore, default_store
 from gorl.runs.record import read
@@ -121,13 +121,13 @@ def test_a_key_changes_with_what_the_phase_depends_on_and_with_nothing_else(tmp_
 def test_why_a_phase_is_not_reused(tmp_path, cache):
     path = write(tmp_path, "")
     configuration = config.build([str(path)])
-    assert why_not(identities(configuration)[3], []) == "no FitDecoder of this place is stored"
+    assert explain_miss(identities(configuration)[3], []) == "no FitDecoder of this place is stored"
     sweep(path, tmp_path / "study")
     stored = default_store().entries()
     changed = identities(config.build([str(path)], ["FIT_EPOCHS = 7"]))
-    assert why_not(changed[3], stored) == "the nearest stored one differs in settings.epochs: 7, stored 2"
-    assert "before[3].epochs: 7, stored 2" in why_not(changed[4], stored)
-    assert differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}, "c": 0}) == [
+    assert explain_miss(changed[3], stored) == "the nearest stored one differs in settings.epochs: 7, stored 2"
+    assert "before[3].epochs: 7, stored 2" in explain_miss(changed[4], stored)
+    assert explain_differences({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}, "c": 0}) == [
         "a.b[1]: 2, stored 3",
         "c: null, stored 0",
     ]

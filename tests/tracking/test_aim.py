@@ -120,7 +120,7 @@ lock = open(folder / ".lock", "a")
 fcntl.flock(lock, fcntl.LOCK_EX)
 run = AimTracker(repo=sys.argv[2], interval=0.05, experiment=None).start(info(folder))
 run.log(entry(1, 1.0))
-while run._written < 2:
+while run.written < 2:
     time.sleep(0.05)
 print("written", flush=True)
 time.sleep(600)
@@ -138,12 +138,12 @@ def test_a_killed_run_does_not_stay_in_progress(tmp_path):
     try:
         assert child.stdout.readline() == "written\n"
         (folder / "status.json").write_text(json.dumps({"status": "running", "pid": child.pid}))
-        assert repositories.close_gone(repo) == {}
+        assert repositories.close_dead_runs(repo) == {}
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert len(aim.Repo(str(repo)).list_active_runs()) == 1
-    assert repositories.close_gone(repo) == {str(folder): "killed"}
+    assert repositories.close_dead_runs(repo) == {str(folder): "killed"}
     assert aim.Repo(str(repo)).list_active_runs() == []
     (run,) = (r.run for r in aim.Repo(str(repo)).query_runs("run.status == 'killed'", report_mode=0).iter_runs())
     assert (
@@ -172,4 +172,4 @@ def test_without_aim_gorl_says_so_and_goes_on(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(repositories, "available", lambda: False)
     with caplog.at_level(logging.WARNING):
         track(tmp_path, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
-    assert "Aim is not installed: pip install aim" in caplog.text and "its record has everything" in caplog.text
+    assert "Aim is not installed: pip install aim" in caplog.text and "its record is complete" in caplog.text

@@ -88,7 +88,7 @@ def test_what_cannot_be_imported_is_said(tmp_path, study):
     folder = study / "fast" / "seed0"
     (folder / "status.json").write_text('{"status": "running", "pid": 1}')
     output, error = gorl("track", "import", folder, "--repo", tmp_path, error=RunError)
-    assert "seed0 is still running: its own trackers have it" in output and error == "no run was imported."
+    assert "seed0 is still running, and its own trackers record it" in output and error == "no run was imported."
     assert "it does one thing, import" in gorl("track", "export", folder, error=ConfigError)[1]
     assert (
         gorl("track", "import", folder, "--to", "aims", error=ConfigError)[1]
@@ -106,10 +106,13 @@ def test_browse_has_a_link_for_every_study(tmp_path, study, monkeypatch):
     monkeypatch.setattr(browse, "_serve", lambda *a: served.append(a))
     output, _ = gorl("browse", "--repo", repo, "--port", "5000")
     base = "http://127.0.0.1:5000"
-    lines = [f"other, returns:  {links.returns(base, 'other')}", f"speeds, returns:  {links.returns(base, 'speeds')}"]
+    lines = [
+        f"other, returns:  {links.returns_url(base, 'other')}",
+        f"speeds, returns:  {links.returns_url(base, 'speeds')}",
+    ]
     assert [line for line in output.splitlines() if "returns" in line] == lines
     assert [line for line in output.splitlines() if "pictures" in line] == [
-        f"speeds, pictures:  {links.images(base, 'speeds')}"
+        f"speeds, pictures:  {links.images_url(base, 'speeds')}"
     ]
     assert served == [(repo, "127.0.0.1", 5000, False)] and "WARNING" not in output
     output, _ = gorl("browse", "--repo", repo, "--host", "0.0.0.0")
@@ -131,5 +134,7 @@ def test_browse_has_a_link_for_every_study(tmp_path, study, monkeypatch):
 
 def test_links_encode_as_aim_does():
     assert links.encode({"a": 1}) == "O-JTdCJTIyYSUyMjoxJTdE"
-    assert links.returns("http://127.0.0.1:1", "x").startswith("http://127.0.0.1:1/metrics?select=O-")
-    assert links.encode({"color": ["run.params.hparams.variant"], "stroke": [], "chart": []}) in links.returns("", "x")
+    assert links.returns_url("http://127.0.0.1:1", "x").startswith("http://127.0.0.1:1/metrics?select=O-")
+    assert links.encode({"color": ["run.params.hparams.variant"], "stroke": [], "chart": []}) in links.returns_url(
+        "", "x"
+    )

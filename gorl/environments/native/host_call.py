@@ -1,8 +1,9 @@
 """NumPy functions inside compiled programs.
 
 XLA calls them through its foreign function interface, whose C structures are read here with ctypes (jaxlib's
-include/xla/ffi/api/c_api.h, API 0.x: only fields are ever added). Unlike `jax.pure_callback` this hands over XLA's own buffers, involves no JAX
-array that could wait for the thread it runs on, and names the function, so that the persistent cache may hold the program.
+include/xla/ffi/api/c_api.h, API 0.x: only fields are ever added). Unlike `jax.pure_callback`, this passes XLA's own
+buffers, involves no JAX array that could wait for the thread it runs on, and names the function, so that the persistent
+cache may hold the program.
 """
 
 import atexit
@@ -18,13 +19,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-Function = Callable[[np.ndarray, np.ndarray], None]  # (given [B, N], to be filled [B, M]) float32
+Function = Callable[[np.ndarray, np.ndarray], None]  # (input [B, N], output to be filled [B, M]) float32
 
 _API = (0, 3)
 _METADATA, _FLOAT32, _INTERNAL = 1, 11, 13
 _EXECUTE = 3
 
-_registered: dict[str, tuple] = {}  # name -> what must live as long as XLA may call it
+_registered: dict[str, tuple] = {}  # name -> objects that must live as long as XLA may call the function
 _lock = threading.Lock()
 _closing = False
 
@@ -71,46 +72,61 @@ class _ErrorArguments(ctypes.Structure):
 
 
 class _Api(ctypes.Structure):
-    _fields_ = [("size", c_size_t), ("extension", c_void_p), ("version", _Version), ("internal", c_void_p),
-                ("error", ctypes.CFUNCTYPE(c_void_p, POINTER(_ErrorArguments)))]  # fmt: skip
+    _fields_ = [
+        ("size", c_size_t),
+        ("extension", c_void_p),
+        ("version", _Version),
+        ("internal", c_void_p),
+        ("error", ctypes.CFUNCTYPE(c_void_p, POINTER(_ErrorArguments))),
+    ]
 
 
 class _Frame(ctypes.Structure):
-    _fields_ = [("size", c_size_t), ("extension", POINTER(_Extension)), ("api", POINTER(_Api)), ("context", c_void_p), ("stage", c_int),
-                ("arguments", _Buffers), ("results", _Buffers)]  # fmt: skip
+    _fields_ = [
+        ("size", c_size_t),
+        ("extension", POINTER(_Extension)),
+        ("api", POINTER(_Api)),
+        ("context", c_void_p),
+        ("stage", c_int),
+        ("arguments", _Buffers),
+        ("results", _Buffers),
+    ]
 
 
 _Handler = ctypes.CFUNCTYPE(c_void_p, POINTER(_Frame))
 
 
 def register(name: str, function: Function) -> None:
-    """Makes `function` known to XLA for this process. The same name must mean the same function in every process."""
+    """Registers `function` with XLA in this process. A name must mean the same function in every process."""
     with _lock:
         if name not in _registered:
-            handler = _Handler(_handler(function))
-            _registered[name] = (handler, function)  # before XLA knows it
+            handler = _Handler(_make_handler(function))
+            _registered[name] = (handler, function)  # kept alive before XLA can call it
             jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(ctypes.cast(handler, c_void_p).value), platform="cpu")
 
 
 def call(name: str, x: Float[Array, " N"], size: int) -> Float[Array, " M"]:
-    """Of one row; under `vmap`, nested or not, `function` gets all rows at once."""
+    """Calls the function registered as `name` on one row. Under `vmap`, nested or not, it receives all rows at once."""
     out = jax.ShapeDtypeStruct((size,), np.float32)
     return jax.ffi.ffi_call(name, out, vmap_method="broadcast_all")(x)
 
 
 @atexit.register
-def _close() -> None:
-    """A program that is still running must not call Python while that is taken down: it ends with an error, at its next call."""
+def _stop_calls() -> None:
+    """Waits for running programs at exit, and makes their next call an error.
+
+    A program must not call Python while the interpreter shuts down.
+    """
     global _closing
     _closing = True
     if _registered:
         for array in jax.live_arrays():
             with contextlib.suppress(Exception):
                 array.block_until_ready()
-        time.sleep(0.02)  # for one whose results nobody holds
+        time.sleep(0.02)  # for a program without a live result
 
 
-def _handler(function: Function) -> Callable:
+def _make_handler(function: Function) -> Callable:
     def handle(frame: "ctypes._Pointer[_Frame]") -> int | None:
         frame = frame.contents
         try:
@@ -123,7 +139,7 @@ def _handler(function: Function) -> Callable:
             elif frame.stage == _EXECUTE:
                 function(_array(frame.arguments), _array(frame.results))
             return None
-        except BaseException as err:  # nothing may be raised into XLA
+        except BaseException as err:  # no exception may reach XLA
             message = f"{type(err).__name__}: {err}".encode()
             arguments = _ErrorArguments(ctypes.sizeof(_ErrorArguments), None, message, _INTERNAL)
             return frame.api.contents.error(ctypes.byref(arguments))
@@ -132,7 +148,7 @@ def _handler(function: Function) -> Callable:
 
 
 def _array(buffers: _Buffers) -> np.ndarray:
-    """The first buffer as [B, N], without a copy."""
+    """Returns the first buffer as an array [B, N], without a copy."""
     buffer = buffers.items[0].contents
     if buffer.dtype != _FLOAT32:
         raise TypeError(f"expected an array of float32, not of XLA's type {buffer.dtype}")

@@ -1,7 +1,7 @@
 """Playground's tasks on MuJoCo's own engine.
 
-A task reaches the simulator in `reset` and `step`, by the names `mjx` and `mjx_env` of its module. Here these two methods run
-with other values of those names; rewards and observations are the task's own code.
+A task calls the simulator in `reset` and `step`, by the names `mjx` and `mjx_env` of its module. Here these two methods
+run with other values of those names; rewards and observations are computed by the task's own code.
 """
 
 import contextvars
@@ -19,28 +19,30 @@ from jaxtyping import Array, Float
 
 from gorl.environments.native import engine, model
 from gorl.errors import ConfigError, did_you_mean
+from gorl.state import PyTree
 
-_loading = threading.Lock()  # MuJoCo remembers one XML, the last it read
-_asked: contextvars.ContextVar[set[str]] = contextvars.ContextVar("asked")
-"""Collects what a task reads of `derived`, while that is found out."""
+_load_lock = threading.Lock()  # MuJoCo remembers one XML, the last it read
+_fields_read: contextvars.ContextVar[set[str]] = contextvars.ContextVar("fields_read")
+"""Records which fields of `derived` a task reads, while NativeTask traces it."""
 
 
 class NotComputed(ConfigError, AttributeError):
-    """A task asks for `field` of the simulation, which native physics does not have."""
+    """A task reads `field` of the simulation, which native physics does not compute."""
 
     def __init__(self, field: str, known: Sequence[str]):
         super().__init__(
-            f"native physics: a task uses {field!r} of the simulation where there are only {', '.join(known)}.{did_you_mean(field, known)}"
-            " PlaygroundEnvironment.impl = 'jax' computes everything."
+            f"native physics: a task uses {field!r} of the simulation where there are only {', '.join(known)}."
+            f"{did_you_mean(field, known)} PlaygroundEnvironment.impl = 'jax' computes everything."
         )
         self.field = field
 
 
 class NativeData(eqx.Module):
-    """What a task sees of the simulation. The state is all that the next step depends on.
+    """The simulation as a task sees it: the state, which determines the next step, and derived quantities.
 
-    `derived`: MuJoCo's quantities by name, as of the last physics step's beginning, while a task computes its rewards and
-    observations; empty between control steps. What is not there raises: nothing old is ever read.
+    While a task computes its rewards and observations, `derived` holds MuJoCo's quantities by name, as of the beginning
+    of the last physics step. Between control steps it is empty. Reading a missing quantity raises NotComputed, so a
+    task never reads an outdated one.
     """
 
     time: Float[Array, "*batch"]
@@ -57,14 +59,17 @@ class NativeData(eqx.Module):
         if name.startswith("__"):
             raise AttributeError(name)
         derived = object.__getattribute__(self, "derived")
-        if (asked := _asked.get(None)) is not None:
-            asked.add(name)
+        if (fields := _fields_read.get(None)) is not None:
+            fields.add(name)
         if name not in derived:
             raise NotComputed(name, (*engine.ROW, *derived))
         return derived[name]
 
     def replace(self, **changes: Any) -> "NativeData":
-        """With other values in the state, of the same shapes."""
+        """Returns a copy with other values of state fields, cast to the field's dtype. Scalars are broadcast.
+
+        Raises ConfigError for a value of another shape, and NotComputed for a field that is not part of the state.
+        """
         for name, value in changes.items():
             if name not in engine.ROW:
                 raise NotComputed(name, engine.ROW)
@@ -76,17 +81,18 @@ class NativeData(eqx.Module):
             )
             if changes[name].shape != old.shape:
                 raise ConfigError(
-                    f"native physics: {name} has the shape {old.shape}, and cannot be replaced by one of {changes[name].shape}."
+                    f"native physics: {name} has the shape {old.shape},"
+                    f" and cannot be replaced by one of {changes[name].shape}."
                 )
         return eqx.tree_at(lambda d: [getattr(d, n) for n in changes], self, list(changes.values()))
 
-    def bare(self) -> "NativeData":
-        """The state alone."""
+    def without_derived(self) -> "NativeData":
+        """Returns the state alone."""
         return eqx.tree_at(lambda d: d.derived, self, {})
 
 
 class NativePhysics:
-    """What a task calls instead of MJX: `make_data`, `forward` and `step`."""
+    """A replacement for the functions of MJX that tasks call: `make_data`, `forward` and `step`."""
 
     def __init__(self, model: mujoco.MjModel, fields: tuple[str, ...], threads: int | None):
         self._fields = fields
@@ -102,31 +108,39 @@ class NativePhysics:
         mocap_pos: Any = None,
         mocap_quat: Any = None,
         **sizes: Any,
-    ) -> NativeData:  # noqa: E501
-        """The model's first state, or another. `sizes` are of MJX's buffers."""
+    ) -> NativeData:
+        """Returns the model's initial state with some fields replaced. `sizes` of MJX's buffers are ignored."""
         del model, sizes
         host = self._engine.model
         mocap = [i for i in range(host.nbody) if host.body_mocapid[i] >= 0]  # in the order of their ids
-        first = {name: jnp.zeros(shape) for name, shape in engine.shapes(host).items()}
-        first |= {"qpos": host.qpos0, "mocap_pos": host.body_pos[mocap], "mocap_quat": host.body_quat[mocap]}
-        given = {"qpos": qpos, "qvel": qvel, "ctrl": ctrl, "act": act, "mocap_pos": mocap_pos, "mocap_quat": mocap_quat}
-        first = {name: jnp.asarray(value, jnp.float32) for name, value in first.items()}
-        return NativeData(**first, derived={}).replace(
-            **{name: jnp.reshape(value, first[name].shape) for name, value in given.items() if value is not None}
-        )
+        initial = {name: jnp.zeros(shape) for name, shape in engine.field_shapes(host).items()}
+        initial |= {"qpos": host.qpos0, "mocap_pos": host.body_pos[mocap], "mocap_quat": host.body_quat[mocap]}
+        initial = {name: jnp.asarray(value, jnp.float32) for name, value in initial.items()}
+        changes = {
+            "qpos": qpos,
+            "qvel": qvel,
+            "ctrl": ctrl,
+            "act": act,
+            "mocap_pos": mocap_pos,
+            "mocap_quat": mocap_quat,
+        }
+        changes = {k: jnp.reshape(value, initial[k].shape) for k, value in changes.items() if value is not None}
+        return NativeData(**initial, derived={}).replace(**changes)
 
     def forward(self, model: Any, data: NativeData) -> NativeData:
+        """Returns the data with its derived quantities, as MJX's `forward` does."""
         del model
         return self._with_derived(data, self._engine.measure(_row(data)))
 
     def step(self, model: Any, data: NativeData, action: Float[Array, " U"], n_substeps: int = 1) -> NativeData:
+        """Returns the data after `n_substeps` physics steps under one action, as Playground's `mjx_env.step` does."""
         del model
         data = data.replace(ctrl=action)
-        evolved, sensors = self._engine.step(_row(data), n_substeps)
-        return self._with_derived(data.replace(**evolved), sensors)
+        integrated, sensors = self._engine.step(_row(data), n_substeps)
+        return self._with_derived(data.replace(**integrated), sensors)
 
     def _with_derived(self, data: NativeData, sensors: Float[Array, " S"]) -> NativeData:
-        derived = model.split(self._engine.model, sensors, self._fields)
+        derived = model.split_sensors(self._engine.model, sensors, self._fields)
         return eqx.tree_at(lambda d: d.derived, data, _with_anchors(self._engine.model, derived))
 
 
@@ -135,9 +149,10 @@ def _row(data: NativeData) -> dict[str, Array]:
 
 
 def _with_anchors(model: mujoco.MjModel, derived: dict[str, Array]) -> dict[str, Array]:
-    """Adds `xanchor` where it follows from the bodies' poses: the anchor of the only joint of a body, about which that turns."""
-    turning = np.isin(model.jnt_type, [int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_BALL)]).all()
-    if not turning or (model.body_jntnum > 1).any() or not {"xpos", "xmat"} <= derived.keys():
+    """Adds `xanchor`, the joints' anchors, if the bodies' poses determine it: if every joint is its body's only one and
+    rotational."""
+    rotational = np.isin(model.jnt_type, [int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_BALL)]).all()
+    if not rotational or (model.body_jntnum > 1).any() or not {"xpos", "xmat"} <= derived.keys():
         return derived
     body = model.jnt_bodyid
     offset = jnp.einsum("jab,jb->ja", derived["xmat"][body], jnp.asarray(model.jnt_pos, jnp.float32))
@@ -145,54 +160,55 @@ def _with_anchors(model: mujoco.MjModel, derived: dict[str, Array]) -> dict[str,
 
 
 class NativeTask:
-    """A Playground task (`library`, loaded with MJX) whose reset and step are simulated by MuJoCo's own engine."""
+    """A Playground task (`library`, loaded with MJX) whose reset and step run on MuJoCo's own engine."""
 
     def __init__(self, load: Callable[[], Any], threads: int | None):
         if jax.default_backend() != "cpu":
             raise ConfigError(
-                f"PlaygroundEnvironment.impl = 'native' simulates on the CPU, but JAX computes on the {jax.default_backend()} here: bind 'jax' or 'warp',"
-                " or set JAX_PLATFORMS=cpu."
+                "PlaygroundEnvironment.impl = 'native' simulates on the CPU, but JAX computes on the"
+                f" {jax.default_backend()} here: bind 'jax' or 'warp', or set JAX_PLATFORMS=cpu."
             )
-        with _loading:
+        with _load_lock:
             self.library = load()
             saved = model.last_xml(self.library.mj_model)
-            build = lambda fields: NativePhysics(model.measuring(self.library, saved, fields), fields, threads)
+            build = lambda fields: NativePhysics(model.with_sensors(self.library, saved, fields), fields, threads)
             self._use(build(tuple(model.DERIVED)))
-            self._use(build(self._asked_for()))
+            self._use(build(self._find_fields()))
 
     def _use(self, physics: NativePhysics) -> None:
+        """Makes the task's reset and step call `physics`."""
         from mujoco import mjx
         from mujoco_playground._src import mjx_env
 
         names = {
-            "mjx": _Instead(mjx, forward=physics.forward),
-            "mjx_env": _Instead(mjx_env, make_data=physics.make_data, step=physics.step),
+            "mjx": _ModuleWith(mjx, forward=physics.forward),
+            "mjx_env": _ModuleWith(mjx_env, make_data=physics.make_data, step=physics.step),
         }
         self._reset, self._step = (_with_globals(method, names) for method in (self.library.reset, self.library.step))
 
-    def _asked_for(self) -> tuple[str, ...]:
-        """What has to be measured for all that the task reads; on physics that measure everything."""
+    def _find_fields(self) -> tuple[str, ...]:
+        """Returns the fields that must be measured for this task, by tracing it on physics that measures all fields."""
         key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
-        asked: set[str] = set()
-        token = _asked.set(asked)
+        read: set[str] = set()
+        token = _fields_read.set(read)
         try:
             jax.eval_shape(lambda key: self.step(self.reset(key), jnp.zeros(self.library.action_size)), key)
         finally:
-            _asked.reset(token)
-        return tuple(field for field in model.DERIVED if any(field in model.SOURCES.get(name, ()) for name in asked))
+            _fields_read.reset(token)
+        return tuple(field for field in model.DERIVED if any(field in model.SOURCES.get(name, ()) for name in read))
 
-    def reset(self, rng: Array) -> Any:
-        return _bare(self._reset(rng))
+    def reset(self, rng: Array) -> PyTree:
+        return _without_derived(self._reset(rng))
 
-    def step(self, state: Any, action: Float[Array, " U"]) -> Any:
-        return _bare(self._step(state, action))
-
-
-def _bare(state: Any) -> Any:
-    return state.replace(data=state.data.bare())
+    def step(self, state: PyTree, action: Float[Array, " U"]) -> PyTree:
+        return _without_derived(self._step(state, action))
 
 
-class _Instead:
+def _without_derived(state: PyTree) -> PyTree:
+    return state.replace(data=state.data.without_derived())
+
+
+class _ModuleWith:
     """A module with some names replaced."""
 
     def __init__(self, module: types.ModuleType, **names: Any):
@@ -203,8 +219,8 @@ class _Instead:
         return getattr(self._module, name)
 
 
-def _with_globals(method: Any, names: dict[str, Any]) -> Any:
-    """The method, with other values of some of its module's names. Nothing outside of it changes."""
+def _with_globals(method: types.MethodType, names: dict[str, Any]) -> types.MethodType:
+    """Returns a copy of the method with other values of some global names. The original is unchanged."""
     function = method.__func__
     copy = types.FunctionType(
         function.__code__,

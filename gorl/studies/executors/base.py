@@ -1,4 +1,4 @@
-"""The interface of an executor: where the jobs of a sweep run."""
+"""The interface of an executor, which runs the jobs of a sweep."""
 
 import abc
 import dataclasses
@@ -10,8 +10,11 @@ from gorl.studies.jobs import JobSettings
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """Who is told, from the executor's main thread: that a job `began`, that it `ended` with a code and a reason (empty where
-    the code says it), and at least twice a second while jobs run (`tick`, with those that run)."""
+    """Callbacks on a sweep's progress. The executor calls them from its main thread.
+
+    `began(job)` and `ended(job, code, reason)` are called once per job; `reason` is empty where the exit code explains
+    itself. `tick(running_jobs)` is called at least twice a second while jobs run.
+    """
 
     began: Callable[[Job], None]
     ended: Callable[[Job, int, str], None]
@@ -19,13 +22,18 @@ class Watch:
 
 
 class AbstractExecutor(abc.ABC):
-    """Runs jobs. A job that fails does not end the others; an executor that is ended leaves jobs that can go on."""
+    """Runs the jobs of a sweep.
+
+    A job that fails does not end the others. An executor that is interrupted leaves jobs that can be resumed.
+    """
 
     @abc.abstractmethod
     def run(self, study: StudyFolder, jobs: Sequence[Job], settings: JobSettings, watch: Watch) -> None:
-        """Runs every job to its end. Raises KeyboardInterrupt, after the jobs under way were told and have saved, if told to
-        stop by SIGINT or SIGTERM."""
+        """Runs every job to its end.
+
+        On SIGINT or SIGTERM it stops the running jobs, waits until they have saved, and raises KeyboardInterrupt.
+        """
 
     def check(self) -> None:
-        """Raises ConfigError for what cannot run here. Starts nothing."""
+        """Raises ConfigError if this executor cannot run on this machine. Starts nothing."""
         return None

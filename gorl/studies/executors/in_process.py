@@ -1,4 +1,4 @@
-"""One job after another, in the process of the sweep."""
+"""Runs one job after another in the process of the sweep."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from gorl.studies.jobs import JobSettings, run_job
 
 @gin.register(module="gorl")
 class InProcess(AbstractExecutor):
-    """No other process: programs that runs share are compiled once."""
+    """Runs one job after another in this process, so that programs which runs share are compiled once."""
 
     def __init__(self):
-        """It has no settings. (Without this gin would take any.)"""
+        """Takes no settings. Without this method gin would accept any."""
 
     def run(self, study: StudyFolder, jobs: Sequence[Job], settings: JobSettings, watch: Watch) -> None:
         for job in jobs:
@@ -28,7 +28,7 @@ class InProcess(AbstractExecutor):
                 code, reason = 2, str(err)
             except Exception as err:  # one broken job, say of a plugin, must not end the others
                 code, reason = 1, f"{type(err).__name__}: {err}"
-            compilation.spare_mappings()
+            compilation.release_programs()
             watch.ended(job, code, reason)
             if code > 128:  # a signal: the state is saved
                 raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Several jobs at once, each in a process of its own on this machine."""
+"""Runs several jobs at once, each in its own process on this machine."""
 
 import os
 import pathlib
@@ -21,23 +21,30 @@ _TICK = 0.25  # seconds
 
 @gin.register(module="gorl")
 class LocalProcesses(AbstractExecutor):
-    """`workers` processes at once (0: as many as there are devices or groups of cores). `cores`: how many each may use, its own
-    where there are enough (0: all of them); on this the bits of a result may depend. `devices`: the numbers of the GPUs to
-    share out, one a worker ([]: every worker sees what this process sees)."""
+    """Runs each job in its own process on this machine.
+
+    `workers`: the number of processes at once (0: as many as there are devices or groups of cores). `cores`: the number
+    of cores per worker, not shared if there are enough (0: every worker uses all of them); the bits of a result may
+    depend on it. `devices`: the numbers of the GPUs to distribute, one per worker ([]: every worker sees the GPUs that
+    this process sees).
+    """
 
     def __init__(self, *, workers: int, cores: int, devices: list[int]):
         self.cores, self.devices = cores, list(devices)
-        mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-        if cores < 0 or workers < 0 or cores > len(mine):
+        usable = (
+            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+        )
+        if cores < 0 or workers < 0 or cores > len(usable):
             raise ConfigError(
-                f"LocalProcesses: workers = {workers}, cores = {cores}: they are >= 0, and there are {len(mine)} cores."
+                f"LocalProcesses: workers = {workers}, cores = {cores}:"
+                f" they are >= 0, and there are {len(usable)} cores."
             )
-        groups = [mine[i : i + cores] for i in range(0, len(mine) - cores + 1, cores)] if cores else [mine]
+        groups = [usable[i : i + cores] for i in range(0, len(usable) - cores + 1, cores)] if cores else [usable]
         self.workers = workers or (len(self.devices) or len(groups))
         self._cores = [groups[i % len(groups)] for i in range(self.workers)]
 
     def run(self, study: StudyFolder, jobs: Sequence[Job], settings: JobSettings, watch: Watch) -> None:
-        waiting, running, passed_on = list(jobs), {}, False
+        waiting, running, signal_sent = list(jobs), {}, False
         (study.path / "logs").mkdir(exist_ok=True)
         with StopSignals() as signals:
             while running or (waiting and not signals.received):
@@ -45,16 +52,15 @@ class LocalProcesses(AbstractExecutor):
                     if waiting and not signals.received:
                         running[slot] = (waiting[0], self._start(study, waiting.pop(0), settings, slot))
                         watch.began(running[slot][0])
-                if signals.received and not passed_on:
-                    passed_on = True
+                if signals.received and not signal_sent:
+                    signal_sent = True
                     for _, process in running.values():
                         process.send_signal(signal.SIGTERM)  # they save and end
                 for slot, (job, process) in list(running.items()):
                     if process.poll() is not None:
                         del running[slot]
-                        watch.ended(
-                            job, process.returncode, _last_line(_log_path(study, job)) if process.returncode else ""
-                        )
+                        reason = _last_line(_log_path(study, job)) if process.returncode else ""
+                        watch.ended(job, process.returncode, reason)
                 watch.tick([job for job, _ in running.values()])
                 time.sleep(_TICK)
         if signals.received:
@@ -67,9 +73,13 @@ class LocalProcesses(AbstractExecutor):
             env["CUDA_VISIBLE_DEVICES"] = str(self.devices[slot % len(self.devices)])
         with open(_log_path(study, job), "ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "gorl.studies.worker", *words], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "gorl.studies.worker", *words],
+                env=env,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
 
 def _listed(numbers: Sequence[int]) -> str:

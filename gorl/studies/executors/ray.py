@@ -1,7 +1,8 @@
-"""Ray: jobs on one machine or many (https://docs.ray.io)."""
+"""Runs jobs on a Ray cluster of one machine or many (https://docs.ray.io)."""
 
 import importlib.util
 import socket
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,17 +15,18 @@ from gorl.studies.folder import Job, StudyFolder
 from gorl.studies.jobs import JobSettings, run_job
 
 _TICK = 0.5  # seconds
-_ANSWER = 10.0  # seconds in which a cluster takes a connection
-_PATIENCE = 60.0  # seconds in which cancelled jobs save
+_CONNECT_TIMEOUT = 10.0  # seconds to wait for a cluster to accept a connection
+_SAVE_TIMEOUT = 60.0  # seconds to wait for cancelled jobs to save
 
 
 @gin.register(module="gorl")
 class Ray(AbstractExecutor):
-    """A Ray cluster. `address`: of one that runs ('auto', 'HOST:6379', 'ray://HOST:10001'; None: begin one on this machine).
+    """Runs jobs on a Ray cluster.
 
-    `cpus`, `gpus`: what a job reserves; how many run at once follows. `retries`: how often a job goes on from its last
-    checkpoint after the loss of its worker or machine. All machines must see the study's folder under the same path, and have
-    the same gorl.
+    `address`: the address of a running cluster ('auto', 'HOST:6379', 'ray://HOST:10001'), or None to start one on this
+    machine. `cpus`, `gpus`: the numbers that a job reserves, which determine how many jobs run at once. `retries`: how
+    often a job resumes from its last checkpoint after its worker or machine is lost. All machines must see the study's
+    folder under the same path, and have the same version of gorl.
     """
 
     def __init__(self, *, address: str | None, cpus: float, gpus: float, retries: int):
@@ -37,30 +39,37 @@ class Ray(AbstractExecutor):
     def run(self, study: StudyFolder, jobs: Sequence[Job], settings: JobSettings, watch: Watch) -> None:
         import ray
 
-        mine = not ray.is_initialized()
-        if mine:
+        owns_connection = not ray.is_initialized()
+        if owns_connection:
             _connect(ray, self.address)
         try:
             self._check_resources(ray)
             with StopSignals() as signals:
                 self._run(ray, StudyFolder(study.path.absolute()), list(jobs), settings, watch, signals)
         finally:
-            if mine:
+            if owns_connection:
                 ray.shutdown()
 
-    def _check_resources(self, ray: Any) -> None:
-        """A job that no machine can hold would wait for ever."""
+    def _check_resources(self, ray: types.ModuleType) -> None:
+        """Raises RunError if no machine has a job's resources, because the job would then wait forever."""
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
         if not any(n.get("CPU", 0) >= self.cpus and n.get("GPU", 0) >= self.gpus for n in nodes):
             has = ", ".join(f"{n.get('CPU', 0):g} and {n.get('GPU', 0):g}" for n in nodes)
             raise RunError(
-                f"no machine of the Ray cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs (they have {has}). Lower Ray.cpus or Ray.gpus."
+                f"no machine of the Ray cluster has {self.cpus:g} CPUs and {self.gpus:g} GPUs (they have {has})."
+                " Lower Ray.cpus or Ray.gpus."
             )
 
     def _run(
-        self, ray: Any, study: StudyFolder, jobs: list[Job], settings: JobSettings, watch: Watch, signals: StopSignals
+        self,
+        ray: types.ModuleType,
+        study: StudyFolder,
+        jobs: list[Job],
+        settings: JobSettings,
+        watch: Watch,
+        signals: StopSignals,
     ) -> None:
-        # max_calls: a worker runs one job, so that each begins in a process of its own, as with the other executors.
+        # max_calls: a worker runs one job, so that each job gets a fresh process.
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, max_calls=1)(_run_there)
         pending = {remote.remote(study, job, settings): job for job in jobs}
         begun: set[str] = set()
@@ -75,16 +84,16 @@ class Ray(AbstractExecutor):
             watch.tick([job for job in pending.values() if job.folder in begun])
             if signals.received:
                 for ref in pending:
-                    ray.cancel(ref)  # as SIGINT does, so that the job saves
-                ray.wait(list(pending), num_returns=len(pending), timeout=_PATIENCE)
+                    ray.cancel(ref)  # acts like SIGINT, so that the job saves
+                ray.wait(list(pending), num_returns=len(pending), timeout=_SAVE_TIMEOUT)
                 raise KeyboardInterrupt
 
 
-def _connect(ray: Any, address: str | None) -> None:
+def _connect(ray: types.ModuleType, address: str | None) -> None:
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     try:
         if host and port.isdigit():  # Ray itself would try for minutes
-            socket.create_connection((host, int(port)), timeout=_ANSWER).close()
+            socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT).close()
         ray.init(
             address=address,
             log_to_driver=False,
@@ -93,12 +102,13 @@ def _connect(ray: Any, address: str | None) -> None:
         )
     except (OSError, ValueError, RuntimeError) as err:
         raise RunError(
-            f"Ray.address = {address!r}: no Ray cluster answers there ({str(err).splitlines()[0]}). Start one with `ray start --head`."
+            f"Ray.address = {address!r}: no Ray cluster answers there ({str(err).splitlines()[0]})."
+            " Start one with `ray start --head`."
         ) from err
 
 
 def _run_there(study: StudyFolder, job: Job, settings: JobSettings) -> tuple[int, str]:
-    """In a worker: (code, reason)."""
+    """Runs a job in a Ray worker, and returns (exit code, reason)."""
     from gorl.errors import GorlError
     from gorl.runtime import quiet
 
@@ -111,7 +121,8 @@ def _run_there(study: StudyFolder, job: Job, settings: JobSettings) -> tuple[int
         return 2, str(err)
 
 
-def _outcome(ray: Any, ref: Any) -> tuple[int, str]:
+def _outcome(ray: types.ModuleType, ref: Any) -> tuple[int, str]:
+    """Returns the (exit code, reason) of a finished Ray task; `ref` is its ObjectRef."""
     try:
         return ray.get(ref)
     except ray.exceptions.RayError as err:
