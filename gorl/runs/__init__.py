@@ -2,5 +2,5 @@
 
 from gorl.runs.checkpoint import CheckpointStore as CheckpointStore
 from gorl.runs.folder import RunFolder as RunFolder, new_path as new_path
-from gorl.runs.provenance import FORMAT as FORMAT, provenance_differences as provenance_differences, facts as facts
+from gorl.runs.provenance import FORMAT as FORMAT, differences as differences, facts as facts
 from gorl.runs.record import RecordEntry as RecordEntry

@@ -41,3 +41,6 @@ def _exists(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+fate = final_status

@@ -72,3 +72,6 @@ def _git() -> dict[str, Any] | None:
         return {"commit": commit or None, "dirty": bool(dirty)}
     except (OSError, subprocess.TimeoutExpired):
         return None
+
+
+differences = provenance_differences
