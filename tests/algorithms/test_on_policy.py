@@ -551,8 +551,8 @@ def test_factors_that_are_not_finite_are_named(name, value):
 
 
 def test_a_gradient_norm_that_nothing_passes_is_named():
-    with pytest.raises(ConfigError, match=r"OnPolicy\.max_grad_norm = 0\.0: it must be > 0"):
-        on_policy(max_grad_norm=0.0).check(EPISODE_LENGTH)
+    with pytest.raises(ConfigError, match=r"max_grad_norm = 0\.0: it must be > 0"):
+        on_policy(max_grad_norm=0.0).create(Spaces(2, 2, 1), key=jax.random.key(0))
 
 
 # ---- the five probes: each says which part is broken ----

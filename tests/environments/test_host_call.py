@@ -60,8 +60,8 @@ def test_no_rows_are_no_call(doubled):
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
-from gorl import compilation
-from gorl.environments import host_call
+from gorl.runtime import compilation
+from gorl.environments.native import host_call
 compilation.use_persistent_cache()
 def fill(given, out):
     out[:] = given + 1.0
@@ -75,7 +75,7 @@ def test_another_process_finds_the_compiled_program(tmp_path):
     environment = {
         **os.environ,
         "GORL_CACHE": str(tmp_path),
-        "PYTHONPATH": str(pathlib.Path(host_call.__file__).parents[2]),
+        "PYTHONPATH": str(pathlib.Path(host_call.__file__).parents[3]),
     }
     run = lambda: subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
@@ -86,7 +86,7 @@ def test_another_process_finds_the_compiled_program(tmp_path):
 
 ENDLESS = """
 import jax, jax.numpy as jnp
-from gorl.environments import host_call
+from gorl.environments.native import host_call
 def fill(given, out):
     out[:] = given + 1.0
 host_call.register("test_host_call_fill", fill)
@@ -98,6 +98,6 @@ print("dispatched")
 
 
 def test_a_process_may_end_while_its_program_runs():
-    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(host_call.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(host_call.__file__).parents[3])}
     ended = subprocess.run([sys.executable, "-c", ENDLESS], env=environment, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout.strip()) == (0, "dispatched"), ended.stderr

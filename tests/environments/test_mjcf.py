@@ -229,7 +229,7 @@ def test_gin_builds_it_from_a_plugin(xml, plugin):
     "change, message",
     [
         ({"obs_key": "'stat'"}, "'state', 'privileged'; obs_key = 'stat' names none of them. Did you mean state"),
-        ({"reward": "misspelt"}, r"MJCFEnvironment.reward = misspelt: .*hinge_task.py:19: AttributeError: .*qvell"),
+        ({"reward": "misspelt"}, r"hinge_task.py:19: AttributeError: .*qvell"),
         ({"reward": "rewrd"}, "hinge_task.rewrd"),
     ],
 )
