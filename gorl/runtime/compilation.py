@@ -35,9 +35,12 @@ def cache_folder() -> pathlib.Path:
 
 
 def use_persistent_cache() -> None:
-    """Stores compiled programs on disk, where later processes find them."""
+    """Stores compiled programs on disk, where later processes find them.
+
+    They are in xla/ in `cache_folder()`, or where JAX's own variable JAX_COMPILATION_CACHE_DIR says.
+    """
     global _listening
-    folder = cache_folder() / "xla"
+    folder = pathlib.Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or cache_folder() / "xla")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
