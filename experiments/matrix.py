@@ -1,12 +1,13 @@
-"""Every method on every task, at debug sizes: does each pair run from its first phase to its last?
+"""Checks that every method runs on every task, from its first phase to its last, at debug sizes.
 
     python -m experiments.matrix --out experiments/results/matrix.json
     python -m experiments.matrix --methods ppo.gin --tasks CheetahRun --dry-run
-    python -m experiments.matrix --set "PlaygroundEnvironment.impl = 'native'" --out ...       # MuJoCo's own engine: no MJX to compile
+    python -m experiments.matrix --set "PlaygroundEnvironment.impl = 'native'" --out ...     # no MJX to compile
 
-A pair is `gorl train METHOD parts/debug.gin parts/tasks/TASK.gin` in a process of its own (compiled without optimisation, since nothing is
-learned). What `--out` has already is not run again, and it is written after every run, so the command can be stopped and started again (each
-result names its commit). Prints a Markdown table.
+Each pair is `gorl train METHOD parts/debug.gin parts/tasks/TASK.gin` in a separate process, compiled without
+optimization, since nothing is learned. Pairs that `--out` contains already are not run again. The file is written
+after every run, so the command can be stopped and started again; each result names its commit. Prints a Markdown
+table.
 """
 
 import argparse
@@ -31,7 +32,7 @@ def tasks() -> list[str]:
 
 
 def run(method: str, task: str, folder: pathlib.Path, bindings: list[str]) -> dict:
-    """Trains one pair in a new folder in `folder`."""
+    """Trains one pair in a new folder below `folder`, and returns its result."""
     stages = ["--set", "Experiment.stages = [@stage0/Stage(), @stage2/Stage()]"] if method.startswith("gorl") else []
     target = folder / f"run{int(time.time())}"
     command = [
@@ -81,7 +82,9 @@ def main() -> None:
         "--work", type=pathlib.Path, default=pathlib.Path("runs/matrix"), help="where the runs are kept"
     )
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--set", action="append", default=[], dest="bindings", metavar="BINDING", help="for every run")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="bindings", metavar="BINDING", help="a binding for every run"
+    )
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
@@ -102,7 +105,8 @@ def main() -> None:
             results.append(future.result())
             r = results[-1]
             print(
-                f"[{len(results)}/{len(pairs)}] {r['method']} {r['task']}: {r.get('status', 'failed')} in {r['seconds']:.0f} s",
+                f"[{len(results)}/{len(pairs)}] {r['method']} {r['task']}: {r.get('status', 'failed')} "
+                f"in {r['seconds']:.0f} s",
                 flush=True,
             )
             if args.out:

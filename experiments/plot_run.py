@@ -1,9 +1,9 @@
-"""Evaluation return against environment steps, from the records of runs.
+"""Plots the evaluation return against environment steps, from the records of runs.
 
     python -m experiments.plot_run RUN [RUN ...] --out curve.png [--names NAME ...]
 
-Runs of one name (by default their configuration's) are drawn in one colour; a run of several seeds stands for each of them. Stages of the
-first run are shaded. For means over seeds and comparisons: `gorl report`.
+Runs of the same name (by default their configuration's) have the same color. A run of several seeds is drawn as one
+curve per seed. The stages of the first run are shaded. For means over seeds and comparisons, use `gorl report`.
 """
 
 import argparse

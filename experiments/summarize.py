@@ -1,10 +1,10 @@
-"""The results of finished runs as one small JSON file with their provenance, and as a table.
+"""Summarizes finished runs as one small JSON file with their provenance, and as a table.
 
     python -m experiments.summarize RUN [RUN ...] --out experiments/results/NAME.json [--names NAME ...] [--add]
 
-`--add` keeps what the file has already. A run of several seeds stands for each of them. Each contributes its command, seed, environment steps,
-seconds, final returns and evaluation curve; what the runs share (versions, device, commit) is stated once, and named where they differ. Prints
-a Markdown table of means over seeds.
+`--add` keeps the runs that the file contains already. A run of several seeds gives one entry per seed. An entry has
+the command, seed, environment steps, seconds, final returns and evaluation curve. Facts that all runs share (versions,
+device, commit) are stored once, and the others with each entry. Prints a Markdown table of means over seeds.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def result(run: pathlib.Path, name: str | None) -> dict:
 
 
 def known(path: pathlib.Path) -> list[dict]:
-    """The results of a file, each with all its facts again."""
+    """Returns the entries of a file, each with all of its facts."""
     found = json.loads(path.read_text())
     return [r | {"facts": found["shared"] | r.get("facts", {})} for r in found["runs"]]
 
@@ -45,8 +45,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--names", nargs="+", help="what to call each run (default: its configuration's name)")
-    parser.add_argument("--add", action="store_true", help="to what the file has")
+    parser.add_argument("--names", nargs="+", help="the name of each run (default: its configuration's name)")
+    parser.add_argument("--add", action="store_true", help="keep the runs that --out contains")
     args = parser.parse_args()
     names = args.names or [None] * len(args.runs)
     results = [
@@ -64,17 +64,18 @@ def main() -> None:
         r.update({"facts": differing} if differing else {})
     args.out.write_text(json.dumps({"shared": shared, "runs": results}, indent=1) + "\n")
     print(
-        "| configuration | seeds | env steps | untrained | final, best policy (mean over seeds) | each seed |\n|---|---|---|---|---|---|"
+        "| configuration | seeds | env steps | untrained | final, best policy (mean over seeds) | each seed |\n"
+        "|---|---|---|---|---|---|"
     )
     for study in dict.fromkeys(r["study"] for r in results):
         runs = [r for r in results if r["study"] == study]
-        finals = [
-            r["return_final_best"] for r in runs if "return_final_best" in r
-        ]  # a seed that diverged early has none
+        # A seed that diverged early has no final return.
+        finals = [r["return_final_best"] for r in runs if "return_final_best" in r]
         untrained = statistics.mean(r["return_untrained"] for r in runs)
         each = ", ".join(f"{x:.0f}" for x in finals)
         print(
-            f"| {study} | {len(runs)} | {runs[0]['env_steps']:,} | {untrained:.0f} | {statistics.mean(finals):.1f} | {each} |"
+            f"| {study} | {len(runs)} | {runs[0]['env_steps']:,} | {untrained:.0f} "
+            f"| {statistics.mean(finals):.1f} | {each} |"
         )
 
 

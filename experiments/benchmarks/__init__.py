@@ -1,1 +1,1 @@
-"""What measures speed, bias and memory."""
+"""Benchmarks of speed, bias and memory."""

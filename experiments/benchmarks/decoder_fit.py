@@ -1,10 +1,12 @@
-"""How well each decoder learns a law of actions: the shipped fit (parts/small.gin, one latent per sample) on data of a known law.
+"""Measures how well each decoder learns a known distribution of actions.
 
     python -m experiments.benchmarks.decoder_fit --out experiments/results/decoder_fit.json
     python -m experiments.benchmarks.decoder_fit --mean-flow --out experiments/results/mean_flow_fit.json
 
-Every decoder has the same network, data, updates and latents, and is measured on a deterministic grid of quantiles of N(0, 1): errors of
-the mean, the std (relative), the mass of u > 0, and the Wasserstein-1 distance. Writes JSON, prints a Markdown table.
+The fit is the shipped one (parts/small.gin) with one latent per sample. Every decoder has the same network, data,
+updates and latents. Its latents for the measurement are a deterministic grid of quantiles of N(0, 1). Reports the
+errors of the mean, of the std (relative) and of the mass of u > 0, and the Wasserstein-1 distance. Writes JSON and
+prints a Markdown table.
 """
 
 import argparse
@@ -27,7 +29,7 @@ from gorl.phases import FitDecoder, PhaseContext
 from gorl.runtime import seeds, trees
 from gorl.state import Dataset, Episodes, RunState
 
-LAWS = {
+MIXTURES = {
     "N(0.5, 0.3²)": Mixture((1.0,), (0.5,), 0.3),
     "0.3 N(-0.6, 0.1²) + 0.7 N(0.6, 0.1²)": Mixture((0.3, 0.7), (-0.6, 0.6), 0.1),
 }
@@ -66,11 +68,11 @@ EPISODES, LENGTH, LATENTS = 256, 500, 2001
 TASK = Task(RewardFromAction(), LENGTH, staggered_starts=True, fresh_resets=True, action_bound=3.0)
 
 
-def dataset(law: Mixture, seed: int) -> Dataset:
-    """Observations say nothing about the actions."""
+def dataset(mixture: Mixture, seed: int) -> Dataset:
+    """Returns actions drawn from `mixture`, and observations that are independent of them."""
     rng = np.random.default_rng(seed)
-    component = rng.choice(len(law.weights), (EPISODES, LENGTH), p=law.weights)
-    action = np.array(law.means)[component] + law.std * rng.standard_normal((EPISODES, LENGTH))
+    component = rng.choice(len(mixture.weights), (EPISODES, LENGTH), p=mixture.weights)
+    action = np.array(mixture.means)[component] + mixture.std * rng.standard_normal((EPISODES, LENGTH))
     as_float = lambda x: jnp.asarray(x, jnp.float32)[..., None]
     obs = as_float(rng.standard_normal((EPISODES, LENGTH)))
     zeros = jnp.zeros((EPISODES, LENGTH))
@@ -84,18 +86,21 @@ def declared(file: str, bindings: list[str], epochs: int) -> FitDecoder:
 
 def fit(phase: FitDecoder, data: Dataset, seed: int) -> Any:
     one = PhaseContext(TASK, seed=seed, stage=1, phase=1)
-    together = PhaseContext(TASK, seed=np.array([seed], np.int32), stage=1, phase=1)  # units run for an axis of seeds
+    together = PhaseContext(TASK, seed=np.array([seed], np.int32), stage=1, phase=1)  # units expect an axis of seeds
     state = seeds.add_seed_axis(phase.start(one, RunState(IdentityDecoder(1, 1, key=jax.random.key(0)), dataset=data)))
     for index, unit in enumerate(phase.units(TASK)):
         state, _ = unit.run(together, trees.unshare_buffers(state), index)
     return phase.finish(one, seeds.take_seed(state)).decoder
 
 
-def measure(phase: FitDecoder, law: Mixture, seed: int) -> dict[str, Any]:
-    decoder = fit(phase, dataset(law, seed), seed)
+def measure(phase: FitDecoder, mixture: Mixture, seed: int) -> dict[str, Any]:
+    decoder = fit(phase, dataset(mixture, seed), seed)
     latents = jnp.asarray(STANDARD.quantiles(levels(LATENTS)), jnp.float32)[:, None]
     samples = np.asarray(jax.jit(jax.vmap(lambda z: decoder(jnp.zeros(1), z)))(latents))[:, 0]
-    return {"network_calls": decoder.network_calls, **{k: float(f"{v:.3g}") for k, v in errors(law, samples).items()}}
+    return {
+        "network_calls": decoder.network_calls,
+        **{k: float(f"{v:.3g}") for k, v in errors(mixture, samples).items()},
+    }
 
 
 def main() -> None:
@@ -103,9 +108,9 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--only", default="", help="decoders whose name has this in it")
+    parser.add_argument("--only", default="", help="only decoders whose names contain this")
     parser.add_argument(
-        "--mean-flow", action="store_true", help="MeanFlow's own settings, each changed alone, in place of the decoders"
+        "--mean-flow", action="store_true", help="vary MeanFlow's settings one at a time, instead of comparing decoders"
     )
     args = parser.parse_args()
     variants = (
@@ -113,17 +118,17 @@ def main() -> None:
     )
     print(
         "| decoder | calls | "
-        + " | ".join(f"{law}: W1, std, mass" for law in LAWS)
+        + " | ".join(f"{mixture}: W1, std, mass" for mixture in MIXTURES)
         + " |\n|---|---"
-        + "|---" * len(LAWS)
+        + "|---" * len(MIXTURES)
         + "|"
     )
     rows = []
     for name, (file, bindings) in ((k, v) for k, v in variants.items() if args.only in k):
         phase, cells = declared(file, bindings, args.epochs), []
-        for label, law in LAWS.items():
+        for label, mixture in MIXTURES.items():
             found = [
-                {"decoder": name, "bindings": bindings, "law": label, "seed": s, **measure(phase, law, s)}
+                {"decoder": name, "bindings": bindings, "law": label, "seed": s, **measure(phase, mixture, s)}
                 for s in range(args.seeds)
             ]
             rows += found

@@ -1,11 +1,13 @@
-"""How fast a decoder is fitted: samples/s of an epoch, against its matrix products alone, and against the same steps op by op.
+"""Measures how fast a decoder is fitted, in samples per second of an epoch.
 
     python -m experiments.benchmarks.fit_speed --out experiments/results/fit_speed.json
 
-The published sizes: batches of 8192, 8 draws of latent and time a sample, a network of 4 hidden layers of 64, CheetahRun's observations
-and actions. An epoch is one compiled program with the data on the device. All candidates in turn in one process, medians over rounds.
-`share_of_products`: the time of the matrix products over that of the epoch. Op by op is the epoch's loss, gradient and optimiser
-step called without compiling them, as published code does.
+An epoch is compared with its matrix products alone, and with the same steps run op by op. The sizes are the published
+ones: batches of 8192, 8 draws of latent and time per sample, a network of 4 hidden layers of 64, and CheetahRun's
+observations and actions. An epoch is one compiled program with the data on the device. All candidates take turns in
+one process, and the numbers are medians over rounds. `share_of_products` is the time of the matrix products divided by
+that of the epoch. Op by op means that the epoch's loss, gradient and optimizer step are called without compiling them,
+as published code does.
 """
 
 import argparse
@@ -37,7 +39,7 @@ LENGTH = 1000
 
 
 class Fit:
-    """A fit about to begin, on `batches` batches of made-up data. No validation: an epoch is its updates."""
+    """A fit before its first epoch, on `batches` batches of random data, without validation."""
 
     def __init__(self, file: str, bindings: list[str], batches: int):
         experiment = config.build([file], ["FitDecoder.validation_fraction = 0.0", *bindings]).experiment
@@ -71,7 +73,7 @@ class Fit:
         jax.block_until_ready(self._state)
 
     def op_by_op(self) -> None:
-        """One batch, nothing compiled beyond single operations."""
+        """Runs the update of one batch, in which only single operations are compiled."""
         phase, decoder = self.phase, self.decoder
         obs, action = (
             x.reshape(-1, x.shape[-1])[: phase.batch_size]
@@ -95,9 +97,13 @@ def measured(file: str, bindings: list[str], batches: int, rounds: int) -> dict[
     found = in_turn({"epoch": fit.epoch, "products": products.run, "op by op": fit.op_by_op}, rounds)
     speed, slow = fit.samples / found["epoch"], size / found["op by op"]
     return {
-        "samples_per_s": speed, "op_by_op_samples_per_s": slow, "times_op_by_op": speed / slow, "products_gflop": products.flop / 1e9,
-        "products_gflop_per_s": products.flop / 1e9 / found["products"], "share_of_products": found["products"] / found["epoch"],
-    }  # fmt: skip
+        "samples_per_s": speed,
+        "op_by_op_samples_per_s": slow,
+        "times_op_by_op": speed / slow,
+        "products_gflop": products.flop / 1e9,
+        "products_gflop_per_s": products.flop / 1e9 / found["products"],
+        "share_of_products": found["products"] / found["epoch"],
+    }
 
 
 def main() -> None:

@@ -1,14 +1,16 @@
-"""How the cost of an environment step grows with the number of environments, the size of observations and the decoder's network calls.
+"""Measures how the cost of an environment step grows with environments, observation size and decoder network calls.
 
     python -m experiments.benchmarks.growth --out experiments/results/growth.json
 
-CartpoleBalance at the sizes of training.py, one of them changed at a time; microseconds an env step of a rollout and of a whole iteration,
-medians over the rounds. Where the hardware is busy, they are constant in the number of environments and linear in the rest.
+The task is CartpoleBalance at the sizes of training.py, with one size changed at a time. Reports the microseconds per
+env step of a rollout and of a whole iteration, as medians over the rounds. When the hardware is fully used, they are
+constant in the number of environments and linear in the other two.
 """
 
 import argparse
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -27,7 +29,7 @@ ENVIRONMENTS, OBSERVATIONS, CALLS = (64, 128, 256, 512, 1024), (5, 20, 80, 320, 
 
 
 class Wide(AbstractEnvironment):
-    """The same task, its observation repeated to another size."""
+    """The same task with its observation repeated to another size."""
 
     inner: AbstractEnvironment
     size: int = structural()
@@ -49,8 +51,8 @@ class Wide(AbstractEnvironment):
         return {**self.inner.describe(), "observation": self.size}
 
 
-def of_environments(count: int) -> Iteration:
-    """Four sequences of each."""
+def with_environments(count: int) -> Iteration:
+    """Returns PPO's iteration with `count` environments, each of which gives four sequences."""
     others = [b for b in SIZES if not b.startswith(("NUM_ENVS", "OnPolicy.batch_size"))]
     return Iteration(
         METHODS["PPO"],
@@ -58,21 +60,22 @@ def of_environments(count: int) -> Iteration:
     )
 
 
-def of_observations(size: int) -> Iteration:
+def with_observations(size: int) -> Iteration:
     return Iteration(METHODS["PPO"], ["ENV = 'CartpoleBalance'", *SIZES], lambda env: Wide(env, size))
 
 
-def of_calls(count: int) -> Iteration:
+def with_calls(count: int) -> Iteration:
     return Iteration(METHODS["GoRL-FM"], ["ENV = 'CartpoleBalance'", *SIZES, f"Midpoint.steps = {count // 2}"])
 
 
 WORK = {
-    "environments (PPO)": (of_environments, ENVIRONMENTS), "size of the observation (PPO)": (of_observations, OBSERVATIONS),
-    "network calls of the decoder (GoRL-FM)": (of_calls, CALLS),
-}  # fmt: skip
+    "environments (PPO)": (with_environments, ENVIRONMENTS),
+    "size of the observation (PPO)": (with_observations, OBSERVATIONS),
+    "network calls of the decoder (GoRL-FM)": (with_calls, CALLS),
+}
 
 
-def measured(make: Any, values: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
+def measured(make: Callable[[int], Iteration], values: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
     candidates = {value: make(value) for value in values}
     times = in_turn(
         {f"{v} {what}": getattr(c, what) for v, c in candidates.items() for what in ("rollout", "iteration")}, rounds

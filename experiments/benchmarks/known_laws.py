@@ -1,4 +1,4 @@
-"""Laws whose flows and diffusions are known in closed form: what samplers and decoders are measured against."""
+"""Distributions with flows and diffusions in closed form, as references for samplers and decoders."""
 
 import math
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 
 class Mixture(eqx.Module):
-    """sum_k weight_k N(mean_k, std²) on the line. Its methods act on every entry of a vector on its own."""
+    """The mixture sum_k weight_k N(mean_k, std²) on the line. Its methods act on each entry of a vector separately."""
 
     weights: tuple[float, ...] = eqx.field(static=True)
     means: tuple[float, ...] = eqx.field(static=True)
@@ -19,7 +19,7 @@ class Mixture(eqx.Module):
     def posterior(
         self, x: Float[Array, " D"], signal: Float[Array, ""], noise: Float[Array, ""]
     ) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
-        """(E[a | x], E[eps | x]) where x = signal a + noise eps, a of this law and eps of N(0, 1)."""
+        """Returns (E[a | x], E[eps | x]) for x = signal a + noise eps, a from this mixture and eps from N(0, 1)."""
         mean, weight = jnp.array(self.means)[:, None], jnp.array(self.weights)[:, None]
         variance = signal**2 * self.std**2 + noise**2
         off = x[None] - signal * mean
@@ -28,7 +28,7 @@ class Mixture(eqx.Module):
         return action, jnp.sum(share * (noise / variance * off), axis=0)
 
     def velocity(self, x: Float[Array, " D"], t: Float[Array, ""]) -> Float[Array, " D"]:
-        """E[eps - a | x_t = x] on straight paths: the field that flow matching learns."""
+        """Returns E[eps - a | x_t = x] on straight paths, which is the field that flow matching learns."""
         action, eps = self.posterior(x, 1.0 - t, t)
         return eps - action
 
@@ -37,7 +37,7 @@ class Mixture(eqx.Module):
         return np.sum(np.array(self.weights)[:, None] * 0.5 * (1.0 + np.vectorize(math.erf)(z)), axis=0)
 
     def quantiles(self, levels: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-        """The inverse of the cdf, by bisection."""
+        """Returns the inverse of the cdf, computed by bisection."""
         low = np.full(len(levels), min(self.means) - 10.0 * self.std)
         high = np.full(len(levels), max(self.means) + 10.0 * self.std)
         for _ in range(60):
@@ -51,17 +51,18 @@ STANDARD = Mixture((1.0,), (0.0,), 1.0)
 
 
 def levels(count: int) -> Float[np.ndarray, " N"]:
-    """(i + 1/2) / count: with the quantiles there, sums over a law without random draws."""
+    """Returns (i + 1/2) / count. Means over the quantiles at these levels are expectations without random draws."""
     return (np.arange(count) + 0.5) / count
 
 
-def errors(law: Mixture, samples: Float[Array | np.ndarray, " N"]) -> dict[str, float]:
-    """How samples (decoded from the prior's quantiles at `levels`) differ from a law.
+def errors(mixture: Mixture, samples: Float[Array | np.ndarray, " N"]) -> dict[str, float]:
+    """Returns how samples, decoded from the prior's quantiles at `levels`, differ from `mixture`.
 
-    `mean`: difference; `std`: relative difference; `mass`: difference of the probability to be above 0; `w1`: the Wasserstein-1
-    distance. The law itself is represented by as many quantiles, so its own samples have no error.
+    `mean` is a difference, `std` a relative difference, `mass` the difference of the probability to be above 0, and
+    `w1` the Wasserstein-1 distance. The distribution is represented by as many quantiles as there are samples, so its
+    own samples have no error.
     """
-    found, true = np.sort(np.asarray(samples, np.float64)), law.quantiles(levels(len(samples)))
+    found, true = np.sort(np.asarray(samples, np.float64)), mixture.quantiles(levels(len(samples)))
     return {
         "mean": float(found.mean() - true.mean()),
         "std": float(found.std() / true.std() - 1.0),

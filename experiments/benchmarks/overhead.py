@@ -1,8 +1,9 @@
-"""What checkpoints, tracking and pictures cost at default settings: the quickstart with all of them, and without any.
+"""Measures what checkpoints, tracking and pictures cost at default settings.
 
     python -m experiments.benchmarks.overhead --out experiments/results/overhead.json
 
-Whole processes in turn (with, without, without, with ...), after one that fills the compilation cache. Seconds of wall-clock.
+Runs the quickstart with all of them and without any, as whole processes in turn (with, without, without, with, ...),
+after one process that fills the compilation cache. The times are seconds of wall-clock.
 """
 
 import argparse

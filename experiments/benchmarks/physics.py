@@ -1,9 +1,10 @@
-"""Environment steps per second of MuJoCo's own engine and of MJX, with random actions: `gorl bench physics` over some tasks.
+"""Measures environment steps per second of MuJoCo's native engine and of MJX, with random actions.
 
     python -m experiments.benchmarks.physics --out experiments/results/physics.json
 
-The implementations take turns in one process; numbers are medians over rounds, compilation apart. `load_per_core`: processes that wanted to
-run, for each core; above 1 the machine was shared, and only ratios mean something.
+This is `gorl bench physics` over several tasks. The implementations take turns in one process, and the numbers are
+medians over rounds, without compilation. `load_per_core` is the number of runnable processes per core: above 1 the
+machine was shared, and only ratios are meaningful.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def main() -> None:
         results.append(found.as_json())
     if args.out:
         shared = any(r["load_per_core"] > 1.25 for r in results)
-        note = "other programs were running: the ratios are worth more than the numbers" if shared else ""
+        note = "other programs were running: the ratios are more reliable than the absolute numbers" if shared else ""
         args.out.write_text(json.dumps({**provenance(), "note": note, "results": results}, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Where a benchmark's numbers come from, without the paths of the machine it ran on."""
+"""The provenance of a benchmark's numbers, without the paths of the machine it ran on."""
 
 import pathlib
 import sys
@@ -13,8 +13,7 @@ KEPT = ("gorl", "created", "python", "versions", "git", "device", "xla_flags")
 def provenance() -> dict[str, Any]:
     path = pathlib.Path(sys.argv[0])
     module = f"experiments.{path.parent.name}.{path.stem}"
-    words = [
-        f"{RESULTS}/{pathlib.Path(w).name}" if pathlib.Path(w).is_absolute() else w for w in sys.argv[1:]
-    ]  # what is kept lies there
+    # Absolute paths are those of result files, which are stored in RESULTS.
+    words = [f"{RESULTS}/{pathlib.Path(w).name}" if pathlib.Path(w).is_absolute() else w for w in sys.argv[1:]]
     known = facts()
     return {"command": ["python", "-m", module, *words], **{k: known[k] for k in KEPT}}

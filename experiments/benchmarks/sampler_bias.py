@@ -1,9 +1,10 @@
-"""What samplers do to a law when the network is perfect: their error at few network calls.
+"""Measures the error of samplers at few network calls when the network is exact.
 
     python -m experiments.benchmarks.sampler_bias --out experiments/results/sampler_bias.json
 
-Each law's exact velocity (flow matching) or noise (diffusion) is integrated from a deterministic grid of quantiles of N(0, 1). Errors of
-the mean, the std (relative), the mass of u > 0, and the Wasserstein-1 distance to the law. Writes JSON, prints a Markdown table for 10 calls.
+The exact velocity (flow matching) or noise (diffusion) of each known distribution is integrated from a deterministic
+grid of quantiles of N(0, 1). Reports the errors of the mean, of the std (relative) and of the mass of u > 0, and the
+Wasserstein-1 distance to the distribution. Writes JSON and prints a Markdown table for 10 calls.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from gorl.generative.samplers import Euler, Heun, Midpoint
 from gorl.generative.schedules import CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
 from gorl.networks import FourierTime, RunningNormalizer
 
-LAWS = {
+MIXTURES = {
     "N(0, 0.69²)": Mixture((1.0,), (0.0,), 0.69),
     "N(0, 1)": STANDARD,
     "N(0, 0.1²)": Mixture((1.0,), (0.0,), 0.1),
@@ -48,9 +49,9 @@ LATENTS = 4001
 
 
 class ExactNoise(eqx.Module):
-    """A body that predicts E[eps | x_t] from the decoder's input [obs, x, cos(2^k t), sin(2^k t)]."""
+    """A network body that returns E[eps | x_t] for the decoder's input [obs, x, cos(2^k t), sin(2^k t)]."""
 
-    law: Mixture
+    mixture: Mixture
     schedule: Any = eqx.field(static=True)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -58,44 +59,54 @@ class ExactNoise(eqx.Module):
         alphabar = self.schedule.alphabar()
         level = jnp.rint(t * self.schedule.steps).astype(jnp.int32)
         alpha, sigma = (jnp.asarray(np.sqrt(x), jnp.float32)[level] for x in (alphabar, 1.0 - alphabar))
-        return self.law.posterior(inputs[1:2], alpha, sigma)[1]
+        return self.mixture.posterior(inputs[1:2], alpha, sigma)[1]
 
 
-def ddim(law: Mixture, schedule: Any, indexing: Any) -> DiffusionDecoder:
+def ddim(mixture: Mixture, schedule: Any, indexing: Any) -> DiffusionDecoder:
     return DiffusionDecoder(
-        1, 1, body=lambda i, o, *, key: ExactNoise(law, schedule), normalizer=lambda size: RunningNormalizer(size, epsilon=1e-6, clip=10.0),
-        time_embedding=FourierTime(1), schedule=schedule, levels=indexing, prediction=NoisePrediction(), x0_clip=float("inf"), key=jax.random.key(0),
-    )  # fmt: skip
+        1,
+        1,
+        body=lambda i, o, *, key: ExactNoise(mixture, schedule),
+        normalizer=lambda size: RunningNormalizer(size, epsilon=1e-6, clip=10.0),
+        time_embedding=FourierTime(1),
+        schedule=schedule,
+        levels=indexing,
+        prediction=NoisePrediction(),
+        x0_clip=float("inf"),
+        key=jax.random.key(0),
+    )
 
 
-def methods(law: Mixture, calls: int) -> Iterator[tuple[str, int, Callable]]:
-    """(name, network calls, latent [1] -> action [1])."""
+def methods(mixture: Mixture, calls: int) -> Iterator[tuple[str, int, Callable]]:
+    """Yields each sampler's name, its number of network calls, and its function from a latent [1] to an action [1]."""
     for kind, per_step in ((Euler, 1), (Midpoint, 2), (Heun, 2)):
         for name, grid in GRIDS.items():
             sampler = kind(steps=calls // per_step, grid=grid)
-            yield f"{kind.__name__}, {name}", sampler.network_calls, lambda z, s=sampler: s(law.velocity, z)
+            yield f"{kind.__name__}, {name}", sampler.network_calls, lambda z, s=sampler: s(mixture.velocity, z)
     for name, schedule in SCHEDULES.items():
         for label, indexing in (("", NoisyLevels()), (", off by one", OffByOneLevels())):
-            decoder = ddim(law, schedule(calls), indexing)
+            decoder = ddim(mixture, schedule(calls), indexing)
             yield f"DDIM, {name}{label}", decoder.network_calls, lambda z, d=decoder: d(jnp.zeros(1), z)
 
 
 def measure() -> list[dict[str, Any]]:
     latents = jnp.asarray(STANDARD.quantiles(levels(LATENTS)), jnp.float32)[:, None]
     rows = []
-    for label, law in LAWS.items():
+    for label, mixture in MIXTURES.items():
         for budget in CALLS:
-            for name, calls, decode in methods(law, budget):
+            for name, calls, decode in methods(mixture, budget):
                 samples = np.asarray(jax.jit(jax.vmap(decode))(latents))[:, 0]
-                found = {k: float(f"{v:.3g}") for k, v in errors(law, samples).items()}
+                found = {k: float(f"{v:.3g}") for k, v in errors(mixture, samples).items()}
                 rows.append({"law": label, "method": name, "budget": budget, "network_calls": calls, **found})
     return rows
 
 
 def table(rows: list[dict[str, Any]], budget: int) -> str:
-    lines = [f"| {budget} network calls: W1, std | " + " | ".join(LAWS) + " |", "|---" * (1 + len(LAWS)) + "|"]
+    lines = [f"| {budget} network calls: W1, std | " + " | ".join(MIXTURES) + " |", "|---" * (1 + len(MIXTURES)) + "|"]
     for method in dict.fromkeys(r["method"] for r in rows):
-        cells = [r for label in LAWS for r in rows if (r["law"], r["method"], r["budget"]) == (label, method, budget)]
+        cells = [
+            r for label in MIXTURES for r in rows if (r["law"], r["method"], r["budget"]) == (label, method, budget)
+        ]
         lines.append(f"| {method} | " + " | ".join(f"{c['w1']:.4f}, {100 * c['std']:+.1f} %" for c in cells) + " |")
     return "\n".join(lines)
 

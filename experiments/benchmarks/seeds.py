@@ -1,10 +1,11 @@
-"""What several seeds in one program cost: the seconds of a training iteration for 1, 2, 4, 8 and 16 vmapped seeds.
+"""Measures the seconds of a training iteration for 1, 2, 4, 8 and 16 seeds vmapped in one program.
 
     python -m experiments.benchmarks.seeds --out experiments/results/seeds.json
 
-Each size is measured in one process, the numbers of seeds in turn, the median over rounds; compilation is not counted. `factor` is the time
-of S seeds over that of one; S times one seed would be a factor of S (all of the time is arithmetic), 1 would be free. Sizes:
-'toy' (what the factor of at most 3 is asked of), 'small' (parts/small.gin) and, with --large, the published sizes, for a GPU.
+Each size is measured in one process, in which the numbers of seeds take turns. The numbers are medians over rounds,
+without compilation. `factor` is the time of S seeds divided by that of one: S if all of the time is arithmetic, 1 if
+more seeds are free. The sizes are 'toy' (required: a factor of at most 3), 'small' (parts/small.gin) and, with
+--large, the published ones, for a GPU.
 """
 
 import argparse
@@ -20,8 +21,17 @@ from experiments.benchmarks.provenance import provenance
 from gorl import config
 from gorl.runtime import seeds, trees
 
-TOY = ["Task.environment = @Slider()", "NUM_ENVS = 4", "OnPolicy.batch_size = 4", "OnPolicy.num_minibatches = 4", "OnPolicy.unroll_length = 8",
-       "policy/MLP.width = 32", "policy/MLP.depth = 1", "critic/MLP.width = 32", "critic/MLP.depth = 1"]  # fmt: skip
+TOY = [
+    "Task.environment = @Slider()",
+    "NUM_ENVS = 4",
+    "OnPolicy.batch_size = 4",
+    "OnPolicy.num_minibatches = 4",
+    "OnPolicy.unroll_length = 8",
+    "policy/MLP.width = 32",
+    "policy/MLP.depth = 1",
+    "critic/MLP.width = 32",
+    "critic/MLP.depth = 1",
+]
 SIZES = {
     "toy: Slider, 4 environments, width 32, minibatches of 32 steps": (["ppo.gin", "parts/small.gin"], TOY),
     "small: CartpoleBalance, 256 environments, width 64": (["ppo.gin", "parts/small.gin"], ["ENV = 'CartpoleBalance'"]),
@@ -31,7 +41,7 @@ SEEDS = (1, 2, 4, 8, 16)
 
 
 class Iteration:
-    """The training iteration of so many seeds, ready to be timed."""
+    """The training iteration of `count` seeds, compiled and ready to be timed."""
 
     def __init__(self, files: list[str], bindings: list[str], count: int):
         experiment = config.build(files, [*bindings, f"NUM_SEEDS = {count}"]).experiment
@@ -43,11 +53,11 @@ class Iteration:
         self._state = trees.unshare_buffers(seeds.vmap_seeds(begin, numbers))
         self._done = 0
         self.env_steps = count * self._phase.algorithm.env_steps_per_iteration
-        for _ in range(2):  # the first compiles
+        for _ in range(2):  # the first one compiles
             self.seconds(1)
 
     def seconds(self, iterations: int) -> float:
-        """Of one iteration, the mean over some."""
+        """Returns the seconds of one iteration, as the mean over `iterations`."""
         began = time.perf_counter()
         for _ in range(iterations):
             self._state, _ = self._phase.iterate(self._context, self._state, self._done)

@@ -1,9 +1,10 @@
-"""Time from the end of imports to the first training step: the first start of a run, and the next ones.
+"""Measures the time from the end of imports to the first training step, for a first start and for later ones.
 
     python -m experiments.benchmarks.start_up quickstart.gin --repeats 3
 
-The first start has an empty compilation cache; the others find it filled. `imports_s`, the simulator's included, and the parts of the
-time that went into tracing, lowering and compiling or loading are reported apart. Prints JSON.
+The first start has an empty compilation cache, and the others find it filled. `imports_s`, which includes the
+simulator's imports, is reported separately, and so are the times for tracing, lowering, and compiling or loading.
+Prints JSON.
 """
 
 import argparse

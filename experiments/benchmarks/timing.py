@@ -1,4 +1,7 @@
-"""Timing of candidates in turn, and the matrix products alone of a training step: what remains if everything else were free."""
+"""Timing of candidates in turn, and a training step's matrix products alone.
+
+The products are a lower bound: the time of the step if everything else were free.
+"""
 
 import functools
 import statistics
@@ -19,7 +22,7 @@ def seconds(function: Callable[[], None]) -> float:
 
 
 def in_turn(candidates: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """The median seconds of each; the first two calls of each, which compile, do not count."""
+    """Returns the median seconds of each candidate, without its first two calls, which compile."""
     for function in candidates.values():
         function()
         function()
@@ -35,23 +38,24 @@ def rounded(tree: Any) -> Any:
 
 
 def weights(module: Any) -> list[Any]:
-    """[out, in] of every linear layer, in order."""
+    """Returns the weight [out, in] of every linear layer, in order."""
     linear = lambda x: isinstance(x, Linear)  # noqa: E731
     return [x.weight for x in jax.tree.leaves(module, is_leaf=linear) if linear(x)]
 
 
 class MatrixProducts:
-    """The products of the forward and backward passes of `updates` steps on batches of `rows` through each of some networks, and between
-    them only what keeps the compiler from leaving any out. `flop`: of all."""
+    """The matrix products of the forward and backward passes of `updates` steps, on `rows` rows through each network.
+
+    The only other operations are those that keep the compiler from eliminating a product. `flop` is the total.
+    """
 
     def __init__(self, networks: Sequence[Any], rows: int, updates: int):
         self._networks = [jax.tree.map(jnp.array, weights(n)) for n in networks]
         self._inputs = [
             jax.random.normal(jax.random.key(i), (rows, n[0].shape[1])) for i, n in enumerate(self._networks)
         ]
-        products = sum(6 * w.size for n in self._networks for w in n) - sum(
-            2 * n[0].size for n in self._networks
-        )  # no gradient of the inputs
+        products = sum(6 * w.size for n in self._networks for w in n)
+        products -= sum(2 * n[0].size for n in self._networks)  # the inputs have no gradient
         self.flop = updates * rows * products
 
         def loss(networks: Any, inputs: Any) -> Any:
@@ -69,7 +73,7 @@ class MatrixProducts:
 
 
 class ForwardProducts:
-    """Those of a forward pass alone through one network, `times` batches of `rows`."""
+    """The matrix products of one network's forward pass alone, on `times` batches of `rows`. `flop` is the total."""
 
     def __init__(self, network: Any, rows: int, times: int):
         self._weights = jax.tree.map(jnp.array, weights(network))

@@ -1,10 +1,12 @@
-"""A training iteration's cost by method: rollout and update, against Brax's PPO, raw physics and the matrix products alone.
+"""Measures each method's training iteration against Brax's PPO, raw physics and the matrix products alone.
 
-    python -m experiments.benchmarks.training --env CartpoleBalance --env CheetahRun --out experiments/results/training.json
+    python -m experiments.benchmarks.training --env CartpoleBalance --env CheetahRun --out
+    experiments/results/training.json
 
-The sizes are those at which published code was measured: 256 environments, unrolls of 30, 8 minibatches of 128, 4 epochs, the published
-networks: 30,720 env steps an iteration. All candidates are compiled first and then timed in turn, in one process; medians over the rounds.
-Brax's PPO has the same sizes and networks; its time is what its own training loop reports, evaluation and compilation left out.
+The sizes are those at which published code was measured: 256 environments, unrolls of 30, 8 minibatches of 128, 4
+epochs and the published networks, which is 30,720 env steps per iteration. All candidates are compiled first and then
+timed in turn in one process. The numbers are medians over the rounds. Brax's PPO has the same sizes and networks, and
+its time is the one that its training loop reports, without evaluation and compilation.
 """
 
 import argparse
@@ -47,7 +49,7 @@ METHODS = {
 
 
 class Iteration:
-    """The iteration of a method's last improvement phase: with a decoder, where it has one, in its initial state."""
+    """The iteration of a method's last improvement phase, with the method's decoder (if any) in its initial state."""
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class Iteration:
 
 
 class RawPhysics:
-    """The steps of a rollout, with the same resets, and random actions made beforehand in place of a policy."""
+    """The environment steps and resets of a rollout, with precomputed random actions instead of a policy."""
 
     def __init__(self, files: list[str], bindings: list[str]):
         experiment = config.build_here(files, bindings).experiment
@@ -110,22 +112,25 @@ class RawPhysics:
 
 
 def brax_ppo(name: str, bindings: list[str], rounds: int) -> float:
-    """Seconds of an iteration of Brax's PPO on Playground's task with MJX."""
+    """Returns the seconds of an iteration of Brax's PPO on Playground's task with MJX."""
     from brax.training.agents.ppo import train
     from mujoco_playground import dm_control_suite, wrapper
 
-    # Brax 0.14 calls what JAX 0.10 no longer has.
+    # Brax 0.14 calls a function that JAX 0.10 no longer has.
     jax.device_put_replicated = lambda tree, devices: jax.tree.map(lambda x: jnp.stack([x] * len(devices)), tree)
     algorithm = next(config.build(["ppo.gin"], bindings).experiment.planned_phases()).declaration.algorithm
     steps, found = algorithm.env_steps_per_iteration, []
     train.train(
-        dm_control_suite.load(name, config_overrides={"impl": "jax"}), num_timesteps=steps * (rounds + 1), num_evals=rounds + 2, run_evals=False,
-        episode_length=1000,
-        wrap_env_fn=wrapper.wrap_for_brax_training, num_envs=algorithm.num_envs, unroll_length=algorithm.unroll_length, batch_size=algorithm.batch_size,
-        num_minibatches=algorithm.num_minibatches, num_updates_per_batch=algorithm.num_epochs, learning_rate=1e-3, entropy_cost=1e-2, discounting=0.995,
-        reward_scaling=10.0, normalize_observations=True, clipping_epsilon=0.3, progress_fn=lambda _, metrics: found.append(metrics["training/sps"]),
+        dm_control_suite.load(name, config_overrides={"impl": "jax"}),
+        num_timesteps=steps * (rounds + 1), num_evals=rounds + 2, run_evals=False, episode_length=1000,
+        wrap_env_fn=wrapper.wrap_for_brax_training, num_envs=algorithm.num_envs,
+        unroll_length=algorithm.unroll_length, batch_size=algorithm.batch_size,
+        num_minibatches=algorithm.num_minibatches, num_updates_per_batch=algorithm.num_epochs,
+        learning_rate=1e-3, entropy_cost=1e-2, discounting=0.995, reward_scaling=10.0,
+        normalize_observations=True, clipping_epsilon=0.3,
+        progress_fn=lambda _, metrics: found.append(metrics["training/sps"]),
     )  # fmt: skip
-    return steps / statistics.median(found[1:])  # the first compiles
+    return steps / statistics.median(found[1:])  # the first round compiles
 
 
 def measured(name: str, methods: list[str], more: list[str], rounds: int, brax: bool) -> dict[str, Any]:
@@ -134,9 +139,8 @@ def measured(name: str, methods: list[str], more: list[str], rounds: int, brax: 
     ppo, physics = iterations["PPO"].algorithm, RawPhysics(METHODS["PPO"], bindings)
     learner, rows = iterations["PPO"].learner, ppo.batch_size * ppo.unroll_length
     update = MatrixProducts([learner.policy, learner.critic], rows, ppo.num_minibatches * ppo.num_epochs)
-    values = ForwardProducts(
-        learner.critic, ppo.env_steps_per_iteration + ppo.num_envs, 1
-    )  # at every observation of the rollout, and the last ones
+    # The values are computed at every observation of the rollout and at the last ones.
+    values = ForwardProducts(learner.critic, ppo.env_steps_per_iteration + ppo.num_envs, 1)
     candidates = {
         "raw physics": physics.steps,
         "products of the update": update.run,
@@ -150,18 +154,22 @@ def measured(name: str, methods: list[str], more: list[str], rounds: int, brax: 
     steps = ppo.env_steps_per_iteration
     rows = {
         m: {
-            "rollout_s": found[f"{m}: rollout"], "update_s": found[f"{m}: iteration"] - found[f"{m}: rollout"],
+            "rollout_s": found[f"{m}: rollout"],
+            "update_s": found[f"{m}: iteration"] - found[f"{m}: rollout"],
             "env_steps_per_s": steps / found[f"{m}: iteration"],
         }
         for m in methods
-    }  # fmt: skip
+    }
     result: dict[str, Any] = {"env_steps": steps, "methods": rows, "raw_physics_s": found["raw physics"]}
     result["rollout_of_raw_physics"] = found["raw physics"] / rows["PPO"]["rollout_s"]
     whole = found["products of the update"] + found["products of the values"]
     result["matrix_products"] = {
-        "update_s": found["products of the update"], "update_gflop": update.flop / 1e9, "values_s": found["products of the values"],
-        "values_gflop": values.flop / 1e9, "of_ppo_update": whole / rows["PPO"]["update_s"],
-    }  # fmt: skip
+        "update_s": found["products of the update"],
+        "update_gflop": update.flop / 1e9,
+        "values_s": found["products of the values"],
+        "values_gflop": values.flop / 1e9,
+        "of_ppo_update": whole / rows["PPO"]["update_s"],
+    }
     if brax:
         after = brax_ppo(name, bindings, rounds)
         result["brax_ppo"] = {"env_steps_per_s": steps / statistics.mean((first, after)), "iteration_s": [first, after]}

@@ -1,12 +1,14 @@
-"""Where a run's time goes, and what a method costs beside Gaussian PPO: seconds of every kind of unit, times how many a whole run has.
+"""Measures where a run's time goes, and what a method costs relative to Gaussian PPO.
 
     python -m experiments.benchmarks.wall_clock --out experiments/results/wall_clock.json
 
-CheetahRun with the paper's hyperparameters and numbers of environment steps. Iterations are those at which published code was measured
-(256 environments, 30,720 env steps): a smaller machine's size. Every unit is run on the state that the ones before left, two calls first,
-which compile, then in turn with those of the other methods; medians over the rounds. `hours` are of the whole run (180M env steps), as the
-sum of its units; `outside_fit` is what remains without the fit's epochs, per env step, over that of PPO. Checkpoints, tracking and
-pictures are not in it (overhead.py has them).
+The seconds of every kind of unit are multiplied by the number of such units in a whole run. The task is CheetahRun
+with the paper's hyperparameters and numbers of environment steps. Iterations have the size at which published code was
+measured (256 environments, 30,720 env steps), which suits a smaller machine. Every unit runs on the state that the
+previous phases produced. Two calls come first, because they compile; then the units of all methods take turns, and the
+numbers are medians over the rounds. `hours` is the time of the whole run (180M env steps), as the sum of its units.
+`outside_fit` is the time per env step without the fit's epochs, divided by that of PPO. Checkpoints, tracking and
+pictures are not included (overhead.py measures them).
 """
 
 import argparse
@@ -24,6 +26,7 @@ from experiments.benchmarks.provenance import provenance
 from experiments.benchmarks.timing import rounded, seconds
 from gorl import config
 from gorl.experiment import Experiment
+from gorl.phases import PhaseContext, Unit
 from gorl.runtime import seeds, trees
 from gorl.runtime.precision import matrix_products
 
@@ -36,13 +39,13 @@ SIZES = [
     "OnPolicy.batch_size = 128",
     "OnPolicy.num_epochs = 4",
 ]
-STAGES = 2  # the later ones repeat the second
+STAGES = 2  # later stages repeat the second one
 
 
 class Units:
-    """One kind of unit of one phase: `run` runs it once more."""
+    """One kind of unit of one phase. `run` runs it once more."""
 
-    def __init__(self, name: str, unit: Any, context: Any, state: Any):
+    def __init__(self, name: str, unit: Unit, context: PhaseContext, state: Any):
         self.name, self._unit, self._context, self.state = name, unit, context, state
 
     def run(self) -> None:
@@ -51,7 +54,10 @@ class Units:
 
 
 def kinds(experiment: Experiment) -> Iterator[Units]:
-    """Of the first stages, on what the phase before left. Of several kinds in one phase each has a copy of its state; the first one's goes on."""
+    """Yields each kind of unit of the first stages, run twice on the state that the previous phase produced.
+
+    Several kinds in one phase each have a copy of the phase's state. The next phase starts from the first kind's state.
+    """
     numbers = np.asarray(experiment.seeds, np.int32)
     state = trees.unshare_buffers(seeds.vmap_seeds(experiment.initial_state, numbers))
     for step in experiment.planned_phases():
@@ -74,7 +80,7 @@ def kind(step: Any, unit: str) -> str:
 
 
 def counts(experiment: Experiment) -> dict[str, int]:
-    """How many of each kind the whole run has."""
+    """Returns how many units of each kind the whole run has."""
     return dict(
         collections.Counter(
             kind(step, unit.name) for step in experiment.planned_phases() for unit in experiment.units(step)
@@ -88,9 +94,15 @@ def row(experiment: Experiment, times: dict[str, float]) -> dict[str, Any]:
     fit = sum(h for name, h in hours.items() if "FitDecoder" in name)
     total = sum(hours.values())
     return {
-        "env_steps": experiment.env_steps(), "unit_s": times, "units": number, "hours_by_kind": hours, "hours": total, "fit_hours": fit,
-        "fit_share": fit / total, "us_per_env_step_outside_fit": 3.6e9 * (total - fit) / experiment.env_steps(),
-    }  # fmt: skip
+        "env_steps": experiment.env_steps(),
+        "unit_s": times,
+        "units": number,
+        "hours_by_kind": hours,
+        "hours": total,
+        "fit_hours": fit,
+        "fit_share": fit / total,
+        "us_per_env_step_outside_fit": 3.6e9 * (total - fit) / experiment.env_steps(),
+    }
 
 
 def main() -> None:

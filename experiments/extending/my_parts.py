@@ -1,10 +1,10 @@
-"""Parts of your own, to copy: an MJCF task, two environments, a network, a decoder and a phase.
+"""Examples of custom parts, to copy: an MJCF task, two environments, a network, a decoder and a phase.
 
     gorl train experiments/extending/my_experiment.gin --plugin experiments/extending/my_parts.py --no-aim
 
-Classes are registered with gin and then used in gin files like gorl's own. Functions and other objects get a name with
-`gin.constant`. Abstract methods say what a part must bring: gorl/environments/base.py, gorl/decoders/base.py,
-gorl/phases/base.py.
+Classes are registered with gin and then used in gin files like those of gorl. Functions and other objects get a name
+with `gin.constant`. The abstract methods in gorl/environments/base.py, gorl/decoders/base.py and gorl/phases/base.py
+list what a part must define.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from gorl.networks import RunningNormalizer
 from gorl.phases import AbstractPhase, PhaseContext, Unit, program
 from gorl.state import EnvState, RunState
 
-# 1. A task for an MJCF file: JAX functions of MJX's model and data. Hold the arm up.
+# 1. A task for an MJCF file, as JAX functions of MJX's model and data: hold the arm up.
 
 
 def reward(model: Any, data: Any, action: Float[Array, " D_a"]) -> Float[Array, ""]:
@@ -42,7 +42,7 @@ def initial(model: Any, key: PRNGKeyArray) -> tuple[Float[Array, " nq"], Float[A
     return jax.random.uniform(key, (model.nq,), minval=-jnp.pi, maxval=jnp.pi), jnp.zeros(model.nv)
 
 
-gin.constant("my_parts.arm", str(pathlib.Path(__file__).with_name("arm.xml")))  # found wherever one starts gorl
+gin.constant("my_parts.arm", str(pathlib.Path(__file__).with_name("arm.xml")))  # independent of the working directory
 gin.constant("my_parts.reward", reward)
 gin.constant("my_parts.observation", observation)
 gin.constant("my_parts.initial", initial)
@@ -53,10 +53,10 @@ gin.constant("my_parts.initial", initial)
 
 @gin.register(module="my_parts")
 class DelayedActions(AbstractEnvironment):
-    """The environment inside, where an action takes effect `delay` control steps later.
+    """The environment `inner`, in which an action takes effect `delay` control steps later.
 
-    The actions that are under way are part of the observations, or the task would not be Markov. All fields are plain
-    settings (`structural`) or environments: equal settings share compiled programs.
+    The pending actions are part of the observation, since otherwise the task would not be Markov. All fields are plain
+    settings (`structural`) or environments, so equal settings share compiled programs.
     """
 
     inner: AbstractEnvironment
@@ -88,14 +88,15 @@ class DelayedActions(AbstractEnvironment):
         return {**self.inner.describe(), "delay": self.delay}
 
 
-# 3. An environment from nothing (my_environment.gin).
+# 3. An environment from scratch (my_environment.gin).
 
 
 @gin.register(module="my_parts")
 class Landing(AbstractEnvironment):
-    """Fall from a random height and touch the ground softly. The episode ends there: a termination.
+    """A task in which a falling body must touch the ground softly.
 
-    Observation [height, velocity]; the thrust is between 0 and 2 g.
+    It starts at a random height, and the episode terminates when it lands. The observation is [height, velocity], and
+    the thrust is between 0 and 2 g.
     """
 
     gravity: float = structural()
@@ -117,19 +118,20 @@ class Landing(AbstractEnvironment):
         return self._state(jnp.stack([height, velocity]), jnp.where(landed, jnp.exp(-(velocity**2)), 0.0), landed)
 
     def _state(self, sim: Float[Array, " two"], reward: Any, done: Any) -> EnvState:
-        # make_state gives every number its type, and marks the state as invalid where one is not finite.
+        # make_state gives every number its type, and marks the state as invalid if one of them is not finite.
         return make_state(sim, sim, reward, done, obs_key=None, critic_obs_key=None)
 
     def describe(self) -> dict[str, Any]:
         return {"library": "my_parts", "name": "Landing", "impl": "jax"}
 
 
-# 4. A network, usable as the body of any role: made as `LinearSkip(in_size, out_size, key=key)`, the rest bound in gin.
+# 4. A network that can be the body of any role. gorl calls `LinearSkip(in_size, out_size, key=key)`; gin binds the
+# rest.
 
 
 @gin.register(module="my_parts", denylist=["in_size", "out_size", "key"])
 class LinearSkip(eqx.Module):
-    """x -> inner(x) + W x, with W = 0 at first: a network beside a linear policy. On one unbatched vector."""
+    """A network plus a linear map, x -> inner(x) + W x with W = 0 initially, on one unbatched vector."""
 
     inner: eqx.Module
     weight: Float[Array, "out in"]
@@ -142,12 +144,12 @@ class LinearSkip(eqx.Module):
         return self.inner(x) + self.weight @ x
 
 
-# 5. A decoder: made as `AffineDecoder(obs_size, action_size, key=key)`, the rest bound in gin.
+# 5. A decoder. gorl calls `AffineDecoder(obs_size, action_size, key=key)`; gin binds the rest.
 
 
 @gin.register(module="my_parts", denylist=["obs_size", "action_size", "key"])
 class AffineDecoder(AbstractDecoder):
-    """u = mean(s) + scale(s) * latent: a Gaussian distribution of actions, fitted by maximum likelihood."""
+    """A Gaussian decoder, u = mean(s) + scale(s) * latent, fitted by maximum likelihood."""
 
     body: eqx.Module
     normalizer: RunningNormalizer
@@ -183,14 +185,18 @@ class AffineDecoder(AbstractDecoder):
         return jnp.mean(0.5 * ((action - mean) / jnp.exp(log_scale)) ** 2 + log_scale)
 
 
-# 6. A phase. What runs on the device is a `program`: compiled once, its arrays are inputs. It is written for one seed: what all
-# seeds share comes first, then what each has (and only reads), then what each has and changes.
+# 6. A phase. Code that runs on the device is a `program`, which is compiled once with its arrays as inputs. It is
+# written for one seed and has three arguments: `shared` (the same for all seeds), `each` (per seed, read-only) and
+# `state` (per seed, changed).
 
 
 @gin.register(module="my_parts")
 class MeasureSpread(AbstractPhase):
-    """How much the decoder's actions vary with the latent: the standard deviation of u over `latents` draws of the prior,
-    the mean over action dimensions and over `states` fresh initial states. Hands everything on as it was."""
+    """A phase that measures how much the decoder's actions vary with the latent, and changes nothing.
+
+    It records the standard deviation of u over `latents` draws from the prior, averaged over action dimensions and over
+    `states` fresh initial states.
+    """
 
     latents: int = structural()
     states: int = structural()

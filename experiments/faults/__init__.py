@@ -1,1 +1,1 @@
-"""What looks for faults: kills, broken configurations, load."""
+"""Searches for faults: kills, broken configurations and heavy load."""

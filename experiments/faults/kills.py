@@ -1,10 +1,11 @@
-"""Kills training with SIGKILL at many moments, lets it go on, and compares the end with runs that nobody disturbed.
+"""Kills training with SIGKILL at many moments, resumes it, and compares the end with undisturbed runs.
 
     python -m experiments.faults.kills --kills 200 --processes 2 --out experiments/results/kills.json
 
-A run is killed until it has finished; then parameters, optimiser and normaliser state, datasets, the record and the count
-of environment steps must be those of the reference, bit for bit. Moments: any, or aimed at one of POINTS (a checkpoint
-being written, a phase beginning, Aim being written ...) by saboteur.py. Half of them are aimed.
+A run is killed and resumed until it finishes. Then its parameters, optimizer and normalizer state, datasets, record
+and count of environment steps must equal those of the reference, bit for bit. Half of the moments are random. The
+others are aimed by saboteur.py at one of POINTS (a checkpoint being written, a phase beginning, Aim being written,
+...).
 """
 
 import argparse
@@ -29,9 +30,16 @@ from experiments.faults import same_bits
 
 HERE = pathlib.Path(__file__).parent
 TOY = (
-    "Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]", "stage1/ImprovePolicy.env_steps = %STAGE_STEPS",
-    "WARMUP_STEPS = 960", "STAGE_STEPS = 960", "COLLECT_STEPS = 800", "FIT_EPOCHS = 6", "decoder/MLP.width = 16", "Experiment.checkpoint_interval = 0.0",
-)  # fmt: skip
+    "Task.environment = @Slider()",
+    "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]",
+    "stage1/ImprovePolicy.env_steps = %STAGE_STEPS",
+    "WARMUP_STEPS = 960",
+    "STAGE_STEPS = 960",
+    "COLLECT_STEPS = 800",
+    "FIT_EPOCHS = 6",
+    "decoder/MLP.width = 16",
+    "Experiment.checkpoint_interval = 0.0",
+)
 REAL = (
     "ENV = 'CartpoleBalance'",
     "policy/MLP.width = 32",
@@ -58,7 +66,7 @@ TURNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A function at whose call, or up to `within` seconds later, a process dies; the call is one of the first `calls`."""
+    """A place at which a process is killed: up to `within` seconds after one of the first `calls` calls of `target`."""
 
     target: str
     calls: int
@@ -82,7 +90,7 @@ ANY = "any moment"
 
 @dataclasses.dataclass
 class Trial:
-    """One run and what was done to it. `kills`: (moment, the last unit that its record had)."""
+    """One run and its kills, each as (moment, last unit in the record)."""
 
     family: str
     kills: list[tuple[str, str]]
@@ -91,7 +99,7 @@ class Trial:
 
 
 class Harness:
-    """Runs in `work`; each family's reference is made once."""
+    """Starts, kills and resumes runs in `work`. Each family's reference run is made once."""
 
     def __init__(self, work: pathlib.Path, seed: int, *, aim: bool = True):
         self._work, self._seed, self._aim = work, seed, aim
@@ -107,7 +115,7 @@ class Harness:
         return folder
 
     def trial(self, family: str, number: int, moments: Sequence[str]) -> Trial:
-        """A run that is killed at one moment after the other, then left to end."""
+        """Kills a run at one moment after the other, lets it finish, and compares it with the reference."""
         reference, folder = self.reference(family), self._work / f"run{number}"
         rng, trial = random.Random(self._seed * 1000 + number), Trial(family, [], [])
         while True:
@@ -116,7 +124,7 @@ class Harness:
             trial.attempts += 1
             if code == -signal.SIGKILL:
                 trial.kills.append((moment, last_unit(folder)))
-                if not (folder / "run.json").exists():  # killed before there was a run
+                if not (folder / "run.json").exists():  # killed before the run existed
                     shutil.rmtree(folder, ignore_errors=True)
             else:
                 trial.differences = (
@@ -145,11 +153,13 @@ class Harness:
             if point
             else None
         )
-        repo = self._work / "aim" / folder.name  # one each: a killed writer may leave a lock that others would wait for
+        repo = self._work / "aim" / folder.name  # separate: a killed writer's lock would block others
         repo.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "GORL_CACHE": str(self._work / "cache"), "GORL_AIM_REPO": str(repo)}
-        process = subprocess.Popen([sys.executable, *(fault or ["-m", "gorl.cli.main"]), *train], env=environment, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True)  # fmt: skip
+        command = [sys.executable, *(fault or ["-m", "gorl.cli.main"]), *train]
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         if moment == ANY:
             threading.Thread(
                 target=_kill_after_progress, args=(process, folder, rng.randint(0, 6), rng.uniform(0, 0.3)), daemon=True
@@ -159,13 +169,13 @@ class Harness:
 
 
 def moments(count: int, seed: int) -> list[str]:
-    """Half of them aimed."""
+    """Returns random moments, half of which are aimed at a point of POINTS."""
     rng = random.Random(seed)
     return [ANY if rng.random() < 0.5 else rng.choice(list(POINTS)) for _ in range(count)]
 
 
 def _kill_after_progress(process: subprocess.Popen, folder: pathlib.Path, units: int, delay: float) -> None:
-    """`delay` seconds after the record has so many lines more than when this process began to write (0: at its first sign of life)."""
+    """Kills the process `delay` seconds after its first sign of life and `units` further lines in the record."""
     path, status = folder / "metrics.jsonl", folder / "status.json"
     began = time.time()
     while process.poll() is None and not (status.exists() and status.stat().st_mtime > began):
@@ -183,7 +193,7 @@ def _lines(path: pathlib.Path) -> int:
 
 
 def last_unit(folder: pathlib.Path) -> str:
-    """Phase and kind of the record's last whole line."""
+    """Returns the phase and the kind of the record's last complete line."""
     path = folder / "metrics.jsonl"
     lines = [
         line for line in (path.read_bytes().splitlines(keepends=True) if path.exists() else []) if line.endswith(b"\n")
@@ -210,11 +220,11 @@ def summary(trials: list[Trial]) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--per-run", type=int, default=10, help="kills of one run at most")
+    parser.add_argument("--per-run", type=int, default=10, help="the largest number of kills of one run")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--work", type=pathlib.Path, help="default: a temporary folder; what did not match is left there"
+        "--work", type=pathlib.Path, help="default: a temporary folder, which is kept if a run does not match"
     )
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
@@ -244,7 +254,8 @@ def main() -> None:
                 trials.append(trial)
                 done += len(trial.kills)
                 print(
-                    f"{done}/{options.kills} kills: {trial.family}, killed {len(trial.kills)} times, {trial.differences or 'the same bits'}",
+                    f"{done}/{options.kills} kills: {trial.family}, killed {len(trial.kills)} times, "
+                    f"{trial.differences or 'the same bits'}",
                     flush=True,
                 )
                 write()

@@ -1,10 +1,11 @@
-"""Configurations as users break them, by the thousand: each ends in one clear message, or is accepted and has an effect.
+"""Checks thousands of broken configurations: each must end in one clear message, or be accepted and have an effect.
 
     python -m experiments.faults.mutants --count 2000 --seed 0 --out experiments/results/mutants.json
 
-Shipped files and command lines are edited at random (`mutations.py`) and checked as `gorl check`, and the start of `gorl train` or
-`gorl sweep`, would, up to the first compilation (`verdicts.py`). Every fourth one that is accepted is also saved and read back.
-Prints, and writes, how many of each kind of edit were refused and accepted, and every defect with what was edited.
+Shipped files and command lines are edited at random (`mutations.py`). They are then checked as `gorl check` and the
+start of `gorl train` or `gorl sweep` do, up to the first compilation (`verdicts.py`). Every fourth accepted one is
+also saved and read back. Prints and writes how many of each kind of edit were refused and accepted, and every defect
+with its edit.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from experiments.faults.verdicts import Verdict
 
 
 def difference(mutant: Mutant) -> list[str]:
-    """What was edited, to repeat it."""
+    """Returns the edit, so that it can be repeated."""
     if mutant.edited == "command line":
         return [b[:300] for b in mutant.case.bindings if b not in mutant.original.bindings]
     texts = [
@@ -35,7 +36,7 @@ def difference(mutant: Mutant) -> list[str]:
 
 
 def defect(number: int, mutant: Mutant, verdict: Verdict) -> dict:
-    """`number`: which of the seed's mutants it is."""
+    """Returns the report of a defect. `number` is the mutant's index among those of the seed."""
     about = {
         "number": number,
         "kind": mutant.kind,
@@ -49,7 +50,7 @@ def defect(number: int, mutant: Mutant, verdict: Verdict) -> dict:
 def run(
     count: int, seed: int, seconds: float, folder: pathlib.Path
 ) -> tuple[dict[str, collections.Counter], list[dict], float]:
-    """(outcomes by kind, defects, the longest check in seconds)."""
+    """Returns the outcomes by kind of edit, the defects, and the seconds of the longest check."""
     counts: dict[str, collections.Counter] = {kind: collections.Counter() for kind in mutations.EDITS}
     defects, longest, began = [], 0.0, time.monotonic()
     for i, mutant in enumerate(mutations.mutants(count, seed)):
@@ -75,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=60.0, help="A check that takes longer hangs.")
+    parser.add_argument("--seconds", type=float, default=60.0, help="the time after which a check counts as hanging")
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()
     out, about = args.out and args.out.absolute(), provenance()

@@ -1,7 +1,7 @@
-"""Configurations as users break them: random edits of the shipped files and of command-line bindings, from a seed.
+"""Random edits of shipped files and command-line bindings, as users would break them.
 
-A `Case` is what somebody has and types: files of their own, and words. `mutants` yields edited cases. Every edit is one function in
-`EDITS`; the same seed gives the same mutants.
+A `Case` is a user's command and files. `mutants` yields edited cases. Every edit is one function in `EDITS`, and the
+same seed gives the same mutants.
 """
 
 import dataclasses
@@ -11,17 +11,19 @@ import random
 import re
 from collections.abc import Callable, Iterator
 
-from gorl import registry  # noqa: F401  the names that edits draw from
+from gorl import registry  # noqa: F401  registers the names that edits draw from
 from gorl.config import tables
 from gorl.config.files import runnable_files, shipped
 
 EXPERIMENTS = shipped().parent / "experiments"
 TOY = ("Task.environment = @Slider()",)
 PARTS = ("parts/small.gin", "parts/debug.gin", "parts/small_flow.gin", "parts/small_sac.gin")
-COMMON = ("OnPolicy", "ImprovePolicy", "FitDecoder", "CollectRollouts", "Experiment", "Stage", "Task", "Clip", "Evaluator", "MLP", "Critic", "GaussianPolicy",
-          "RunningNormalizer", "GeneralizedAdvantage", "EntropyBonus", "LatentKL", "FlowMatchingDecoder", "Euler", "DiffusionDecoder", "FlowPolicy", "SAC",
-          "AimTracker", "ActionDensity", "Study")  # fmt: skip
-"""Classes that many runs have."""
+COMMON = (
+    "OnPolicy", "ImprovePolicy", "FitDecoder", "CollectRollouts", "Experiment", "Stage", "Task", "Clip", "Evaluator",
+    "MLP", "Critic", "GaussianPolicy", "RunningNormalizer", "GeneralizedAdvantage", "EntropyBonus", "LatentKL",
+    "FlowMatchingDecoder", "Euler", "DiffusionDecoder", "FlowPolicy", "SAC", "AimTracker", "ActionDensity", "Study",
+)  # fmt: skip
+"""Classes that many runs use."""
 
 
 _TRIES = 200
@@ -29,7 +31,11 @@ _TRIES = 200
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`texts`: the user's own files, by name, as bytes. `files` and `bindings`: as typed. `study`: for `gorl sweep`."""
+    """A user's files and command line.
+
+    `texts` maps the names of the user's files to their bytes. `files` and `bindings` are the typed words. `study` is
+    whether the command is `gorl sweep`.
+    """
 
     texts: dict[str, bytes]
     files: tuple[str, ...]
@@ -39,17 +45,21 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """`expected`: 'refused', 'refused or noted' or 'same' (accepted, and builds what the original builds) where that is sure."""
+    """An edited case.
+
+    `edited` is the name of the edited file, or 'command line'. `expected` is 'refused', 'refused or noted' or 'same'
+    (accepted, and builds the same as the original), or empty if the right outcome is unknown.
+    """
 
     kind: str
     case: Case
     original: Case
-    edited: str  # the file, or the command line
+    edited: str
     expected: str = ""
 
 
 def _own(*files: str, bindings: tuple[str, ...] = (), study: bool = False) -> Case:
-    """Shipped files, copied into the user's folder."""
+    """Returns a case whose files are copies of shipped ones."""
     texts = {pathlib.Path(f).name if pathlib.Path(f).is_absolute() else f: _shipped_text(f) for f in files}
     return Case(texts, tuple(texts), bindings, study)
 
@@ -59,7 +69,7 @@ def _shipped_text(name: str) -> bytes:
 
 
 def cases() -> list[Case]:
-    """The combinations that users name: a method with a preset or control, a task and sizes; and studies."""
+    """Returns typical commands: methods alone, with a task and sizes, with a preset or control; and studies."""
     tasks = [f"parts/tasks/{p.name}" for p in sorted((shipped() / "parts/tasks").glob("*.gin"))]
     changes = [
         f"{folder}/{p.name}" for folder in ("controls", "presets") for p in sorted((shipped() / folder).glob("*.gin"))
@@ -77,11 +87,14 @@ def cases() -> list[Case]:
     studies = [
         EXPERIMENTS / name for name in runnable_files(EXPERIMENTS) if b"Study." in (EXPERIMENTS / name).read_bytes()
     ]
-    return found * 6 + [_own(str(p), study=True) for p in studies]  # a study takes seconds
+    return found * 6 + [_own(str(p), study=True) for p in studies]  # studies only once: each takes seconds
 
 
 def mutants(count: int, seed: int, among: list[Case] | None = None) -> Iterator[Mutant]:
-    """`count` edited cases: every kind in turn, each of a random case. A kind for which no case has anything to edit is passed over."""
+    """Yields `count` edited cases, with every kind of edit in turn and a random case for each.
+
+    A kind is skipped if it applies to none of the cases tried.
+    """
     rng, kinds, found = random.Random(seed), itertools.cycle(EDITS), among or cases()
     made = 0
     while made < count:
@@ -93,11 +106,11 @@ def mutants(count: int, seed: int, among: list[Case] | None = None) -> Iterator[
             made += 1
 
 
-# What an edit is of: text, bytes, or the command line.
+# Edits of text, of bytes, and of the command line.
 
 
 def _of_text(edit: Callable[[random.Random, str], str | None], expected: str = "") -> Callable[..., Mutant | None]:
-    """An edit of a random file's text, or of what is typed."""
+    """Makes an edit of a random file's text or of a random command-line binding."""
 
     def make(rng: random.Random, case: Case, kind: str) -> Mutant | None:
         name, before = rng.choice(
@@ -129,7 +142,7 @@ def _of_bytes(edit: Callable[[random.Random, bytes], bytes], expected: str = "")
 
 
 def _typed(edit: Callable[[random.Random, Case], str | None], expected: str = "") -> Callable[..., Mutant | None]:
-    """One more binding on the command line."""
+    """Makes an edit that adds a binding to the command line."""
 
     def make(rng: random.Random, case: Case, kind: str) -> Mutant | None:
         binding = edit(rng, case)
@@ -141,7 +154,7 @@ def _typed(edit: Callable[[random.Random, Case], str | None], expected: str = ""
 
 
 def _appended(edit: Callable[[random.Random, Case], str | None], expected: str = "") -> Callable[..., Mutant | None]:
-    """One more line at the end of a file."""
+    """Makes an edit that adds a line at the end of a random file."""
 
     def make(rng: random.Random, case: Case, kind: str) -> Mutant | None:
         name, line = rng.choice(list(case.texts)), edit(rng, case)
@@ -153,22 +166,30 @@ def _appended(edit: Callable[[random.Random, Case], str | None], expected: str =
     return make
 
 
-# Edits of text. A position is drawn where there is something, not inside a comment.
+# Edits of text. Positions are drawn from code, not from comments.
 
 _TOKEN = re.compile(r"[\w.]+|[^\w\s]")
 _CHARACTERS = "=.,:/@%#'\"()[]{}_ \t\n-+*0aZé🙂‘’\u00a0\u2028\x00\x0c\x1b\r\\$\ud800"
 _NUMBER = re.compile(r"(?<![\w.'%@/])-?\d[\d_]*(?:\.\d+)?(?:e-?\d+)?(?![\w.'])")
-_ODD = ("0", "-1", "-7", "1", "2", "3", "10_000_000_000_000_000", "10**9", "1e300", "-1e300", "1e400", "-1e999", "1e999", "1e-300", "0.5", "1.0", "-0.0", "nan",
-        "inf", "float('nan')", "'3'", "'abc'", "''", "None", "True", "False", "[]", "[1, 2]", "(1,)", "{}", "{'a': 1}", "%SEED", "%NOTHING", "@MLP",
-        "@Clip()", "%jax.nn.silu", "0x10", "1j", "b'1'", "07", "1_0__0", "[[[1]]]", "1" * 400, "2147483648", "4294967296", "18446744073709551616")  # fmt: skip
-_SIZES = ("num_envs", "unroll_length", "batch_size", "num_minibatches", "num_epochs", "env_steps", "episode_length", "epochs", "draws", "max_samples",
-          "evaluation_interval", "steps", "width", "depth", "frequencies", "min_replay", "replay_capacity", "num_seeds", "divergence_limit")  # fmt: skip
-_BUDGETS = ("0", "-1", "1", "2", "3", "7", "13", "97", "10_007", "1_000_003", "2_147_483_647", "10_000_000_000", "1_000_000_000_000_000_000",
-            "10_000_000_000_000_000_000_000")  # fmt: skip
+_ODD = (
+    "0", "-1", "-7", "1", "2", "3", "10_000_000_000_000_000", "10**9", "1e300", "-1e300", "1e400", "-1e999", "1e999",
+    "1e-300", "0.5", "1.0", "-0.0", "nan", "inf", "float('nan')", "'3'", "'abc'", "''", "None", "True", "False", "[]",
+    "[1, 2]", "(1,)", "{}", "{'a': 1}", "%SEED", "%NOTHING", "@MLP", "@Clip()", "%jax.nn.silu", "0x10", "1j", "b'1'",
+    "07", "1_0__0", "[[[1]]]", "1" * 400, "2147483648", "4294967296", "18446744073709551616",
+)  # fmt: skip
+_SIZES = (
+    "num_envs", "unroll_length", "batch_size", "num_minibatches", "num_epochs", "env_steps", "episode_length", "epochs",
+    "draws", "max_samples", "evaluation_interval", "steps", "width", "depth", "frequencies", "min_replay",
+    "replay_capacity", "num_seeds", "divergence_limit",
+)  # fmt: skip
+_BUDGETS = (
+    "0", "-1", "1", "2", "3", "7", "13", "97", "10_007", "1_000_003", "2_147_483_647", "10_000_000_000",
+    "1_000_000_000_000_000_000", "10_000_000_000_000_000_000_000",
+)  # fmt: skip
 
 
 def _code(text: str) -> list[tuple[int, int]]:
-    """Spans of the lines' code, without comments."""
+    """Returns the spans of the lines' code, without comments."""
     spans, at = [], 0
     for line in text.splitlines(keepends=True):
         code = line.partition("#")[0].rstrip()
@@ -213,7 +234,7 @@ def _edit_position(new: Callable[[random.Random, str, int], str]) -> Callable[[r
 def _edit_lines(
     new: Callable[[random.Random, list[str], int], list[str]],
 ) -> Callable[[random.Random, str], str | None]:
-    """`new(rng, lines, i)` with a line that has code."""
+    """Makes an edit `new(rng, lines, i)` of a random line that has code."""
 
     def edit(rng: random.Random, text: str) -> str | None:
         lines = text.splitlines(keepends=True)
@@ -262,7 +283,7 @@ def _macros(case: Case) -> list[str]:
 
 
 def _typed_value(rng: random.Random, case: Case) -> str:
-    """A parameter that gorl has, with a value that it may not take."""
+    """Returns a binding of an existing parameter to a value that may be invalid."""
     return f"{_a_parameter(rng)} = {rng.choice(_ODD)}"
 
 
@@ -299,10 +320,13 @@ def _typed_reference(rng: random.Random, case: Case) -> str:
     return f"{_a_parameter(rng)} = {value}"
 
 
-_ENVIRONMENTS = ("PlaygroundEnvironment.impl = 'wrap'", "PlaygroundEnvironment.obs_key = 'state'", "PlaygroundEnvironment.overrides = {'ctrl_dt': -1}",
-                 "PlaygroundEnvironment.overrides = {'nothing': 1}", "PlaygroundEnvironment.overrides = {1: 2}", "PlaygroundEnvironment.overrides = [3]",
-                 "PlaygroundEnvironment.overrides = {'sim_dt': 'x'}", "Task.environment = @BraxEnvironment()", "Task.environment = @MJCFEnvironment()",
-                 "Task.environment = @Slider", "Task.episode_length = 0")  # fmt: skip
+_ENVIRONMENTS = (
+    "PlaygroundEnvironment.impl = 'wrap'", "PlaygroundEnvironment.obs_key = 'state'",
+    "PlaygroundEnvironment.overrides = {'ctrl_dt': -1}", "PlaygroundEnvironment.overrides = {'nothing': 1}",
+    "PlaygroundEnvironment.overrides = {1: 2}", "PlaygroundEnvironment.overrides = [3]",
+    "PlaygroundEnvironment.overrides = {'sim_dt': 'x'}", "Task.environment = @BraxEnvironment()",
+    "Task.environment = @MJCFEnvironment()", "Task.environment = @Slider", "Task.episode_length = 0",
+)  # fmt: skip
 
 
 def _environment(rng: random.Random, case: Case) -> str:
@@ -326,11 +350,18 @@ def _environment(rng: random.Random, case: Case) -> str:
 
 
 def _dead(rng: random.Random, case: Case) -> str:
-    """A binding that reaches nothing: a macro or scope of which no file speaks, or a parameter that does not exist."""
+    """Returns a binding without effect: of an unused macro or scope, or of a parameter that does not exist."""
     word = "".join(rng.choices("QXZJKW", k=7))
     name = rng.choice(COMMON)
-    return rng.choice((f"{word} = 3", f"{word.lower()}/{_a_parameter(rng).split('/')[-1]} = 1", f"{name}.{word.lower()} = 3", f"{word.title()}.width = 3",
-                       f"stage0/{word.lower()}/MLP.width = 3"))  # fmt: skip
+    return rng.choice(
+        (
+            f"{word} = 3",
+            f"{word.lower()}/{_a_parameter(rng).split('/')[-1]} = 1",
+            f"{name}.{word.lower()} = 3",
+            f"{word.title()}.width = 3",
+            f"stage0/{word.lower()}/MLP.width = 3",
+        )
+    )
 
 
 def _include_dropped(rng: random.Random, text: str) -> str | None:
@@ -377,25 +408,43 @@ EDITS: dict[str, Callable[..., Mutant | None]] = {
     "delete a line": _of_text(_edit_lines(lambda rng, lines, i: lines[:i] + lines[i + 1 :])),
     "duplicate a line": _of_text(_edit_lines(lambda rng, lines, i: lines[: i + 1] + lines[i:])),
     "swap two lines": _of_text(_edit_lines(_swapped_lines)),
-    "indent a line": _of_text(_edit_lines(lambda rng, lines, i: [*lines[:i], rng.choice((" ", "  ", "\t", "      ")) + lines[i], *lines[i + 1 :]])),
+    "indent a line": _of_text(
+        _edit_lines(
+            lambda rng, lines, i: [*lines[:i], rng.choice((" ", "  ", "\t", "      ")) + lines[i], *lines[i + 1 :]]
+        )
+    ),
     "cut the text": _of_text(_edit_position(lambda rng, t, i: t[:i])),
     "change a number": _of_text(_edit_match(_NUMBER, lambda rng, m: rng.choice(_ODD))),
     "change a value": _of_text(_edit_match(r"(?<== )\S.*", lambda rng, m: rng.choice(_ODD))),
     "misspell a class": _of_text(_edit_match(r"(?<![\w'])[A-Z]\w*[a-z]\w+", lambda rng, m: _misspelt(rng, m[0]))),
-    "misspell a parameter": _of_text(_edit_match(r"(?<=[.])[a-z]\w+(?= *=)|(?<=  )[a-z]\w+(?= *=)", lambda rng, m: _misspelt(rng, m[0]))),
-    "misspell a macro": _of_text(_edit_match(r"%?\b[A-Z][A-Z0-9_]{2,}", lambda rng, m: m[0][0] + _misspelt(rng, m[0][1:]))),
+    "misspell a parameter": _of_text(
+        _edit_match(r"(?<=[.])[a-z]\w+(?= *=)|(?<=  )[a-z]\w+(?= *=)", lambda rng, m: _misspelt(rng, m[0]))
+    ),
+    "misspell a macro": _of_text(
+        _edit_match(r"%?\b[A-Z][A-Z0-9_]{2,}", lambda rng, m: m[0][0] + _misspelt(rng, m[0][1:]))
+    ),
     "misspell a scope": _of_text(_edit_match(r"\w+(?=/)", lambda rng, m: _misspelt(rng, m[0]))),
     "swap two references": _of_text(_swap_references),
-    "parentheses of a reference": _of_text(_edit_match(r"@[\w./]+(?:\(\))?", lambda rng, m: m[0][:-2] if m[0].endswith(")") else m[0] + "()")),
+    "parentheses of a reference": _of_text(
+        _edit_match(r"@[\w./]+(?:\(\))?", lambda rng, m: m[0][:-2] if m[0].endswith(")") else m[0] + "()")
+    ),
     "drop an include": _of_text(_include_dropped),
     "move an include": _of_text(_includes_moved),
     "include something else": _of_text(_edit_match(r"include '[^']+'", _included_other)),
-    "a bracket or quote": _of_text(_edit_match(r"[\[\](){}'\"]", lambda rng, m: rng.choice(("", m[0] * 2, *"[](){}'\"")))),
+    "a bracket or quote": _of_text(
+        _edit_match(r"[\[\](){}'\"]", lambda rng, m: rng.choice(("", m[0] * 2, *"[](){}'\"")))
+    ),
     "BOM": _of_bytes(lambda rng, b: b"\xef\xbb\xbf" + b, "same"),
     "CRLF": _of_bytes(lambda rng, b: b.replace(b"\n", b"\r\n"), "same"),
-    "comments and blanks": _of_bytes(lambda rng, b: b.replace(b"\n", rng.choice((b"\n\n", b"   \n", b"  # \xc3\xa9\n"))), "same"),
+    "comments and blanks": _of_bytes(
+        lambda rng, b: b.replace(b"\n", rng.choice((b"\n\n", b"   \n", b"  # \xc3\xa9\n"))), "same"
+    ),
     "CR": _of_bytes(lambda rng, b: b.replace(b"\n", b"\r")),
-    "another encoding": _of_bytes(lambda rng, b: rng.choice((b.decode().encode("utf-16"), b + b"\n# \xe9\n", b"\xff" + b, b"\x00" + b, b + b"\x00"))),
+    "another encoding": _of_bytes(
+        lambda rng, b: rng.choice(
+            (b.decode().encode("utf-16"), b + b"\n# \xe9\n", b"\xff" + b, b"\x00" + b, b + b"\x00")
+        )
+    ),
     "bytes": _of_bytes(_other_bytes),
     "a very long line": _of_text(_edit_lines(lambda rng, lines, i: [*lines[:i], rng.choice(_LONG), *lines[i:]])),
     "a garbage file": _of_bytes(lambda rng, b: rng.choice((*_GARBAGE, rng.randbytes(200)))),
@@ -408,4 +457,4 @@ EDITS: dict[str, Callable[..., Mutant | None]] = {
     "write a dead binding": _appended(_dead, "refused or noted"),
     "write a value": _appended(_typed_value),
     "type nonsense": _typed(lambda rng, case: "".join(rng.choices(_CHARACTERS + "SEEDENV", k=rng.randrange(1, 12)))),
-}  # fmt: skip
+}

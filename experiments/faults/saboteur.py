@@ -1,4 +1,4 @@
-"""The gorl command with one fault in it: `python saboteur.py MODULE:FUNCTION CALL DELAY train ...`
+"""Runs the gorl command with one fault in it: `python saboteur.py MODULE:FUNCTION CALL DELAY train ...`
 
 The process kills itself (SIGKILL) DELAY seconds after it calls FUNCTION for the CALL-th time.
 """

@@ -1,4 +1,4 @@
-"""What differs between two runs: nothing, where one was interrupted and went on exactly."""
+"""The differences between two runs. There are none if one was interrupted and resumed exactly."""
 
 import json
 import pathlib
@@ -10,13 +10,13 @@ from gorl.runs.checkpoint import CheckpointStore
 
 
 def record(run: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of the record, without their clock."""
+    """Returns the lines of the record, without their wall-clock times."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k != "wall_s"} for line in lines]
 
 
 def stored(run: pathlib.Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Every array of the newest checkpoint by its path, and the hashes of the datasets that belong to it."""
+    """Returns every array of the newest checkpoint by its path, and the hashes of its datasets."""
     store = CheckpointStore(run)
     try:
         number = store.newest()[0]
@@ -30,7 +30,10 @@ def status(run: pathlib.Path) -> dict[str, Any]:
 
 
 def differences(run: pathlib.Path, reference: pathlib.Path) -> list[str]:
-    """In parameters, optimiser and normaliser state, datasets, the record, the count of environment steps, how it ended."""
+    """Returns the differences in status, environment steps, record, datasets and arrays.
+
+    The arrays are those of the newest checkpoint: parameters, and the state of optimizers and normalizers.
+    """
     found = [f"status: {a} != {b}" for a, b in [(status(run)["status"], status(reference)["status"])] if a != b]
     found += [
         f"env_steps: {a} != {b}"

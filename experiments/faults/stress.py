@@ -1,9 +1,10 @@
-"""Trackers, records and runs under more load than usual: how fast, how much memory, and is everything there afterwards?
+"""Tests trackers, records and runs under heavy load: their speed, their memory, and whether everything is stored.
 
     python -m experiments.faults.stress --out experiments/results/stress.json
     python -m experiments.faults.stress --only record --only memory
 
-Each part is bounded in count and, by --seconds, in time, and listens on this machine only. Times depend on what else the machine does.
+Each part is bounded in count and, by --seconds, in time, and listens on this machine only. Times depend on the
+machine's other load.
 """
 
 import argparse
@@ -35,7 +36,7 @@ def entry(unit: int, metrics: dict[str, float]) -> RecordEntry:
 
 
 def describe(folder: pathlib.Path) -> RunInfo:
-    """A run of no configuration."""
+    """Returns the information about a run without a configuration, and makes its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"environment": {"name": "none"}}
     more = {"parameters": {}, "config": "", "facts": facts, "resumed": False}
@@ -43,7 +44,7 @@ def describe(folder: pathlib.Path) -> RunInfo:
 
 
 def track(folder: pathlib.Path, repo: pathlib.Path, entries: list[RecordEntry]) -> None:
-    """One run in its record and in Aim, to its end."""
+    """Writes one whole run to its record and to Aim."""
     from gorl.tracking.aim import AimTracker
 
     run, record = (
@@ -56,25 +57,24 @@ def track(folder: pathlib.Path, repo: pathlib.Path, entries: list[RecordEntry]) 
     record.close()
     run.close("finished", {})
     if run.failed:
-        raise RuntimeError(f"{folder} is not tracked in full.")
+        raise RuntimeError(f"Aim does not have all entries of {folder}.")
 
 
 def returns(repo: pathlib.Path) -> list[list[float]]:
-    """The series `return` of every run in a repository, sorted."""
+    """Returns the series `return` of every run in a repository, sorted."""
     from aim import Repo
 
     from gorl.tracking import aim_repository
 
-    aim_repository.index(
-        repo
-    )  # as `gorl browse` does: of runs that end at once, each is written, but not each finds the index free
+    # As `gorl browse` does: runs that end at the same time are all written, but some find the index locked.
+    aim_repository.index(repo)
     return sorted(
         m.data.numpy()[1][0].tolist() for m in Repo(str(repo)).query_metrics("metric.name == 'return'", report_mode=0)
     )
 
 
 def keys(folder: pathlib.Path, count: int = 3000, units: int = 5) -> dict[str, Any]:
-    """A run with thousands of metrics."""
+    """Tests a run with thousands of metrics."""
     from rich.console import Console
 
     from gorl import config
@@ -103,7 +103,7 @@ def keys(folder: pathlib.Path, count: int = 3000, units: int = 5) -> dict[str, A
 
 
 def record(folder: pathlib.Path, lines: int = 1_000_000) -> dict[str, Any]:
-    """A record of so many lines: written, rewound as a resume does, read as a report does."""
+    """Tests a record of `lines` lines: writes it, rewinds it as a resume does, and reads it as a report does."""
     from gorl.analysis.runs_table import load_results
     from gorl.runs.provenance import FORMAT
 
@@ -138,12 +138,19 @@ def record(folder: pathlib.Path, lines: int = 1_000_000) -> dict[str, Any]:
     found: list[Any] = []
     report_s = timed(lambda: found.extend(load_results([folder])[0]))
     whole = found[0].env_steps == lines - 1 and len(found[0].evaluations) == (lines + 99) // 100
-    return {"lines": lines, "mib": round(position / MIB, 1), "lines_written_a_s": round(lines / write_s), "rewind_s": round(rewind_s, 4),
-            "report_s": round(report_s, 2), "report_peak_mib": round(peak() - before, 1), "whole": whole}  # fmt: skip
+    return {
+        "lines": lines,
+        "mib": round(position / MIB, 1),
+        "lines_written_a_s": round(lines / write_s),
+        "rewind_s": round(rewind_s, 4),
+        "report_s": round(report_s, 2),
+        "report_peak_mib": round(peak() - before, 1),
+        "whole": whole,
+    }
 
 
 def runs(folder: pathlib.Path, count: int = 500, seconds: float = 600.0) -> dict[str, Any]:
-    """Many runs in one Aim repository, and what it shows of them."""
+    """Tests many runs in one Aim repository, and whether it shows all of them."""
     took, began = [], time.monotonic()
     while len(took) < count and time.monotonic() - began < seconds:
         i = len(took)
@@ -153,13 +160,20 @@ def runs(folder: pathlib.Path, count: int = 500, seconds: float = 600.0) -> dict
         gc.collect()
     answered = browse(folder)
     whole = returns(folder) == sorted([float(i)] * 3 for i in range(len(took)))
-    first, last = (statistics.median(part) for part in (took[1:11], took[-10:]))  # the very first makes the repository
-    return {"runs": len(took), "asked_for": count, "first_s": round(took[0], 3), "median_s_of_2nd_to_11th": round(first, 3),
-            "median_s_of_last_10": round(last, 3), "browse_answers_s": round(answered, 2), "whole": whole}  # fmt: skip
+    first, last = (statistics.median(part) for part in (took[1:11], took[-10:]))  # the first run makes the repository
+    return {
+        "runs": len(took),
+        "asked_for": count,
+        "first_s": round(took[0], 3),
+        "median_s_of_2nd_to_11th": round(first, 3),
+        "median_s_of_last_10": round(last, 3),
+        "browse_answers_s": round(answered, 2),
+        "whole": whole,
+    }
 
 
 def browse(repo: pathlib.Path, patience: float = 300.0) -> float:
-    """Seconds until `gorl browse` answers a request for all runs."""
+    """Returns the seconds until `gorl browse` answers a request for all runs. Raises TimeoutError."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -184,9 +198,11 @@ import multiprocessing, pathlib, sys
 sys.path.insert(0, sys.argv[3])
 import gorl.tracking.aim, gorl.tracking.background
 from experiments.faults import stress
-gorl.tracking.background.PATIENCE = 600.0  # so many open at once that the last waits longer than a run would; what is asked is whether all are there
+# With so many open at once, the last one waits longer than a run would. The test is whether all of them are stored.
+gorl.tracking.background.PATIENCE = 600.0
 def work(i):
-    stress.track(root / f"run{i}", root / "repo", [stress.entry(u, {"return": float(i), "x": 1 / 3}) for u in range(int(sys.argv[4]))])
+    entries = [stress.entry(u, {"return": float(i), "x": 1 / 3}) for u in range(int(sys.argv[4]))]
+    stress.track(root / f"run{i}", root / "repo", entries)
 root = pathlib.Path(sys.argv[1])
 children = [multiprocessing.get_context("fork").Process(target=work, args=(i,)) for i in range(int(sys.argv[2]))]
 for child in children: child.start()
@@ -196,19 +212,24 @@ sys.exit(any(child.exitcode for child in children))
 
 
 def writers(folder: pathlib.Path, count: int = 64, entries: int = 20) -> dict[str, Any]:
-    """Processes that all write at once, into a repository that none of them finds. (They are forks, and start no device.)"""
+    """Tests forked processes, which start no device and all write at once to a repository that does not exist yet."""
     here = str(pathlib.Path(__file__).parents[2])
     command = [sys.executable, "-c", WRITERS, str(folder), str(count), here, str(entries)]
     took = timed(lambda: subprocess.run(command, check=True, timeout=900))
     records = [len(list(read(folder / f"run{i}" / "metrics.jsonl"))) for i in range(count)]
     tracked = returns(folder / "repo")
-    return {"writers": count, "entries_each": entries, "seconds": round(took, 2), "records_whole": records.count(entries),
-            "in_aim_whole": sum([float(i)] * entries in tracked for i in range(count)),
-            "whole": records == [entries] * count and tracked == sorted([float(i)] * entries for i in range(count))}  # fmt: skip
+    return {
+        "writers": count,
+        "entries_each": entries,
+        "seconds": round(took, 2),
+        "records_whole": records.count(entries),
+        "in_aim_whole": sum([float(i)] * entries in tracked for i in range(count)),
+        "whole": records == [entries] * count and tracked == sorted([float(i)] * entries for i in range(count)),
+    }
 
 
 def together(folder: pathlib.Path, count: int = 4) -> dict[str, Any]:
-    """Real runs alone, and then all at once: are their records the same?"""
+    """Tests whether the records of real runs are the same when they run alone and all at once."""
     start = lambda where, seed: subprocess.Popen(  # noqa: E731
         gorl("train", *TOY, "--set", f"SEED = {seed}", "--run-dir", str(folder / f"{where}{seed}")),
         stdout=subprocess.DEVNULL,
@@ -225,7 +246,7 @@ def together(folder: pathlib.Path, count: int = 4) -> dict[str, Any]:
 
 
 def memory(folder: pathlib.Path, seconds: float = 180.0) -> dict[str, Any]:
-    """The resident memory of one long run against its units: the slope of its second half."""
+    """Measures how the resident memory of one long run grows with its units, as the slope of its second half."""
     steps = ["--set", "TOTAL_STEPS = 20_000_000", "--set", "Experiment.checkpoint_interval = 5.0"]
     process = subprocess.Popen(
         gorl("train", *TOY, *steps, "--run-dir", str(folder / "run")),
@@ -246,10 +267,17 @@ def memory(folder: pathlib.Path, seconds: float = 180.0) -> dict[str, Any]:
     process.wait(timeout=120)
     half = samples[len(samples) // 2 :]
     if process.returncode != 128 + signal.SIGTERM or len(half) < 10:
-        raise RuntimeError(f"the long run did not run (exit code {process.returncode}, {len(samples)} samples).")
+        raise RuntimeError(f"the long run failed (exit code {process.returncode}, {len(samples)} samples).")
     slope = statistics.linear_regression(*zip(*half)).slope
-    return {"seconds": round(seconds), "units": units, "exit": process.returncode, "mib_at_half": round(half[0][1], 1), "mib_at_end": round(half[-1][1], 1),
-            "units_at_half": half[0][0], "mib_per_1000_units": round(1000 * slope, 3)}  # fmt: skip
+    return {
+        "seconds": round(seconds),
+        "units": units,
+        "exit": process.returncode,
+        "mib_at_half": round(half[0][1], 1),
+        "mib_at_end": round(half[-1][1], 1),
+        "units_at_half": half[0][0],
+        "mib_per_1000_units": round(1000 * slope, 3),
+    }
 
 
 def gorl(*words: str) -> list[str]:
@@ -263,12 +291,12 @@ def timed(action: Callable[[], Any]) -> float:
 
 
 def peak() -> float:
-    """MiB that this process ever had."""
+    """Returns the peak resident memory of this process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def resident(pid: int) -> float:
-    """MiB that a process has."""
+    """Returns the resident memory of a process, in MiB."""
     fields = pathlib.Path(f"/proc/{pid}/statm").read_text().split()
     return int(fields[1]) * resource.getpagesize() / MIB
 
@@ -280,7 +308,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=PARTS)
     parser.add_argument(
-        "--seconds", type=float, default=180.0, help="of the long run, and at most of adding runs to Aim"
+        "--seconds", type=float, default=180.0, help="the time of the long run, and the limit for adding runs to Aim"
     )
     parser.add_argument("--out", type=pathlib.Path)
     args = parser.parse_args()

@@ -1,7 +1,7 @@
-"""What gorl makes of a configuration that somebody broke: refused in one clear message, accepted with an effect, or a defect of gorl.
+"""Judges gorl's response to a broken configuration: a clear refusal, an acceptance with an effect, or a defect of gorl.
 
-Whether a binding has an effect is judged apart from gorl's own check of that: the configuration is resolved again with another
-value in its place (`gorl.config.resolve`), and must come out different.
+Whether a binding has an effect is judged independently of gorl's check: the configuration is resolved again with
+another value in its place (`gorl.config.resolve`), and must come out different.
 """
 
 import contextlib
@@ -24,21 +24,24 @@ from gorl.config.sources import COMMAND_LINE, Source
 from gorl.errors import GorlError
 from gorl.studies.plan import make_plan
 
-# What only someone who knows gin's, Python's or JAX's inside would understand.
-JARGON = ("In call to configurable", "malformed node", "<ast", "Failed to parse", "gin.macro", "No configurable", "bindings string", "denylist",
-          "<class", "Traceback", "0x7", "EOF", "ExceptionProxy", "None: ", "ShapeDtypeStruct", "Traced<", "codec can't", "NoneType")  # fmt: skip
-LONGEST = 3000  # characters of a message, without what it quotes
+# Words that need knowledge of the internals of gin, Python or JAX.
+JARGON = (
+    "In call to configurable", "malformed node", "<ast", "Failed to parse", "gin.macro", "No configurable",
+    "bindings string", "denylist", "<class", "Traceback", "0x7", "EOF", "ExceptionProxy", "None: ", "ShapeDtypeStruct",
+    "Traced<", "codec can't", "NoneType",
+)  # fmt: skip
+LONGEST = 3000  # characters of a message, without its quotations
 _END = re.compile(r"[.?!)]$")
 _PROBE = "a value that no file can have"
 
 
 class Hang(BaseException):
-    """Longer than a check may take. Not an Exception: nothing on its way may take it for one."""
+    """Raised when a check takes too long. It is not an Exception, so no `except Exception` can catch it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """`outcome`: 'refused', 'accepted', 'accepted with a note', or 'defect' with what is wrong in `text`."""
+    """A judgment. `outcome` is 'refused', 'accepted', 'accepted with a note', or 'defect', which `text` describes."""
 
     outcome: str
     text: str = ""
@@ -59,14 +62,14 @@ def limit(seconds: float) -> Iterator[None]:
 
 
 def place(case: Case, folder: pathlib.Path) -> None:
-    """Writes the user's files."""
+    """Writes the user's files to `folder`."""
     for name, text in case.texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(text)
 
 
 def begun(case: Case) -> Any:
-    """What `gorl check` and the start of `gorl train` (of a study: of `gorl sweep`) do before anything is compiled."""
+    """Builds a configuration, as `gorl check` and the start of `gorl train` or `gorl sweep` do before compiling."""
     if case.study:
         make_plan(case.files, case.bindings)
     configuration = config.build(case.files, case.bindings)
@@ -80,12 +83,15 @@ def begun(case: Case) -> Any:
 
 
 def judge(mutant: Mutant, folder: pathlib.Path, *, seconds: float, again: bool = False) -> Verdict:
-    """Runs one mutant in `folder`, which must be the working directory. `again`: also trace the start of its phases, and read back what it would save."""
+    """Judges one mutant in `folder`, which must be the working directory.
+
+    `again` also traces the start of its phases, and reads back the configuration that it would save.
+    """
     place(mutant.case, folder)
     try:
         with limit(seconds), warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.simplefilter("ignore", DeprecationWarning)  # Brax's, when it is imported
+            warnings.simplefilter("ignore", DeprecationWarning)  # Brax raises some when it is imported
             configuration = begun(mutant.case)
             found = _accepted(mutant, configuration)
             return found or (_again(configuration, folder) if again else None) or _fitting(mutant, configuration)
@@ -116,7 +122,7 @@ def _refused(mutant: Mutant, err: GorlError) -> Verdict:
 
 
 def _accepted(mutant: Mutant, configuration: Any) -> Verdict | None:
-    """A binding of the user's own that reaches nothing must be refused, or noted if it is in a file."""
+    """Returns a defect if a user's binding has no effect and is neither refused nor, in a file, noted."""
     source: Source = configuration.source
     noted = {
         f"{m[1]}:{n}"
@@ -146,15 +152,15 @@ def _fitting(mutant: Mutant, configuration: Any) -> Verdict:
 
 @functools.cache
 def _tree(files: tuple[str, ...], bindings: tuple[str, ...], texts: tuple) -> str:
-    """What an original, which lies in the working directory, builds."""
+    """Returns the tree that an original, whose files are in the working directory, builds."""
     del texts
     return repr(config.build(files, bindings).tree)
 
 
 def _again(configuration: Any, folder: pathlib.Path) -> Verdict | None:
-    """The start of every phase can be traced, and what a run saves builds the same experiment again."""
+    """Traces the start of every phase, and returns a defect if the saved configuration builds another experiment."""
     experiment = configuration.experiment
-    if experiment.task.environment.describe()["library"] == "gorl":  # a toy: its model costs nothing
+    if experiment.task.environment.describe()["library"] == "gorl":  # a toy, whose model is cheap to build
         experiment.template(len(list(experiment.planned_phases())), False)
     for text in (configuration.config, configuration.operative):
         (folder / "saved.gin").write_text(text, encoding="utf-8")
@@ -164,7 +170,7 @@ def _again(configuration: Any, folder: pathlib.Path) -> Verdict | None:
 
 
 def dead(now: tables.GinSnapshot, source: Source) -> list[tables.Key]:
-    """The bindings of the user's own files and of the command line that do not reach the experiment."""
+    """Returns the bindings in the user's files and on the command line that do not reach the experiment."""
     return unreached(
         now,
         [
@@ -176,8 +182,11 @@ def dead(now: tables.GinSnapshot, source: Source) -> list[tables.Key]:
 
 
 def unreached(now: tables.GinSnapshot, keys: list[tables.Key]) -> list[tables.Key]:
-    """Those whose value appears nowhere in the resolved experiment. Plain values are probed together; one with references in it
-    alone, since what it refers to goes with it."""
+    """Returns the bindings whose value appears nowhere in the resolved experiment.
+
+    Plain values are probed together. A value with references is probed alone, since replacing it also removes the
+    objects that it refers to.
+    """
     plain = [key for key in keys if not tables.references(now.bound[key[:2]][key[2]])]
     return [key for group in (plain, *([key] for key in keys if key not in plain)) for key in _absent(now, group)]
 
@@ -192,7 +201,7 @@ def _absent(now: tables.GinSnapshot, keys: list[tables.Key]) -> list[tables.Key]
 
 
 def _some_dead() -> bool:
-    """Whether, of what was read last, some binding does not reach the experiment. (After a refusal there is no Configuration.)"""
+    """Whether a binding that was read last does not reach the experiment. A refusal leaves no Configuration to ask."""
     return bool(unreached(tables.GinSnapshot.take(), [key for key, _ in tables.bindings()]))
 
 

@@ -1,1 +1,1 @@
-"""The tables of the paper, at several scales."""
+"""Reproduction of the paper's tables at several scales."""

@@ -1,4 +1,4 @@
-"""The cells: each knows whether it is done, what it needs still, and how to run until a deadline."""
+"""The cells of a table. Each knows its progress and its remaining time, and runs until a deadline."""
 
 import abc
 import functools
@@ -22,7 +22,7 @@ CUT, FAILED = "cut off", "failed"
 
 
 class AbstractCell(abc.ABC):
-    """`path`: of its result."""
+    """One measurement of a table, whose result is the file `path`."""
 
     def __init__(self, entry: Entry, path: pathlib.Path):
         self.entry, self.path = entry, path
@@ -33,17 +33,17 @@ class AbstractCell(abc.ABC):
 
     @abc.abstractmethod
     def share(self) -> float:
-        """How much of it is done, 0 to 1."""
+        """Returns the share of the cell that is done, from 0 to 1."""
 
     @abc.abstractmethod
     def expected(self, forecast: Forecast) -> float | None:
-        """Seconds that it still needs; None where nothing is known."""
+        """Returns the remaining seconds, or None if nothing is known about them."""
 
     @abc.abstractmethod
     def run(self, deadline: float) -> str:
-        """Runs it until it ends, or until the monotonic clock passes the deadline, and leaves its result. Returns how it ended.
+        """Runs the cell until its end or a monotonic-clock deadline, writes its result, and returns how it ended.
 
-        Raises KeyboardInterrupt where a person stopped it; it is saved then, too.
+        Raises KeyboardInterrupt if a person stops it. The result is written in this case, too.
         """
 
 
@@ -64,7 +64,9 @@ class PhysicsCell(AbstractCell):
     def run(self, deadline: float) -> str:
         del deadline
         block, task = self._block, self.entry.task
-        found = speed.compare_implementations(task, block.implementations, speed.Setting(block.num_envs, block.steps, block.rounds))
+        found = speed.compare_implementations(
+            task, block.implementations, speed.Setting(block.num_envs, block.steps, block.rounds)
+        )
         sizes = ["--envs", str(block.num_envs), "--steps", str(block.steps), "--rounds", str(block.rounds)]
         known = {k: v for k, v in runs.facts().items() if k in outcomes.PROVENANCE}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,7 @@ class PhysicsCell(AbstractCell):
 
 
 class TrainingCell(AbstractCell):
-    """One task of a method's study, all seeds: a job of `gorl sweep`."""
+    """One task of a method's study with all of its seeds, which is a job of `gorl sweep`."""
 
     def __init__(self, entry: Entry, path: pathlib.Path, words: Sequence[str], folder: pathlib.Path, aim: bool):
         super().__init__(entry, path)
@@ -133,12 +135,12 @@ class TrainingCell(AbstractCell):
 
 @functools.cache
 def _plan(*words: str) -> Plan:
-    """Of a study; building all its tasks takes seconds, and each of them is a cell."""
+    """Returns the plan of a study. It is cached, since a study has a cell per task and building it takes seconds."""
     return make_plan([w for w in words if "=" not in w], [w for w in words if "=" in w])
 
 
 class _Deadline:
-    """Tells the process to stop as `kill` would, once, so that the run under way saves and ends."""
+    """Sends SIGTERM to the process once the deadline has passed, so that the current run saves and ends."""
 
     def __init__(self, deadline: float, clock: Callable[[], float] = time.monotonic):
         self._deadline, self._clock = deadline, clock
@@ -155,7 +157,7 @@ def _nothing(*_: object) -> None:
 
 
 def make(scale: Scale, out: pathlib.Path, results: pathlib.Path, *, aim: bool = True) -> list[AbstractCell]:
-    """All cells in order of priority. `out`: where the studies are; `aim`: whether their curves go to Aim."""
+    """Returns all cells in order of priority. `out` is the folder of the studies; `aim` is whether Aim tracks them."""
     return [
         _cell(scale.block_of(entry), scale, entry, out, outcomes.path_of(results, scale, entry), aim)
         for entry in scale.entries()

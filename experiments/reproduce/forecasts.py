@@ -1,4 +1,4 @@
-"""How long a cell will take, from those that were measured."""
+"""Forecasts of how long a cell takes, from the measured cells."""
 
 from collections.abc import Mapping
 
@@ -8,15 +8,18 @@ from experiments.reproduce.outcomes import Outcome
 from experiments.reproduce.scales import Entry, Guess
 
 STIFFNESS = 0.01
-"""Of the squares of a method's and a task's own factor against the misfit of one cell: one cell moves them nearly all the way."""
+"""Weight of the squared method and task terms against one cell's squared residual: one cell nearly determines them."""
 
 LEAST_SHARE = 0.2
-"""Of a cell that was cut off: with less, most of its time was compilation, which is not to be multiplied."""
+"""Smallest share of a cut-off cell from which its time is extrapolated. Below it, most of the time is compilation."""
 
 
 class Forecast:
-    """log seconds = log of what was guessed (or 0) + one number for all + one for the method + one for the task, least squares
-    over the measured cells. A cell that was measured has its own time; one cut off, its time in proportion to its steps."""
+    """A regularized least-squares fit of log seconds = log guess (or 0) + constant + method term + task term.
+
+    It is fitted to the measured cells. The forecast of a measured cell is its measured time, and that of a cut-off
+    cell is its time in proportion to its steps.
+    """
 
     def __init__(self, guess: Guess, measured: Mapping[Entry, Outcome]):
         self._guess = guess
@@ -28,7 +31,7 @@ class Forecast:
         self._fit = self._fitted()
 
     def seconds(self, entry: Entry) -> float | None:
-        """Of the whole cell; None where nothing is known."""
+        """Returns the seconds of the whole cell, or None if nothing is known about it."""
         if entry in self._known:
             return self._known[entry]
         guessed = self._guess.of(entry.method, entry.task)

@@ -1,7 +1,7 @@
-"""What is kept of a cell: a small JSON file with curves, scores and where they come from, and no path of the machine.
+"""The stored outcome of a cell: a small JSON file with curves, scores and their provenance, without machine paths.
 
-experiments/results/reproduce/SCALE/METHOD/TASK.json        of training
-experiments/results/reproduce/SCALE/physics/TASK.json       of physics
+experiments/results/reproduce/SCALE/METHOD/TASK.json        training
+experiments/results/reproduce/SCALE/physics/TASK.json       physics
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ PROVENANCE = ("gorl", "created", "python", "versions", "git", "device", "environ
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """One cell of training as far as it went. `declared`: environment steps that one seed was to take."""
+    """The state of one training cell. `declared` is the number of environment steps that each seed should take."""
 
     method: str
     task: str
@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def share(self) -> float:
-        """Of its environment steps, those that are done."""
+        """The share of its environment steps that is done."""
         return 1.0 if self.ended else min(1.0, self.env_steps / self.declared)
 
 
@@ -54,7 +54,7 @@ def path_of(results: pathlib.Path, scale: Scale, entry: Entry) -> pathlib.Path:
 
 
 def of_run(entry: Entry, status: str, declared: int, folder: pathlib.Path, words: Sequence[str]) -> Outcome:
-    """From a run's folder."""
+    """Returns the outcome that a run's folder contains."""
     runs, _ = runs_table.load_results([folder])
     known = RunFolder.open(folder).facts()
     facts = {"command": ["gorl", "sweep", *words], **{k: known[k] for k in PROVENANCE if k in known}}
@@ -86,7 +86,7 @@ def _seed(run: RunResult) -> dict[str, Any]:
 
 
 def read(path: pathlib.Path) -> Outcome | None:
-    """None where there is no file."""
+    """Returns the stored outcome, or None if there is no file."""
     if not path.is_file():
         return None
     found = json.loads(path.read_text())
@@ -103,19 +103,29 @@ def read(path: pathlib.Path) -> Outcome | None:
 def _run(cell: dict[str, Any], seed: dict[str, Any]) -> RunResult:
     method, place = cell["method"], pathlib.Path(cell["method"])
     return RunResult(
-        folder=place / f"seed{seed['seed']}", root=place, study=method, variant=None, method=method, axes={}, task=cell["task"], seed=seed["seed"],
-        status=seed["status"], env_steps=seed["env_steps"], wall_s=seed["wall_s"], scores=seed["scores"],
+        folder=place / f"seed{seed['seed']}",
+        root=place,
+        study=method,
+        variant=None,
+        method=method,
+        axes={},
+        task=cell["task"],
+        seed=seed["seed"],
+        status=seed["status"],
+        env_steps=seed["env_steps"],
+        wall_s=seed["wall_s"],
+        scores=seed["scores"],
         evaluations=tuple(EvaluationPoint(*point) for point in seed["evaluations"]),
-    )  # fmt: skip
+    )
 
 
 def read_all(results: pathlib.Path, scale: Scale) -> dict[Entry, Outcome]:
-    """Every cell of training that has a file."""
+    """Returns the outcome of every training cell that has a file."""
     found = {e: read(path_of(results, scale, e)) for e in scale.entries() if e.kind == "train"}
     return {entry: outcome for entry, outcome in found.items() if outcome is not None}
 
 
 def read_physics(results: pathlib.Path, scale: Scale) -> dict[str, dict[str, Any]]:
-    """What `gorl bench physics` measured, by task."""
+    """Returns the stored results of `gorl bench physics` by task."""
     paths = {e.task: path_of(results, scale, e) for e in scale.entries() if e.kind == "physics"}
     return {task: json.loads(path.read_text()) for task, path in paths.items() if path.is_file()}

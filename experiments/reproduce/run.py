@@ -1,13 +1,14 @@
-"""Measures the cells of a scale in order of priority, for as long as it may.
+"""Measures the cells of a scale in order of priority, within a budget of time.
 
     python -m experiments.reproduce.run --scale cpu --budget 60m
     python -m experiments.reproduce.run --scale full --budget 8h --dry-run
     python -m experiments.reproduce.run --scale full --only "GoRL-FM/HopperStand"
 
-The same command goes on: a cell that has ended is not repeated, one that was cut off is resumed from where it was saved. A cell is begun only if
-it can be expected to end in the time that is left, by the speeds measured so far; one that takes longer all the same is saved at the end
-of the budget, as on SIGTERM. --partial begins the first one that cannot end, too. Each cell is a job of `gorl sweep` (studies in --work), and leaves
-a small file in --out; to measure it again remove that file and its folder. Then: python -m experiments.reproduce.table
+The same command continues an earlier one: finished cells are not repeated, and a cell that was cut off resumes from
+its last save. A cell is started only if it is expected to end in the remaining time, by the speeds measured so far. A
+cell that takes longer is saved at the end of the budget, as on SIGTERM. --partial also starts the first cell that is
+not expected to end. Each cell is a job of `gorl sweep` (its study is in --work), and writes a small file to --out. To
+measure it again, remove this file and its study's folder. Afterwards run: python -m experiments.reproduce.table
 """
 
 import argparse
@@ -31,15 +32,15 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds(text: str) -> float:
-    """'90', '90s', '60m' or '1.5h'."""
+    """Parses '90', '90s', '60m' or '1.5h'. Raises ArgumentTypeError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s, 60m or 1.5h.")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write 90s, 60m or 1.5h.")
     return float(found[1]) * _UNITS[found[2]]
 
 
 class Session:
-    """One call of the driver. `say`: what a person should read; `now`: a monotonic clock."""
+    """One call of the driver. `say` prints a line for the user, and `now` is a monotonic clock."""
 
     def __init__(
         self,
@@ -54,7 +55,10 @@ class Session:
         self.deadline = self.began + budget
 
     def run(self, wanted: Sequence[cells.AbstractCell], *, partial: bool = False) -> dict[str, list[str]]:
-        """Names of cells by how they ended; 'left' are those for which no time was left. Raises KeyboardInterrupt if told to stop."""
+        """Runs cells and returns their names by how they ended; 'left' are those without enough time.
+
+        Raises KeyboardInterrupt if a person stops it.
+        """
         ends: dict[str, list[str]] = {}
         waiting = self._pass(wanted, ends, partial=False)
         if partial and waiting and self._now() < self.deadline:
@@ -65,7 +69,7 @@ class Session:
     def _pass(
         self, wanted: Sequence[cells.AbstractCell], ends: dict[str, list[str]], *, partial: bool
     ) -> list[cells.AbstractCell]:
-        """Runs what there is time for, and returns the others."""
+        """Runs the cells for which there is enough time, and returns the others."""
         waiting = []
         for number, cell in enumerate(wanted, 1):
             if cell.share() >= 1.0:
@@ -88,8 +92,8 @@ class Session:
 
     def _announce(self, place: str, cell: cells.AbstractCell, expected: float | None) -> None:
         time_needed = "an unknown time" if expected is None else f"about {clock(expected)}"
-        goes_on = f", {cell.share():.0%} done before" if cell.share() > 0.0 else ""
-        self._say(f"[{clock(self._now() - self.began)}] [{place}] {cell.name}: {time_needed}{goes_on}{self._left()}")
+        progress = f", {cell.share():.0%} done before" if cell.share() > 0.0 else ""
+        self._say(f"[{clock(self._now() - self.began)}] [{place}] {cell.name}: {time_needed}{progress}{self._left()}")
 
     def _left(self) -> str:
         left = self.deadline - self._now()
@@ -98,12 +102,12 @@ class Session:
     def _run(self, cell: cells.AbstractCell) -> str:
         try:
             return cell.run(self.deadline)
-        except GorlError as err:  # one broken cell must not end the others
+        except GorlError as err:  # a broken cell must not stop the others
             return f"{cells.FAILED}: {err}"
 
 
 def chosen(every: Sequence[cells.AbstractCell], only: Sequence[str]) -> list[cells.AbstractCell]:
-    """Those whose 'METHOD/TASK' is named, or all. Raises ConfigError."""
+    """Returns the cells whose 'METHOD/TASK' is in `only`, or all if it is empty. Raises ConfigError."""
     if unknown := set(only) - {cell.name for cell in every}:
         raise ConfigError(f"--only {', '.join(sorted(unknown))}: there is no such cell. --dry-run lists them.")
     return [cell for cell in every if not only or cell.name in only]
@@ -112,7 +116,7 @@ def chosen(every: Sequence[cells.AbstractCell], only: Sequence[str]) -> list[cel
 def show(
     scale: scales.Scale, wanted: Sequence[cells.AbstractCell], results: pathlib.Path, say: Callable[[str], None]
 ) -> None:
-    """What would run, in order, and how long it may take."""
+    """Prints the cells that would run, in order, with their expected times."""
     forecast = Forecast(scale.guess, outcomes.read_all(results, scale))
     total = 0.0
     for number, cell in enumerate(wanted, 1):
@@ -129,23 +133,25 @@ def show(
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", required=True, help="cpu or full, or a file that declares another")
+    parser.add_argument("--scale", required=True, help="cpu, full, or a .gin file that declares another scale")
     parser.add_argument(
-        "--budget", type=seconds, default=float("inf"), help="wall-clock time, such as 60m (default: no end)"
+        "--budget", type=seconds, default=float("inf"), help="wall-clock time, such as 60m (default: no limit)"
     )
     parser.add_argument(
-        "--work", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="where the studies are kept"
+        "--work", type=pathlib.Path, default=pathlib.Path("runs/reproduce"), help="the folder of the studies"
     )
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="where the results go")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="the folder of the results")
     parser.add_argument(
         "--aim",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="track the runs in Aim, if it is installed, or not",
+        help="track the runs in Aim if it is installed",
     )
     parser.add_argument("--only", action="append", default=[], metavar="METHOD/TASK", help="this cell; repeatable")
     parser.add_argument(
-        "--partial", action="store_true", help="begin also what cannot end in time; it is saved and goes on next time"
+        "--partial",
+        action="store_true",
+        help="also start a cell that cannot end in time; it is saved, and the next call resumes it",
     )
     parser.add_argument("--dry-run", action="store_true", help="show cells and expected times, and run nothing")
     args = parser.parse_args(words)
@@ -156,7 +162,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
 
 def main(words: Sequence[str] | None = None) -> int:
     args = arguments(words)
-    os.chdir(scales.ROOT)  # where the files of the studies are named from
+    os.chdir(scales.ROOT)  # the studies' files are named relative to it
     say = lambda text: print(text, flush=True)  # noqa: E731
     try:
         scale = scales.load(args.scale)
@@ -167,7 +173,7 @@ def main(words: Sequence[str] | None = None) -> int:
         session = Session(scale, args.out, args.budget, say)
         ends = session.run(wanted, partial=args.partial)
     except KeyboardInterrupt:
-        say("stopped: what has run is kept, and the same command goes on")
+        say("stopped: finished work is saved, and the same command continues")
         return 128 + signal.SIGTERM
     except GorlError as err:
         print(f"run.py: {err}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What is measured, and in what order, as a gin file declares it (`parts/order_*.gin`)."""
+"""The measurements of a scale and their order, as declared in a gin file (`parts/order_*.gin`)."""
 
 import abc
 import dataclasses
@@ -16,13 +16,13 @@ ROOT = HERE.parent.parent
 
 
 def folder_name(name: str) -> str:
-    """A name as a folder's."""
+    """Returns a name in which every character is valid in the name of a folder."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("._")
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One cell's place: `kind` is 'train' or 'physics', where `method` is empty."""
+    """The position of one cell. `kind` is 'train', or 'physics' with an empty `method`."""
 
     kind: str
     method: str
@@ -30,17 +30,17 @@ class Entry:
 
 
 class AbstractBlock(abc.ABC):
-    """Cells of equal rank."""
+    """Cells of the same priority."""
 
     @abc.abstractmethod
     def entries(self) -> Iterator[Entry]:
-        """In the order in which they are measured."""
+        """Yields the cells in the order in which they are measured."""
 
 
 @gin.register(module="reproduce")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training(AbstractBlock):
-    """Methods (studies of the scale) on tasks (their variants), one task after another: each task's comparison is whole before the next begins."""
+    """Methods (studies of the scale) on tasks (their variants). All methods are measured on a task before the next."""
 
     methods: list[str]
     tasks: list[str]
@@ -54,9 +54,9 @@ class Training(AbstractBlock):
 @gin.register(module="reproduce")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Physics(AbstractBlock):
-    """Environment steps per second of tasks on physics implementations (none named: all that run), as `gorl bench physics`.
+    """Environment steps per second of tasks on physics implementations, as measured by `gorl bench physics`.
 
-    `seconds`: what one task is expected to take.
+    An empty `implementations` means all that run on the machine. `seconds` is the expected time of one task.
     """
 
     tasks: list[str]
@@ -74,7 +74,11 @@ class Physics(AbstractBlock):
 @gin.register(module="reproduce")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Guess:
-    """What a cell takes where nothing was measured: `seconds` of a task, times the `cost` of a method (1 where none is given); `source`: who says so."""
+    """The expected time of a cell before any is measured.
+
+    It is the `seconds` of the task times the `cost` of the method, which is 1 if none is given. `source` is the origin
+    of these numbers.
+    """
 
     source: str
     seconds: dict[str, float]
@@ -87,10 +91,14 @@ class Guess:
 @gin.register(module="reproduce")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scale:
-    """All cells of one size. `studies`: by method, the words of `gorl sweep` (files, and bindings with '='); their variants are the tasks.
+    """All cells of one size.
 
-    `blocks` in order of priority. `published`: whether published numbers compare. `controls`: by what they change, pairs of studies
-    {sound: changed}; `presets`: by study, the published settings of the same method. `about`: what a reader must know of the size.
+    - `about`: a description of the size for the results page.
+    - `published`: whether the published numbers are comparable.
+    - `studies`: the words of `gorl sweep` (files, and bindings with '=') by method. Their variants are the tasks.
+    - `blocks`: the cells in order of priority.
+    - `controls`: pairs of studies {sound: changed} by the name of the change.
+    - `presets`: the published settings of the same method by study.
     """
 
     name: str
@@ -113,7 +121,7 @@ class Scale:
                 )
 
     def entries(self) -> list[Entry]:
-        """Every cell once, in order of priority."""
+        """Returns every cell once, in order of priority."""
         return list(dict.fromkeys(entry for block in self.blocks for entry in block.entries()))
 
     def block_of(self, entry: Entry) -> AbstractBlock:
@@ -121,7 +129,7 @@ class Scale:
 
     @property
     def main_methods(self) -> list[str]:
-        """Those that are no control and no published preset."""
+        """The methods that are neither a control nor a published preset."""
         special = {c for pairs in self.controls.values() for c in pairs.values()} | {
             p for others in self.presets.values() for p in others
         }
@@ -132,12 +140,13 @@ class Scale:
         return list(dict.fromkeys(e.task for e in self.entries() if e.kind == "train"))
 
     def command(self, entry: Entry) -> str:
-        """What measures one cell alone."""
-        return f'python -m experiments.reproduce.run --scale {self.name} --only "{entry.method or entry.kind}/{entry.task}"'
+        """Returns the command that measures one cell alone."""
+        name = f"{entry.method or entry.kind}/{entry.task}"
+        return f'python -m experiments.reproduce.run --scale {self.name} --only "{name}"'
 
 
 def load(name: str) -> Scale:
-    """A scale by its name, or by the path of its file. Raises ConfigError."""
+    """Returns the scale of a name or of a .gin file. Raises ConfigError."""
     path = pathlib.Path(name) if name.endswith(".gin") else HERE / "parts" / f"order_{name}.gin"
     if not path.is_file():
         known = sorted(p.stem.removeprefix("order_") for p in (HERE / "parts").glob("order_*.gin"))

@@ -1,6 +1,8 @@
-"""Regenerates docs/results.md, its pictures, and the measured parts of docs/comparison.md, from experiments/results/reproduce alone.
+"""Generates docs/results.md, its pictures, and the measured parts of docs/comparison.md.
 
-python -m experiments.reproduce.table
+The only input is experiments/results/reproduce:
+
+    python -m experiments.reproduce.table
 """
 
 import argparse
@@ -9,6 +11,7 @@ import dataclasses
 import math
 import pathlib
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -27,21 +30,25 @@ from gorl.cli.clock import clock
 SCALES = ("full", "cpu")
 SCORE = "final_best"
 UNMEASURED = "unmeasured"
-PRESETS = """Probability that a run of the first scores above one of the second, ties half. \"Our best\" is chosen by the runs that it is compared with, \
-which favours it where few seeds were run."""
+PRESETS = (
+    "The probability that a run of the first setting scores above a run of the second one, where a tie counts one "
+    'half. "Our best" was selected on the same runs it is compared on, which biases the comparison in its favor when '
+    "there are few seeds."
+)
+WIDTH = 120
 COMMAND = "python -m experiments.reproduce.table"
 _PART = re.compile(r"(<!-- measured: (?P<name>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """A scale with what there is of it."""
+    """A scale with the outcomes of its measured cells."""
 
     scale: Scale
     cells: Mapping[Entry, Outcome]
 
     def scores(self, method: str, task: str) -> list[float]:
-        """Of the seeds whose outcome is known: a diverged one has its last evaluation."""
+        """Returns the scores of the finished seeds. That of a diverged seed is its last evaluation."""
         outcome = self.cells.get(Entry("train", method, task))
         found = [statistics.score(run, SCORE) for run in outcome.runs] if outcome and outcome.ended else []
         return [value[0] for value in found if value is not None]
@@ -51,7 +58,7 @@ class Measured:
         return statistics.aggregates(np.array(scores)[:, None], names=("mean",))["mean"] if scores else None
 
     def better(self, method: str, reference: str) -> tuple[Estimate, list[str]] | None:
-        """P(a run of the method above one of the reference), over the tasks that both have, and those tasks."""
+        """Returns P(a run of the method scores above one of the reference) over their common tasks, and these tasks."""
         tasks = [t for t in self.scale.tasks if self.scores(method, t) and self.scores(reference, t)]
         if not tasks:
             return None
@@ -60,7 +67,7 @@ class Measured:
 
 
 def _matrix(scores: Sequence[Sequence[float]]) -> np.ndarray:
-    """[runs, tasks], as many runs as the task with the fewest has."""
+    """Returns scores [runs, tasks], with as many runs as the task with the fewest has."""
     least = min(map(len, scores))
     return np.array([s[:least] for s in scores]).T
 
@@ -71,7 +78,7 @@ def load(name: str, folder: pathlib.Path) -> Measured:
 
 
 def published(path: pathlib.Path = scales.HERE / "published.csv") -> dict[tuple[str, str], float]:
-    """Returns of the published table, by method and task."""
+    """Reads the returns of the published table, by method and task."""
     with open(path, newline="", encoding="utf-8") as file:
         return {
             (method, row["task"]): float(value)
@@ -92,9 +99,9 @@ def probability(estimate: Estimate) -> str:
 
 
 def cell(measured: Measured, method: str, task: str, theirs: Mapping[tuple[str, str], float]) -> str:
-    """Ours, after the published number where that compares."""
+    """Returns our number, after the published one if it is comparable."""
     estimate, outcome = measured.estimate(method, task), measured.cells.get(Entry("train", method, task))
-    ours = shown(estimate) if estimate else f"{outcome.share:.0%} run" if outcome and outcome.share else UNMEASURED
+    ours = shown(estimate) if estimate else f"{outcome.share:.0%} done" if outcome and outcome.share else UNMEASURED
     before = (
         f"{theirs[method, task]:.0f} → " if (method, task) in theirs else "– → " if measured.scale.published else ""
     )
@@ -109,7 +116,7 @@ def table(measured: Measured, theirs: Mapping[tuple[str, str], float]) -> Table:
 
 
 def unmeasured(measured: Measured) -> Table | None:
-    """What is missing, what would measure it, and how long that may take."""
+    """Returns the missing cells with expected times and the commands that measure them, or None if none is missing."""
     forecast = Forecast(measured.scale.guess, measured.cells)
     rows = []
     for entry in measured.scale.entries():
@@ -122,7 +129,7 @@ def unmeasured(measured: Measured) -> Table | None:
 
 
 def preset_rows(measured: Measured) -> Iterator[tuple[str, ...]]:
-    """Our setting against each published one of the same method, and the best of ours against all."""
+    """Compares our settings with the published ones of the same method, and our best setting with all of them."""
     presets = measured.scale.presets
     pairs = [(ours, theirs) for ours, others in presets.items() for theirs in others]
     if best := best_preset(measured):
@@ -141,14 +148,14 @@ def preset_rows(measured: Measured) -> Iterator[tuple[str, ...]]:
 
 
 def best_preset(measured: Measured) -> str | None:
-    """Of our settings that have published ones beside them: the highest mean over the tasks that all of them have."""
+    """Returns our setting with the highest mean over common tasks, among those that have published counterparts."""
     candidates = list(measured.scale.presets)
     tasks = [t for t in measured.scale.tasks if all(measured.scores(m, t) for m in candidates)]
     return max(candidates, key=lambda m: np.mean([np.mean(measured.scores(m, t)) for t in tasks])) if tasks else None
 
 
 def control_table(measured: Measured, name: str) -> Table:
-    """What one change does: the sound method and the changed one, task by task."""
+    """Compares the sound methods with the changed ones, task by task."""
     rows = []
     for sound, changed in measured.scale.controls[name].items():
         for task in measured.scale.tasks:
@@ -161,7 +168,7 @@ def control_table(measured: Measured, name: str) -> Table:
 
 
 def sources(measured: Measured) -> Listing:
-    """Commits, devices, versions: what made the numbers."""
+    """Lists the devices, commits and versions that produced the numbers."""
     found: dict[str, int] = {}
     for outcome in measured.cells.values():
         facts = outcome.facts
@@ -171,13 +178,16 @@ def sources(measured: Measured) -> Listing:
             f"commit {(git.get('commit') or 'unknown')[:10]}{' with uncommitted changes' if git.get('dirty') else ''}"
         )
         implementation = facts.get("environment", {}).get("impl", "its own")
-        line = f"{where}; {commit}; jax {versions.get('jax')}, mujoco {versions.get('mujoco')}; physics {implementation}; precision {facts.get('precision')}"
+        line = (
+            f"{where}; {commit}; jax {versions.get('jax')}, mujoco {versions.get('mujoco')}; "
+            f"physics {implementation}; precision {facts.get('precision')}"
+        )
         found[line] = found.get(line, 0) + 1
-    return Listing(tuple(f"{count} cells: {line}" for line, count in found.items()))
+    return Listing(tuple(wrapped(f"{count} cells: {line}", indent="  ") for line, count in found.items()))
 
 
 def curves(measured: Measured, methods: Sequence[str]) -> bytes | None:
-    """A PNG of the evaluation curves of methods, unfinished cells as far as they went; None where there are none."""
+    """Returns a PNG of the methods' evaluation curves, with those of unfinished cells, or None if there are none."""
     runs = [
         run
         for entry, outcome in measured.cells.items()
@@ -206,14 +216,16 @@ def section(
     scale = measured.scale
     trained = [e for e in scale.entries() if e.kind == "train"]
     ended = sum(measured.cells[e].ended for e in trained if e in measured.cells)
-    blocks: list[Block] = [
-        Heading(scale.title),
-        Text(scale.about),
-        Text(
-            f"{ended} of {len(trained)} cells are measured. Each number is the mean over seeds of the final return, of the best policy in fresh episodes, "
-            "with the 95 % bootstrap interval over seeds"
-            + (", after the published number (→)." if scale.published else ".")
-        ),
+    head: list[Block] = [Heading(scale.title), Text(wrapped(scale.about))]
+    if not measured.cells and not physics:
+        return [*head, Text(nothing_measured(scale))]
+    numbers = (
+        f"{ended} of {len(trained)} cells are measured. Each number is the final return of the best policy in fresh "
+        "episodes, as the mean over seeds with its 95 % bootstrap interval"
+    )
+    blocks = [
+        *head,
+        Text(wrapped(numbers + (", after the published number (→)." if scale.published else "."))),
         table(measured, theirs),
     ]
     name = f"results/{scale.name}"
@@ -222,20 +234,40 @@ def section(
         if name in pictures
         else []
     )
-    blocks += [Heading("Our settings and the published ones", 3), Text(PRESETS)]
+    blocks += [Heading("Our settings and the published ones", 3), Text(wrapped(PRESETS))]
     blocks += [Table(("setting", "against", "P(above) [95 %]", "tasks"), tuple(preset_rows(measured)))]
     for control in scale.controls:
         found = control_table(measured, control)
         blocks += [Heading(f"Control: {control}", 3), found] if found.rows else []
     blocks += [Heading("Physics, environment steps per second", 3), _physics(physics)] if physics else []
-    blocks += [Heading("Made by", 3), sources(measured)] if measured.cells else []
+    blocks += [Heading("Provenance", 3), sources(measured)] if measured.cells else []
     if missing := unmeasured(measured):
         blocks += [
             Heading("Unmeasured", 3),
-            Text(f"Expected times (h:mm:ss) come from what is measured, and before that from: {scale.guess.source}."),
+            Text(
+                wrapped(
+                    "Expected times (h:mm:ss) are extrapolated from the measured cells. Before any cell is measured, "
+                    f"they come from {scale.guess.source}."
+                )
+            ),
             missing,
         ]
     return blocks
+
+
+def nothing_measured(scale: Scale) -> str:
+    sizes = "The published sizes need a GPU and" if scale.published else "These sizes"
+    command = f"python -m experiments.reproduce.run --scale {scale.name} --dry-run"
+    return wrapped(f"{sizes} are not measured; `{command}` prints the plan.")
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Returns prose in lines of at most WIDTH characters, without breaks in code. `indent` is that of later lines."""
+    whole = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(
+        whole, WIDTH - len(indent), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).replace("\0", " ")
 
 
 def _physics(physics: Mapping[str, dict]) -> Table:
@@ -249,14 +281,14 @@ def _physics(physics: Mapping[str, dict]) -> Table:
 
 
 def filled(text: str, parts: Mapping[str, str]) -> str:
-    """A page with its measured parts replaced; a part of which nothing is known says so."""
+    """Returns a page with its measured parts replaced. A part without results becomes 'Unmeasured.'."""
     return _PART.sub(
         lambda found: f"{found[1]}{parts.get(found['name'], UNMEASURED.capitalize() + '.')}\n{found[3]}", text
     )
 
 
 def effects(everything: Sequence[Measured]) -> dict[str, str]:
-    """By what a control changes, its tables at all scales."""
+    """Returns the tables of each control at all scales, as Markdown by the name of the change."""
     parts: dict[str, list[Block]] = {}
     for measured in everything:
         for control in measured.scale.controls:
@@ -278,7 +310,10 @@ def regenerate(folder: pathlib.Path, docs: pathlib.Path) -> list[pathlib.Path]:
     head = [
         Heading("Results", 1),
         Text(
-            f"Generated from `experiments/results/reproduce/` by `{COMMAND}`: not to be edited. What is not measured says so."
+            wrapped(
+                f"`{COMMAND}` generates this page from `experiments/results/reproduce/`; do not edit it. Cells without "
+                f'a measurement say "{UNMEASURED}".'
+            )
         ),
     ]
     body = [block for m in everything for block in section(m, theirs, outcomes.read_physics(folder, m.scale), pictures)]

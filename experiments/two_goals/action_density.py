@@ -1,4 +1,4 @@
-"""A phase that records the law of actions, and the picture of it.
+"""A phase that records the distribution of actions, and a command that draws it.
 
 gorl train experiments/two_goals/two_goals.gin --plugin experiments/two_goals/action_density.py
 python -m experiments.two_goals.action_density RUN [RUN ...] --out PICTURE.png
@@ -26,8 +26,11 @@ GOAL, NEAR = 0.6, 0.2  # an action within NEAR of ± GOAL has a reward of at lea
 
 @gin.register(module="two_goals")
 class DensityOnGrid(AbstractPhase):
-    """The masses of `bins` equal bins over the action in (-1, 1) at the first observation, of `samples` samples of the policy
-    through the decoder; and the mass near either goal and between them. Hands everything on as it was."""
+    """A phase that measures the distribution of actions at the first observation, and changes nothing.
+
+    It draws `samples` actions from the policy through the decoder, and records the masses of `bins` equal bins over
+    (-1, 1), and the mass near each goal and between the goals.
+    """
 
     bins: int = structural()
     samples: int = structural()
@@ -76,11 +79,13 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, required=True)
     args = parser.parse_args()
-    laws = [[e for e in read(run / "metrics.jsonl") if e.subset == "density"] for run in args.runs]
-    columns = max(map(len, laws))
-    figure, axes = plt.subplots(len(laws), columns, figsize=(3 * columns, 2 * len(laws)), sharex=True, squeeze=False)
-    for run, law, row in zip(args.runs, laws, axes):
-        for entry, axis in zip(law, row):
+    densities = [[e for e in read(run / "metrics.jsonl") if e.subset == "density"] for run in args.runs]
+    columns = max(map(len, densities))
+    figure, axes = plt.subplots(
+        len(densities), columns, figsize=(3 * columns, 2 * len(densities)), sharex=True, squeeze=False
+    )
+    for run, entries, row in zip(args.runs, densities, axes):
+        for entry, axis in zip(entries, row):
             masses = [v for k, v in sorted(entry.metrics.items()) if k.startswith("density/")]
             width = 2.0 / len(masses)
             axis.bar([-1.0 + width * (i + 0.5) for i in range(len(masses))], [m / width for m in masses], width=width)
@@ -91,7 +96,7 @@ def main() -> None:
             )
             for goal in (-GOAL, GOAL):
                 axis.axvline(goal, color="black", linewidth=0.5)
-        for axis in row[len(law) :]:
+        for axis in row[len(entries) :]:
             axis.axis("off")
     for axis in axes[-1]:
         axis.set_xlabel("action")

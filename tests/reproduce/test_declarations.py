@@ -88,7 +88,7 @@ def test_the_order_is_the_declared_one():
     assert names[:2] == ["GoRL-FM/CartpoleSwingup", "GoRL-Diffusion/CartpoleSwingup"]
     assert (
         names.index("GoRL-SAC/CheetahRun")
-        < names.index("PPO, shrinking normaliser/CartpoleSwingup")
+        < names.index("PPO, shrinking normalizer/CartpoleSwingup")
         < names.index("GoRL-FM, paper v3/CartpoleSwingup")
     )
 
@@ -99,7 +99,7 @@ def test_mistakes_are_named(tmp_path):
     text = (
         (scales.HERE / "parts" / "order_cpu.gin")
         .read_text()
-        .replace("['PPO, shrinking normaliser', ", "['PPO, shrinking', ")
+        .replace("    'PPO, shrinking normalizer', 'FPO", "    'PPO, shrinking', 'FPO")
     )
     (tmp_path / "order.gin").write_text(text)
     with pytest.raises(ConfigError, match="'PPO, shrinking' is not one of its studies"):

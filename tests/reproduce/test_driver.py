@@ -153,7 +153,7 @@ def drive(folder, out, *words):
 
 
 def test_end_to_end(toy, capsys, quick_compiles, monkeypatch):
-    """Toy cells, one of them cut off at its first unit and resumed, end as if nothing had happened; the files name no place."""
+    """A cell that is cut off at its first unit and resumed ends like an undisturbed one. The files name no place."""
     assert drive(toy, "whole") == 0
     assert "2 finished" in capsys.readouterr().out
     assert drive(toy, "whole") == 0

@@ -15,9 +15,13 @@ from gorl.analysis.runs_table import EvaluationPoint, RunResult
 from gorl.analysis.statistics import Estimate
 
 FACTS = {
-    "command": ["gorl", "sweep", "x.gin"], "git": {"commit": "0123456789abcdef", "dirty": False}, "versions": {"jax": "1", "mujoco": "2"},
-    "device": {"platform": "cpu", "cpu": "Abacus", "cores": 2}, "environment": {"impl": "native"}, "precision": "highest",
-}  # fmt: skip
+    "command": ["gorl", "sweep", "x.gin"],
+    "git": {"commit": "0123456789abcdef", "dirty": False},
+    "versions": {"jax": "1", "mujoco": "2"},
+    "device": {"platform": "cpu", "cpu": "Abacus", "cores": 2},
+    "environment": {"impl": "native"},
+    "precision": "highest",
+}
 
 
 def result(method, task, seed, value, status="finished"):
@@ -50,7 +54,7 @@ def cpu():
 def test_means_intervals_and_what_is_unmeasured(cpu):
     assert table.cell(cpu, "GoRL-FM", "CheetahRun", {}) == "**200** [100, 300]"
     assert table.cell(cpu, "SAC", "CheetahRun", {}) == "unmeasured"
-    assert table.cell(cpu, "FPO", "CheetahRun", {}) == "25% run"
+    assert table.cell(cpu, "FPO", "CheetahRun", {}) == "25% done"
     shown = table.table(cpu, {})
     assert shown.header == ("method", "CartpoleSwingup", "PendulumSwingup", "FingerSpin", "CheetahRun")
     assert dict((row[0], row[4]) for row in shown.rows)["PPO"] == "**60** [50, 70]"
@@ -90,9 +94,12 @@ def test_controls(cpu):
     rows = table.control_table(cpu, "cached resets").rows
     assert rows[0] == ("PPO", "CheetahRun", "**60** [50, 70]", "**50** [10, 80]")
     assert rows[1][3].startswith("0.50 [")  # 10: 0; 60: 1.5; 80: 3, of 9
-    assert table.control_table(cpu, "shrinking normaliser").rows == ()
+    assert table.control_table(cpu, "shrinking normalizer").rows == ()
     parts = table.effects([cpu])
-    text = "before\n<!-- measured: cached resets -->\nold\n<!-- end -->\nbetween\n<!-- measured: lock-step -->\n<!-- end -->\n"
+    text = (
+        "before\n<!-- measured: cached resets -->\nold\n<!-- end -->\n"
+        "between\n<!-- measured: lock-step -->\n<!-- end -->\n"
+    )
     filled = table.filled(text, parts)
     assert (
         "old" not in filled
@@ -100,6 +107,18 @@ def test_controls(cpu):
         and "<!-- measured: lock-step -->\nUnmeasured.\n<!-- end -->" in filled
     )
     assert table.filled(filled, parts) == filled
+
+
+def test_a_scale_without_results_is_one_sentence():
+    markdown = page.markdown(table.section(Measured(scales.load("full"), {}), table.published(), {}, ()))
+    text = markdown.replace("\n", " ")
+    assert "need a GPU and are not measured" in text and "--scale full --dry-run` prints the plan." in text
+    assert "|" not in text
+
+
+def test_prose_is_wrapped_outside_of_code():
+    text = table.wrapped("word " * 22 + "`some code with spaces` end", indent="  ")
+    assert text.splitlines()[1] == "  `some code with spaces` end"
 
 
 def test_missing_cells_have_a_command_and_a_time(cpu):
@@ -126,8 +145,9 @@ def test_results_survive_their_files_and_the_pages_are_the_same_again(cpu, tmp_p
     first = [p.read_bytes() for p in written]
     assert [p.read_bytes() for p in table.regenerate(tmp_path, tmp_path / "docs")] == first
     text = (tmp_path / "docs" / "results.md").read_text()
+    assert table.nothing_measured(scales.load("full")) in text and "--scale full --only" not in text
     assert (
-        "734 → unmeasured" in text
+        "734 →" not in text
         and "**200** [100, 300]" in text
         and "![" in text
         and "2 cores of Abacus; commit 0123456789" in text
