@@ -5,6 +5,7 @@ engine keeps none of it. So a resumed run continues with the same bits, whatever
 simulated before.
 """
 
+import concurrent.futures
 import functools
 import hashlib
 import logging
@@ -30,6 +31,15 @@ INTEGRATED = ("time", "qpos", "qvel", "act", "qacc_warmstart")
 INPUTS = ("ctrl", "mocap_pos", "mocap_quat")  # CONTROL_SPEC, in MuJoCo's order
 ROW = (*INTEGRATED, *INPUTS)
 """The fields of a row, in order: all that the next state depends on (mjSTATE_INTEGRATION; applied forces stay zero)."""
+
+INTEGRATED_SPEC = int(
+    mujoco.mjtState.mjSTATE_TIME
+    | mujoco.mjtState.mjSTATE_QPOS
+    | mujoco.mjtState.mjSTATE_QVEL
+    | mujoco.mjtState.mjSTATE_ACT
+    | mujoco.mjtState.mjSTATE_WARMSTART
+)
+ROW_SPEC = INTEGRATED_SPEC | CONTROL_SPEC
 
 MAX_PHYSICS_STEPS = 2**16  # in one call of MuJoCo, which returns the states of all of them
 
@@ -69,7 +79,9 @@ class Engine:
         self.model = model
         self._slices = dict(_slices(field_shapes(model)))
         self._width = self._slices["qacc_warmstart"].stop  # of the fields in INTEGRATED
+        self._rollout_has_warmstart = model.opt.integrator == mujoco.mjtIntegrator.mjINT_EULER
         self._pools: dict[int, _Pool] = {}
+        self._steppers: dict[int, _Stepper] = {}
         self._threads = threads or _cores()
         self._name = f"gorl_mujoco_{_model_hash(model)}_{threads or 'all'}"
         _redirect_warnings()
@@ -98,9 +110,18 @@ class Engine:
         """Does the work of `step` on the host: writes integrated fields and sensors [B, E + S] of rows [B, N] to `out`.
 
         A row that is not finite, or whose simulation MuJoCo aborted, becomes NaN. `qacc_warmstart`, from which the next
-        solve starts, is the acceleration by which the integrator last changed the velocities. Under the Euler
-        integrator without implicit damping that is MuJoCo's own `qacc_warmstart`, otherwise the same with the damping
-        included.
+        solve starts, is MuJoCo's own.
+        """
+        if self._rollout_has_warmstart:
+            self._advance_by_rollout(rows, out, steps)
+        else:
+            self._advance_by_steps(rows, out, steps)
+
+    def _advance_by_rollout(self, rows: Rows, out: Rows, steps: int) -> None:
+        """Simulates with `mujoco.rollout`, which returns states and no accelerations.
+
+        The Euler integrator changes velocities by the acceleration, so that follows from the states. Joint damping, if
+        any, is included: it moves the start of the solver, and its solution by rounding.
         """
         velocity, dt = self._slices["qvel"], self.model.opt.timestep
         for initial, part, valid, states, sensors in self._blocks(rows, out, steps):
@@ -111,6 +132,23 @@ class Engine:
             part[:, self._width :] = sensors[:, -1]
             valid &= np.abs(end[:, 0] - initial[:, 0] - steps * dt) < 0.5 * dt  # MuJoCo stops stepping after a warning
             part[~valid] = np.nan
+
+    def _advance_by_steps(self, rows: Rows, out: Rows, steps: int) -> None:
+        """Simulates with `mj_step`, row by row.
+
+        Other integrators do not change velocities by the acceleration from which the next solve starts.
+        """
+        stepper = self._steppers.setdefault(os.getpid(), _Stepper(self.model, self._threads))
+        block, finite = self._finite_rows(rows)
+        out[:, : self._width], out[:, self._width :] = stepper.run(block, steps, self._width)
+        out[~finite] = np.nan
+
+    def _finite_rows(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Returns rows in float64, with the initial state for those that are not finite, and which rows are finite."""
+        block, finite = rows.astype(np.float64), np.isfinite(rows).all(axis=1)
+        block[~finite] = 0.0
+        block[~finite, self._slices["qpos"]] = self.model.qpos0
+        return block, finite
 
     def sense(self, rows: Rows, out: Rows) -> None:
         """Does the work of `measure` on the host: writes the sensors [B, S] of rows [B, N] to `out`."""
@@ -127,10 +165,7 @@ class Engine:
         size = max(1, MAX_PHYSICS_STEPS // steps)
         pool = self._pools.setdefault(os.getpid(), _Pool(self.model, self._threads))
         for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            block, finite = part.astype(np.float64), np.isfinite(part).all(axis=1)
-            block[~finite] = 0.0
-            block[~finite, self._slices["qpos"]] = self.model.qpos0
+            block, finite = self._finite_rows(rows[start : start + size])
             initial = np.ascontiguousarray(block[:, : self._slices["act"].stop])
             warmstart = np.ascontiguousarray(block[:, self._slices["qacc_warmstart"]])
             control = np.repeat(block[:, None, self._width :], steps, axis=1)
@@ -169,6 +204,44 @@ class _Pool:
                 state=states,
                 sensordata=sensors,
             )
+        return states, sensors
+
+
+class _Stepper:
+    """Threads, each with its own MjData, that call `mj_step` on their share of a batch.
+
+    MuJoCo computes outside Python's global lock. A row's result depends on the row alone, so the number of threads
+    changes no bit. The threads belong to one process, because they do not survive a fork.
+    """
+
+    def __init__(self, model: mujoco.MjModel, threads: int):
+        self._model = model
+        self._data = [mujoco.MjData(model) for _ in range(threads)]
+        self._executor = concurrent.futures.ThreadPoolExecutor(threads) if threads > 1 else None
+        self._lock = threading.Lock()
+
+    def run(self, rows: np.ndarray, steps: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the integrated fields [B, width] and the sensors [B, S] after the last step, NaN after a warning."""
+        size = len(rows)
+        states, sensors = np.empty((size, width)), np.empty((size, self._model.nsensordata))
+
+        def work(data: mujoco.MjData, start: int, stop: int) -> None:
+            warnings = data.warning
+            for i in range(start, stop):
+                mujoco.mj_setState(self._model, data, rows[i], ROW_SPEC)
+                mujoco.mj_step(self._model, data, steps)
+                mujoco.mj_getState(self._model, data, states[i], INTEGRATED_SPEC)
+                sensors[i] = data.sensordata
+                if warnings.number.any():  # `mujoco.rollout` ends there, too
+                    states[i] = sensors[i] = np.nan
+                    warnings.number[:] = 0
+
+        bounds = [size * i // len(self._data) for i in range(len(self._data) + 1)]
+        with self._lock:
+            if self._executor is None:
+                work(self._data[0], 0, size)
+            else:
+                list(self._executor.map(work, self._data, bounds[:-1], bounds[1:]))
         return states, sensors
 
 
