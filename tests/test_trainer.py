@@ -82,6 +82,22 @@ def test_best_is_the_maximum_and_final_episodes_are_others(tmp_path):
     assert finals["final_best"] not in [m["return"] for m in evaluations]
 
 
+def test_the_evaluation_interval_changes_nothing_but_when_one_looks(tmp_path):
+    """Iterations, evaluations at the same step and the learner in the end are the same, bit for bit."""
+    often, seldom = (
+        run(tmp_path / str(interval), files=("ppo.gin", "parts/debug.gin"), bindings=[f"EVALUATION_INTERVAL = {interval}"])[1]
+        for interval in (240, 480)
+    )
+    by_kind = lambda lines, kind: {line["env_steps"]: line["metrics"] for line in lines if line["kind"] == kind}
+    assert by_kind(often, "iterate") == by_kind(seldom, "iterate")
+    some, all_of_them = by_kind(seldom, "evaluate"), by_kind(often, "evaluate")
+    assert set(some) == {0, 480} and set(all_of_them) == {0, 240, 480}
+    assert all(all_of_them[steps]["return"] == metrics["return"] for steps, metrics in some.items())
+    learners = [trained.restore(tmp_path / str(interval))[1].learner for interval in (240, 480)]
+    for a, b in zip(*map(jax.tree.leaves, learners), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_hand_on_last_and_no_reinitialisation(tmp_path):
     """With one stage after another on the same learner, the policy goes on where it was: the optimiser has counted on."""
     bindings = [

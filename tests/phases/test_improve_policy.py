@@ -137,6 +137,15 @@ def test_evaluations_come_before_between_and_after(interval, expected):
     assert kinds == {("iterate", "train", 24, 0), ("evaluate", "eval", 0, 6)}
 
 
+def test_random_numbers_depend_on_the_number_of_iterations_alone():
+    """However often the policy is evaluated, the third iteration and the evaluation after it have the index 3."""
+    for interval in (1, 48, 1000):
+        units = improve(evaluation_interval=interval).units(TASK)
+        assert [u.key_index(p) for p, u in enumerate(units) if u.name == "iterate"] == [1, 2, 3, 4]
+        done = [u.key_index(p) for p, u in enumerate(units) if u.name == "evaluate"]
+        assert done == {1: [0, 1, 2, 3, 4], 48: [0, 2, 4], 1000: [0, 4]}[interval]
+
+
 def test_the_algorithm_acts_through_the_decoder():
     """Its latents of 1 and 1 are a u of 2, which is what the environment pays."""
     _, metrics = played(improve(env_steps=STEPS), CONTEXT, RunState(Doubling(2, 1, key=jax.random.key(0))))
