@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from run_folders import make_grid, make_run, make_study
 
 from gorl.analysis.runs_table import load
 from gorl.errors import RunError
+from tests.support.run_folders import make_grid, make_run, make_study
 
 EVALUATIONS = ((0, 1.0, 100.0), (10, 2.0, 300.0), (20, 3.0, 200.0))
 

@@ -1,28 +1,16 @@
 """`gorl check` and `gorl list`: what they show is right, and words that are nearly right are answered."""
 
 import inspect
-import os
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
-import typer.testing
 
 from gorl import config
-from gorl.cli.main import build_app
 from gorl.config import catalog, files, tables
 from gorl.environments.names import brax_names, dm_control_names
 from gorl.errors import ConfigError
-
-
-def gorl(*words):
-    """The output of a command; what it raises, raised."""
-    result = typer.testing.CliRunner().invoke(build_app(), list(words))
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.output
+from tests.support.commands import gorl, python
 
 
 @pytest.fixture
@@ -240,15 +228,11 @@ def test_words_that_are_nearly_right(words, answer):
     "words, answer", [(["trian"], "Did you mean 'train'"), (["check", "ppo.gin", "--sett", "x"], "--set")]
 )
 def test_commands_and_options_that_are_nearly_right(words, answer):
-    result = typer.testing.CliRunner().invoke(build_app(), words)
-    assert result.exit_code == 2 and answer in result.output
+    assert answer in gorl(*words, code=2)
 
 
 def test_the_program_prints_one_message_and_fails(tmp_path):
     """From any directory; no traceback."""
-    command = [sys.executable, "-m", "gorl.cli.main", "check", "gorl_fm.gin", "--set", "SEEDS = 3"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2 and done.stdout == ""
+    done = python("-m", "gorl.cli.main", "check", "gorl_fm.gin", "--set", "SEEDS = 3", cwd=tmp_path, code=2)
+    assert done.stdout == ""
     assert done.stderr == "gorl: command line `SEEDS = 3`: nothing uses %SEEDS. Did you mean SEED?\n"

@@ -9,7 +9,6 @@ import threading
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import mjx_steps
 import mujoco
 import numpy as np
 import pytest
@@ -23,10 +22,9 @@ from gorl.environments.task import EpisodeRules
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import as_float32
-from gorl.training import execution, trained
-from gorl.training.ensemble import Ensemble
-from gorl.training.seed_run import SeedRun
-from gorl.training.trainer import Trainer
+from gorl.training import trained
+from tests.support import mjx_steps
+from tests.support.toy_runs import Crash, train_here
 
 pytestmark = pytest.mark.usefixtures("third_party")
 
@@ -339,30 +337,6 @@ TINY = [
 ]  # fmt: skip
 
 
-class Stop(Exception):
-    """What ends a run as a crash would."""
-
-
-def train(folder, *, stop_after=None):
-    """Begins a run, or goes on with the one there."""
-    if folder.exists():
-        opened = runs.RunFolder.open(folder)
-        configuration = config.build([str(opened.config_path)])
-    else:
-        configuration = config.build(["ppo.gin", "parts/debug.gin"], TINY)
-        opened = execution.begin(configuration, folder, study="test")
-    seen = []
-
-    def watch(entry):
-        seen.append(entry)
-        if stop_after is not None and len(seen) == stop_after:
-            raise Stop
-
-    members = [SeedRun(s, f) for s, f in zip(configuration.experiment.seeds, opened.members)]
-    Trainer(Ensemble.of(configuration.experiment), members, lambda **_: None, [watch]).run()
-    return opened
-
-
 def record(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k != "wall_s"} for line in lines]
@@ -374,11 +348,13 @@ def arrays(folder):
 
 def test_an_interrupted_run_goes_on_with_the_same_bits(tmp_path):
     whole, halted = tmp_path / "whole", tmp_path / "halted"
-    assert train(whole).facts()["environment"]["impl"] == "native"
-    with pytest.raises(Stop):
-        train(halted, stop_after=2)
+    tiny = config.build(["ppo.gin", "parts/debug.gin"], TINY)
+    train_here(tiny, whole)
+    assert runs.RunFolder.open(whole).facts()["environment"]["impl"] == "native"
+    with pytest.raises(Crash):
+        train_here(tiny, halted, units=2)
     assert 0 < len(record(halted)) < len(record(whole))
-    train(halted)
+    train_here(None, halted)
     assert record(halted) == record(whole)
     for a, b in zip(arrays(halted), arrays(whole), strict=True):
         np.testing.assert_array_equal(a, b)

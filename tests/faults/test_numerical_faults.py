@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from poison import KINDS, poison
 
 from gorl import config
 from gorl.acting.agent import Agent
@@ -28,6 +27,7 @@ from gorl.phases import PhaseContext
 from gorl.phases.collect_rollouts import collect
 from gorl.runtime import seeds, trees
 from gorl.state import Dataset, RunState, Spaces, Transition
+from tests.support.poison import KINDS, poison
 
 BOUND = as_float32(3.0)
 pytestmark = pytest.mark.usefixtures("quick_compiles")

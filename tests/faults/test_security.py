@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs_on_disk import entry, info, write
 
 import gorl
 from gorl import config, runs
@@ -30,6 +29,7 @@ from gorl.tracking import aim_repository, local
 from gorl.tracking.tensorboard import TensorBoardTracker
 from gorl.training import trained
 from gorl.training.trained import confirmed_plugins
+from tests.support.run_folders import entry, info, write
 
 PACKAGE = pathlib.Path(gorl.__file__).parent
 SOURCES = {str(path.relative_to(PACKAGE)): path for path in PACKAGE.rglob("*.py")}

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import PIL.Image
 import pytest
-from runs_on_disk import entry, events, info, write
 
 from gorl.runs.record import Record, read
 from gorl.tracking import aim_repository as repositories, background, imports
 from gorl.tracking.aim import AimTracker, AimWriter
 from gorl.tracking.tensorboard import TensorBoardTracker, TensorBoardWriter
+from tests.support.run_folders import entry, events, info, write
 
 aim = pytest.importorskip("aim")
 

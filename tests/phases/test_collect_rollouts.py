@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from payers import Learner, Payer, level, played
 
 from gorl.decoders import IdentityDecoder
 from gorl.environments.task import Task
@@ -13,6 +12,7 @@ from gorl.errors import ConfigError
 from gorl.phases import CollectRollouts, PhaseContext
 from gorl.phases.base import PhaseInputs
 from gorl.state import RunState
+from tests.support.payers import Learner, Payer, level, played
 
 ENVS, LENGTH, ROUNDS = 3, 4, 3
 TASK = Task(Payer(1.0), LENGTH, True, True, 2.5)

@@ -5,7 +5,6 @@ import logging
 
 import numpy as np
 import pytest
-from ends import Scale, TwoPoints, end
 
 from gorl import config
 from gorl.environments.toy import TwoGoals
@@ -15,6 +14,7 @@ from gorl.pictures.base import AbstractPicture, CannotDraw
 from gorl.tracking.base import AbstractTracked
 from gorl.training import execution
 from gorl.training.trained import restore
+from tests.support.ends import Scale, TwoPoints, end
 
 
 class Dot(AbstractPicture):

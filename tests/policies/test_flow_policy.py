@@ -3,7 +3,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_fields import ACTION_SIZE, OBS_SIZE, acted, common, log_ratios, network, nudged, set_linear
 
 from gorl.errors import ConfigError
 from gorl.generative.grids import UniformGrid
@@ -13,6 +12,7 @@ from gorl.networks import trainable
 from gorl.objectives.trust_region import ASPO, SPO, Clip
 from gorl.policies import FlowPolicy
 from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
+from tests.support.linear_fields import ACTION_SIZE, OBS_SIZE, acted, common, log_ratios, network, nudged, set_linear
 
 DRAWS = 6
 

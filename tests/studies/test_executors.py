@@ -10,7 +10,6 @@ import time
 
 import jax
 import pytest
-from toy_study import assert_same, status, sweep, write
 
 from gorl.errors import ConfigError, RunError
 from gorl.runtime import compilation
@@ -22,6 +21,7 @@ from gorl.studies.folder import StudyFolder
 from gorl.studies.halving import SuccessiveHalving
 from gorl.studies.jobs import JobSettings
 from gorl.studies.plan import make_plan
+from tests.support.toy_study import assert_same, status, sweep, write
 
 STUDY = """
 Study.grid = {'STAGE_KL': [0.0, 0.5]}

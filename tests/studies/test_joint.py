@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from toy_study import record, status, sweep, write
 
 from gorl import config, runs
 from gorl.errors import ConfigError
 from gorl.runtime.programs import TRACES
 from gorl.studies.plan import joinable, make_plan
 from gorl.training import trained
+from tests.support.toy_study import record, status, sweep, write
 
 STUDY = """
 Study.grid = {'stage0/OnPolicy.learning_rate': [1e-3, 0.02], 'STAGE_KL': [0.0, 0.5], 'FIT_EPOCHS': [2]}

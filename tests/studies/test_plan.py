@@ -1,10 +1,10 @@
 """What a study file means, and what is wrong with one, before anything runs."""
 
 import pytest
-from toy_study import write
 
 from gorl.errors import ConfigError
 from gorl.studies.plan import make_plan
+from tests.support.toy_study import write
 
 
 def plan(tmp_path, study, *bindings):

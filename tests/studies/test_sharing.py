@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from toy_study import assert_same, status, sweep, write
 
 from gorl import config
 from gorl.reuse.explain import Estimator, differences, why_not
 from gorl.reuse.identity import identities
 from gorl.reuse.store import PhaseStore, default_store
 from gorl.runs.record import read
+from tests.support.toy_study import assert_same, status, sweep, write
 
 STUDY = """
 Study.variants = {'flow': [], 'gaussian': ['parts/gaussian_decoder.gin']}
