@@ -33,19 +33,17 @@ from gorl.policies import GaussianPolicy
 from gorl.runs.checkpoint import CheckpointStore
 from gorl.runtime import seeds, trees
 from gorl.state import Spaces
+from tests.support.networks import NORMALIZER, mlp
 
 EPISODE_LENGTH = 4
 EPISODES = EpisodeRules(EPISODE_LENGTH, True, True)
 QUICK = {"xla_backend_optimization_level": 0}  # the programs here take longer to compile than to run
 ADAM = OptaxCall(function=optax.adam, numbers={}, options=())
 SGD = OptaxCall(function=optax.sgd, numbers={}, options=())
-NORMALIZER = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
 
 
 def network(kind, width=16):
-    return functools.partial(
-        kind, width=width, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.1
-    )
+    return mlp(width, 1, activation=jnp.tanh, output_scale=0.1, kind=kind)
 
 
 def gaussian(body=MLP):
