@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import socket
 import subprocess
@@ -17,9 +16,9 @@ from gorl import config
 from gorl.errors import ConfigError
 from gorl.runtime import devices, hosts
 from gorl.training import trained
+from tests.support import commands
 from tests.support.on_devices import FILES, difference, small
 
-ROOT = pathlib.Path(__file__).parents[1]
 FRESH = [*FILES, *(w for b in small() for w in ("--set", b))]
 ROUNDING = 2e-4  # of sums in another order, after an iteration or a fit
 
@@ -28,7 +27,7 @@ def start(root, *words, count=1, **more):
     """A process of `count` devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
     env = {**os.environ, "JAX_PLATFORMS": "cpu", "GORL_CACHE": str(root / "cache"), "XLA_FLAGS": flags}
-    env |= {"PYTHONPATH": str(ROOT), **more}
+    env |= {"PYTHONPATH": str(commands.ROOT), **more}
     return subprocess.Popen(
         [sys.executable, *map(str, words)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
