@@ -72,7 +72,7 @@ def test_the_interquartile_mean_by_hand(reported):
     assert "| flow | 3 | 0.593 [" in reported[1] and (350 + 420 + 700 + 900) / 4 == 592.5
 
 
-def test_what_is_written_and_printed(reported):
+def test_every_file_is_written_and_the_tables_are_printed(reported):
     study, printed = reported
     assert {p.name for p in (study / "report").iterdir()} == FILES
     assert f"written to {study / 'report'}" in printed and "| flow | A | 3 / 3 | 1,000 | 850.0 [" in printed

@@ -254,7 +254,7 @@ def test_nothing_but_invalid_rows_moves_nothing(getkey):
     assert eqx.tree_equal(after, learner)
 
 
-def test_what_a_learner_values_is_the_smaller_q_of_the_mode():
+def test_a_state_is_valued_at_the_smaller_q_of_the_mode():
     _, learner = linear([[1.0, 3.0], [2.0, 0.5]], ((4.0,), (0.0,)))
     # s = 2 for the critic, s = 0.5 for the policy: the mode is 2.
     np.testing.assert_allclose(learner.value(jnp.array([2.0]), jnp.array([0.5])), min(2.0 + 6.0, 4.0 + 1.0), rtol=1e-6)
@@ -317,7 +317,7 @@ def test_warm_up_wrap_around_and_shapes(getkey):
     assert shape(second) == shape(first)
 
 
-def test_what_is_stored_is_what_happened(getkey):
+def test_the_replay_holds_the_steps_that_were_taken(getkey):
     """x'' = a with dt = 0.1 in every row, rewards from the next x, and the observation before any reset."""
     algorithm, env = sac(), squashed(Slider())
     state, _ = iterate(algorithm, env, begin(algorithm, env, getkey()), getkey())

@@ -123,7 +123,7 @@ def test_only_the_network_is_trained(decoder):
     assert len(trained) == (len(jax.tree.leaves(decoder.body)) if hasattr(decoder, "body") else 0)
 
 
-def test_it_keeps_the_statistics_of_what_it_observes(decoder, getkey):
+def test_it_keeps_the_statistics_of_its_observations(decoder, getkey):
     data = 5.0 + 3.0 * jax.random.normal(getkey(), (100, OBS_SIZE))
     seen = decoder.observe(data, jnp.ones(100))
     assert jax.tree.structure(seen) == jax.tree.structure(decoder)

@@ -181,7 +181,7 @@ def test_every_task_resets_and_steps(name):
 
 
 @pytest.mark.parametrize("name", ["FingerTurnEasy", "HumanoidRun", "SwimmerSwimmer6"])
-def test_what_a_task_reads_is_what_mujoco_computes(name):
+def test_derived_fields_are_those_of_mujoco(name):
     """Of every body, geom and site; in the state before the last physics step integrated."""
     from mujoco_playground import dm_control_suite
 
@@ -237,7 +237,7 @@ def test_the_model_has_the_tasks_numbers_and_options():
     assert playground("FingerSpin").library.mj_model.dof_damping[2] == 0.03
 
 
-def test_only_what_a_task_reads_is_measured():
+def test_only_fields_that_a_task_reads_are_measured():
     assert [physics(n)._fields for n in ("FingerTurnEasy", "FingerSpin")] == [("xpos", "xmat"), ()]
 
 
@@ -265,7 +265,7 @@ def test_the_number_of_threads_changes_no_bit():
         np.testing.assert_array_equal(advance(engine("HopperStand", threads), given, 4), alone)
 
 
-def test_rows_do_not_depend_on_each_other_or_on_what_came_before(monkeypatch):
+def test_rows_do_not_depend_on_each_other_or_on_their_order(monkeypatch):
     given, ours = rows("HopperStand", 12), engine("HopperStand", 2)
     together = advance(ours, given, 4)
     np.testing.assert_array_equal(advance(ours, given[5:6], 4)[0], together[5])
@@ -274,7 +274,7 @@ def test_rows_do_not_depend_on_each_other_or_on_what_came_before(monkeypatch):
     np.testing.assert_array_equal(advance(ours, given, 4), together)
 
 
-def test_vmapped_seeds_are_what_each_is_alone():
+def test_vmapped_seeds_step_as_each_does_alone():
     env, reset, step = compiled("HopperStand")
     keys, actions = (
         jax.random.split(jax.random.key(1), (3, 4)),
@@ -288,7 +288,7 @@ def test_vmapped_seeds_are_what_each_is_alone():
         np.testing.assert_array_equal(alone.obs, together.obs[seed])
 
 
-def test_what_is_not_finite_is_invalid_and_nothing_is_written(tmp_path, monkeypatch, capfd):
+def test_a_state_that_is_not_finite_is_invalid_and_leaves_no_log_file(tmp_path, monkeypatch, capfd):
     """A state or an action that is NaN, and one whose simulation diverges."""
     monkeypatch.chdir(tmp_path)
     env, reset, step = compiled("HopperStand")

@@ -88,7 +88,7 @@ def test_nothing_and_far_too_much_are_refused_with_the_place(name, value):
         ),
     ],
 )
-def test_what_is_refused_says_why(bindings, message):
+def test_a_refusal_names_the_limit(bindings, message):
     with pytest.raises(ConfigError) as err:
         build(*bindings)
     assert message in str(err.value)

@@ -189,7 +189,7 @@ def test_troubles_are_where_they_first_appeared():
     assert inspection.given_up_since(RECORD).unit == 3 and inspection.given_up_since(RECORD[:2]) is None
 
 
-def test_what_is_shown(folder):
+def test_the_breakdown_its_place_and_the_machine_are_shown(folder):
     output = gorl("inspect", folder)
     assert max(map(len, output.splitlines())) <= 100
     words = " ".join(output.split())
@@ -233,7 +233,7 @@ def test_a_record_that_cannot_be_read_is_said(folder):
     assert "cannot be read: JSONDecodeError" in output and "parts of checkpoint 4" in output
 
 
-def test_what_is_no_run_is_one_line(tmp_path):
+def test_inspecting_a_folder_without_a_run_is_one_line(tmp_path):
     assert (
         gorl("inspect", tmp_path / "nowhere", error=RunError)
         == f"{tmp_path / 'nowhere'} is not a gorl run folder (it has no run.json)."

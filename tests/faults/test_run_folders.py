@@ -79,7 +79,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("command, damage, words", ANSWERS)
-def test_what_is_said(command, damage, words, folder):
+def test_a_damage_is_named_exactly(command, damage, words, folder):
     bad_folders.DAMAGES[damage](folder)
     code, said = answer(*COMMANDS[command])
     assert code != 0 and words in said, said
@@ -87,7 +87,7 @@ def test_what_is_said(command, damage, words, folder):
 
 @pytest.mark.parametrize("words", list(COMMANDS.values()), ids=list(COMMANDS))
 @pytest.mark.parametrize("what", ["nothing", "a file", "an empty folder"])
-def test_what_is_no_run_is_named(words, what, folder):
+def test_a_path_without_a_run_is_named(words, what, folder):
     shutil.rmtree(folder)
     if what == "a file":
         folder.write_text("what is this")

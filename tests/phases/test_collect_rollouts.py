@@ -51,7 +51,7 @@ def test_each_episode_is_there_once_and_in_order(rounds):
     np.testing.assert_array_equal(steps, np.broadcast_to(np.arange(LENGTH), steps.shape))
 
 
-def test_what_a_step_did_stands_beside_what_it_saw(rounds):
+def test_actions_rewards_and_values_are_of_the_same_step(rounds):
     """The environment pays who + u; the learner values 10 who + steps."""
     buffers, _ = rounds
     data = buffers[-1]

@@ -188,7 +188,7 @@ def test_the_input_statistics_are_those_of_the_training_episodes(flow):
     )
 
 
-def test_what_is_held_out_does_not_touch_the_fit(flow):
+def test_held_out_episodes_do_not_touch_the_fit(flow):
     """Other actions in the held-out episodes: the same weights, another validation loss. In others: other weights."""
     phase, data, states, metrics = flow
     held = held_out(phase, data)
@@ -366,7 +366,7 @@ def test_a_validation_loss_that_is_not_finite_is_a_divergence():
     assert fit(phase, dataset(np.ones((EPISODES, LENGTH))), epochs=1)[1][0]["diverged"] == 0.0
 
 
-def test_what_goes_on():
+def test_a_fit_hands_on_the_decoder_and_drops_the_dataset():
     phase = least_squares()
     state = start(phase, dataset(1.0))
     run = phase.finish(CONTEXT, state)

@@ -48,7 +48,7 @@ class Listener(AbstractTracked):
         pass
 
 
-def test_trackers_get_what_was_drawn_and_a_failure_is_said_once(tmp_path, caplog):
+def test_trackers_get_the_pictures_and_a_failure_is_said_once(tmp_path, caplog):
     broken, other, listener, failed = Broken(CannotDraw("no paint.")), Broken(ValueError("a\nb")), Listener(), set()
     with caplog.at_level(logging.WARNING):
         for seed in (0, 1):

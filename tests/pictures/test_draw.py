@@ -52,7 +52,7 @@ def test_pictures_by_name_with_bindings(run):
     assert json.loads((run / "status.json").read_text())["status"] == "finished"
 
 
-def test_what_cannot_be_drawn_is_said(run, tmp_path):
+def test_a_picture_that_cannot_be_drawn_is_named(run, tmp_path):
     assert "declares no pictures: name some, such as --picture ActionDensity" in gorl("draw", run, error=RunError)
     error = gorl("draw", run, "--picture", "Rolout", error=RunError)
     assert error == "there is no picture 'Rolout'; there are ActionDensity, DecoderMap, Rollout. Did you mean Rollout?"

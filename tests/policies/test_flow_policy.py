@@ -134,7 +134,7 @@ def test_a_step_up_the_objective_makes_a_good_action_likelier_and_a_bad_one_less
     assert jnp.mean(change[advantage > 0]) > jnp.mean(change[advantage < 0])
 
 
-def test_normalises_what_the_network_sees(getkey):
+def test_the_networks_input_is_normalised(getkey):
     policy, data = nudged(flow_policy(getkey())), 100.0 + 5.0 * jax.random.normal(getkey(), (500, OBS_SIZE))
     observed, x, t = policy.observe(data, jnp.ones(500)), jnp.array([0.3, -0.2]), jnp.float32(0.5)
     scaled = (data[0] - jnp.mean(data, axis=0)) / jnp.std(data, axis=0)

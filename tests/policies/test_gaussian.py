@@ -111,7 +111,7 @@ def test_mode_is_the_mean_whatever_the_key(getkey):
     assert jnp.all(modes != 0.0)
 
 
-def test_observe_normalises_what_the_body_sees(getkey):
+def test_observe_normalises_the_bodys_input(getkey):
     policy = nudged(gaussian_policy(getkey()))
     data = 100.0 + 5.0 * jax.random.normal(getkey(), (500, 3))
     observed = policy.observe(data, jnp.ones(500))

@@ -133,7 +133,7 @@ def test_a_run_goes_on_with_another_number_of_devices(root):
             )
 
 
-def test_two_processes_train_what_one_does(root, two):
+def test_two_processes_train_as_one_does(root, two):
     (begun, followed), (resumed, _) = two
     assert "cpu x 2 in 2 processes" in begun and "paused" in begun and "finished" in resumed
     assert "stage 1" not in followed  # the other says nothing

@@ -120,7 +120,7 @@ def test_mistakes_are_one_clear_line(tmp_path, study, message):
     assert "\n" not in str(error.value)
 
 
-def test_what_is_set_for_the_sweep_is_not_set_in_the_runs(tmp_path):
+def test_bindings_of_the_sweep_are_not_set_in_the_runs(tmp_path):
     found = plan(
         tmp_path,
         "",

@@ -70,7 +70,7 @@ def test_a_run_is_one_series_that_resuming_goes_on_with(tmp_path, folder):
     assert run.experiment == "study" and run.name == "run-1" and run.tags == ["finished"] and not run.active
 
 
-def test_parameters_say_what_a_run_is_grouped_by(tmp_path, folder):
+def test_hyperparameters_of_a_run_can_be_queried(tmp_path, folder):
     track(folder, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
     (run,) = (
         aim.Repo(str(tmp_path / "repo"))

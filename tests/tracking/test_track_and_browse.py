@@ -40,7 +40,7 @@ def study(tmp_path):
     gc.collect()
 
 
-def test_a_study_is_imported_once_whatever_is_repeated(tmp_path, study):
+def test_a_study_is_imported_once_however_often_asked(tmp_path, study):
     repo = tmp_path / "repo"
     (study / "fast" / "seed1" / "run.json").write_text("{}")
     output = gorl("track", "import", study, tmp_path / "nowhere", "--repo", repo, code=1)
@@ -76,7 +76,7 @@ def test_into_tensorboard(tmp_path, study):
     assert len(list((tmp_path / "boards" / "speeds" / "fast0").glob("events.*"))) == 1
 
 
-def test_what_cannot_be_imported_is_said(tmp_path, study):
+def test_a_run_that_cannot_be_imported_is_named(tmp_path, study):
     folder = study / "fast" / "seed0"
     (folder / "status.json").write_text('{"status": "running", "pid": 1}')
     output = gorl("track", "import", folder, "--repo", tmp_path, error=RunError)

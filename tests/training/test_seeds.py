@@ -58,7 +58,7 @@ def together(tmp_path_factory):
     return folder
 
 
-def test_each_seed_is_what_it_is_alone(together, tmp_path):
+def test_seeds_trained_together_are_as_each_is_alone(together, tmp_path):
     """To rounding, until the first units of the second stage; the decoder was fitted by then."""
     train(tmp_path / "alone", "SEED = 5")
     alone, ours = lines(tmp_path / "alone"), lines(together / "seed5")

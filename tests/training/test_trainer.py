@@ -108,7 +108,7 @@ def test_hand_on_last_and_no_reinitialisation(tmp_path):
         (["SEED = -1"], "must be in [0, 2^31)"),
     ],
 )
-def test_what_cannot_run_is_refused_before_anything_is_compiled(bindings, message):
+def test_impossible_experiments_are_refused_before_anything_is_compiled(bindings, message):
     programs.TRACES.clear()
     with pytest.raises(ConfigError) as err:
         config.build(["gorl_fm.gin", "parts/debug.gin"], [*SLIDER, *bindings])
