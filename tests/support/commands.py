@@ -13,12 +13,16 @@ from gorl.errors import GorlError
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+def _invoked(words):
+    return CliRunner().invoke(build_app(), list(map(str, words)))
+
+
 def gorl(*words, code=0, error=None) -> str:
     """All that a command in this process says, which ends with `code`, or with an `error`, whose message comes last.
 
     What it raises is raised, unless it is that error.
     """
-    result = CliRunner().invoke(build_app(), list(map(str, words)))
+    result = _invoked(words)
     if error is not None:
         assert isinstance(result.exception, error), result.output
         return result.output + str(result.exception)
@@ -30,11 +34,12 @@ def gorl(*words, code=0, error=None) -> str:
 
 def answer(*words) -> tuple[int, str]:
     """(exit code, all that it says), of a command in this process that may end well or with an error for the user."""
-    try:
-        result = CliRunner().invoke(build_app(), list(map(str, words)), catch_exceptions=False)
-        return result.exit_code, result.output
-    except GorlError as err:
-        return 2, str(err)
+    result = _invoked(words)
+    if isinstance(result.exception, GorlError):
+        return 2, result.output + str(result.exception)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
 
 
 def python(*words, cwd, code=0, cache=None) -> subprocess.CompletedProcess:
