@@ -17,8 +17,29 @@ from gin import config as gin_config, selector_map
 import gorl.registry  # noqa: F401  gorl's own names belong to every test
 from gorl.config import files
 from gorl.runtime import compilation
+from tests.support.crashes import (
+    pytest_handlecrashitem as pytest_handlecrashitem,
+    pytest_sessionfinish as pytest_sessionfinish,
+)
+
+# Workers take files from the first on (`--dist loadfile --no-loadscope-reorder`): the last to end should not begin last.
+LONGEST = (
+    "faults/test_kills",
+    "studies/test_executors",
+    "training/test_two_goals",
+    "environments/test_native",
+    "faults/test_numerical_faults",
+    "algorithms/test_on_policy",
+    "algorithms/test_sac",
+    "config/test_configs",
+)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get("/".join(item.path.with_suffix("").parts[-2:]), len(places)))
 
 
 @pytest.fixture

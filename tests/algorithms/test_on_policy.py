@@ -21,13 +21,14 @@ from gorl.environments.toy import (
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import structural
-from gorl.networks import MLP, RunningNormalizer, trainable
+from gorl.networks import trainable
 from gorl.objectives.gae import BraxAdvantage, GeneralizedAdvantage
 from gorl.objectives.regularizers import EntropyBonus, LatentKL
 from gorl.objectives.trust_region import Clip
 from gorl.optimizers import OptaxCall
 from gorl.policies import GaussianPolicy
 from gorl.state import Spaces, Transition
+from tests.support.networks import NORMALIZER, mlp
 
 EPISODE_LENGTH = 4
 EPISODES = EpisodeRules(EPISODE_LENGTH, True, True)
@@ -51,15 +52,12 @@ class Walk(AbstractToy):
 
 def on_policy(**changes):
     """PPO with small networks: 2 x 8 x 3 = 48 steps an iteration, 12 in each lane."""
-    network = functools.partial(
-        MLP, width=3, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=EPSILON, clip=10.0)
+    network = mlp(3, 1, activation=jnp.tanh)
     settings = {
         "policy": functools.partial(
-            GaussianPolicy, body=network, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=1.0
+            GaussianPolicy, body=network, normalizer=NORMALIZER, min_std=1e-3, max_std=10.0, initial_std=1.0
         ),
-        "critic": functools.partial(Critic, body=network, normalizer=normalizer),
+        "critic": functools.partial(Critic, body=network, normalizer=NORMALIZER),
         "trust_region": Clip(0.2),
         "regularizers": [EntropyBonus(0.01), LatentKL(0.003)],
         "optimizer": OptaxCall(function=optax.sgd, numbers={}, options=()),
@@ -560,16 +558,13 @@ def test_a_gradient_norm_that_nothing_passes_is_named():
 
 def train(env, key):
     """PPO as one would use it, on 40 iterations of 512 steps."""
-    network = functools.partial(
-        MLP, width=16, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.1
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=EPSILON, clip=10.0)
+    network = mlp(16, 1, activation=jnp.tanh, output_scale=0.1)
     start, end = np.asarray(5e-3, np.float32), np.asarray(0.0, np.float32)
     algorithm = on_policy(
         policy=functools.partial(
-            GaussianPolicy, body=network, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=0.5
+            GaussianPolicy, body=network, normalizer=NORMALIZER, min_std=1e-3, max_std=10.0, initial_std=0.5
         ),
-        critic=functools.partial(Critic, body=network, normalizer=normalizer),
+        critic=functools.partial(Critic, body=network, normalizer=NORMALIZER),
         regularizers=[EntropyBonus(0.03)],
         optimizer=ADAM,
         learning_rate=OptaxCall(

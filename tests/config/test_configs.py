@@ -122,7 +122,7 @@ def test_every_method_is_a_file():
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_each_control_changes_what_it_says(name):
+def test_each_control_changes_its_one_setting(name):
     binding, expected = CHANGED[name]
     assert taken(build("gorl_fm.gin", f"controls/{name}"), binding) == expected
     assert taken(build("gorl_fm.gin"), binding) != expected
@@ -149,7 +149,7 @@ def test_presets_do_not_run_alone(preset):
         build(f"presets/{preset}")
 
 
-def test_what_the_paper_lists():
+def test_the_papers_preset_has_the_papers_numbers():
     built = build("gorl_fm.gin", "presets/paper_v3.gin")
     expected = {
         "decoder/MLP.width": 32, "Euler.steps": 10, "stage0/Clip.epsilon": 0.2, "stage3/Clip.epsilon": 0.2, "stage3/EntropyBonus.coefficient": 0.01,
@@ -162,7 +162,7 @@ def test_what_the_paper_lists():
     assert policy.shift == pytest.approx(0.0, abs=1e-5)  # sigma = softplus(x) + 1e-3
 
 
-def test_what_the_released_code_does():
+def test_the_released_codes_preset_has_its_numbers():
     built = build("gorl_diffusion.gin", "presets/released_code.gin")
     expected = {
         "decoder/MLP.width": 64, "stage0/Clip.epsilon": 0.15, "stage1/Clip.epsilon": 0.3,
@@ -298,7 +298,7 @@ def values(parameters, binding):
     return [parameters[n][parameter] for n in names]
 
 
-def test_the_operative_configuration_lists_what_papers_list():
+def test_the_operative_configuration_lists_every_published_number():
     built = build("gorl_fm.gin")
     parameters = built.parameters()["gin"]
     for binding, expected in PUBLISHED.items():
@@ -320,7 +320,7 @@ def test_the_operative_configuration_lists_what_papers_list():
     "name, kind, calls", [("gorl_fm.gin", FlowMatchingDecoder, 10), ("gorl_diffusion.gin", DiffusionDecoder, 10), ("gorl_gaussian.gin", GaussianDecoder, 1),
                           ("gorl_mean_flow.gin", MeanFlowDecoder, 1)]
 )  # fmt: skip
-def test_each_decoder_costs_what_its_file_says(name, kind, calls):
+def test_each_decoder_makes_the_calls_that_its_file_states(name, kind, calls):
     built = build(name)
     fit = next(s.declaration for s in built.experiment.planned_phases() if isinstance(s.declaration, FitDecoder))
     decoder = eqx.filter_eval_shape(

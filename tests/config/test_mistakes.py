@@ -233,7 +233,7 @@ def test_mistakes_in_other_files_are_answered(mistake, how, folder):
 
 
 @pytest.mark.parametrize("mistake", USELESS)
-def test_what_is_typed_must_matter(mistake, folder):
+def test_a_binding_without_effect_is_a_note_in_a_file_and_an_error_on_the_command_line(mistake, folder):
     text, what, *fix = USELESS[mistake]
     assert f"main.gin:4: {what}." in read("file", text, folder).notes
     message = answer("command line", text, folder)
@@ -241,7 +241,7 @@ def test_what_is_typed_must_matter(mistake, folder):
     assert all(part in message for part in (what, *fix)), message
 
 
-def test_an_ablation_may_leave_out_stages_and_what_only_they_use(folder):
+def test_an_ablation_may_leave_out_stages_and_their_bindings(folder):
     built = config.build(["gorl_fm.gin"], ["Experiment.stages = [@stage0/Stage()]"])
     assert len(built.experiment.stages) == 1
     assert not built.notes  # of shipped files there are none

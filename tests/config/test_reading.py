@@ -67,7 +67,7 @@ def test_later_files_and_then_the_command_line_win(folder):
     ]
 
 
-def test_what_a_scope_inherits_is_known():
+def test_a_scoped_binding_knows_the_key_it_inherits_from():
     source = config.read_source(["gorl_fm.gin"], ["stage2/Clip.epsilon = 0.3", "stage2/Clip.epsilon = 0.3"][:1])
     change = source.changes[-1]
     assert change.before is None and tables.show_key(change.inherited) == "Clip.epsilon"
@@ -151,7 +151,7 @@ def test_values_are_written_as_they_are_read(value):
     [math.nan, object(), {1, 2}, [math.nan], {"a": object()}],
     ids=["nan", "object", "set", "nan in a list", "object in a dict"],
 )
-def test_what_no_file_can_say_is_not_written(value):
+def test_values_without_a_gin_literal_are_refused(value):
     with pytest.raises(ConfigError, match="cannot be written in a configuration file"):
         literal(value)
 

@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,8 @@ from gorl.decoders import DiffusionDecoder
 from gorl.errors import ConfigError
 from gorl.generative.predictions import DataPrediction, NoisePrediction, VelocityPrediction
 from gorl.generative.schedules import CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
-from gorl.networks import FourierTime, RunningNormalizer
+from gorl.networks import FourierTime
+from tests.support.networks import NORMALIZER
 
 OBS_SIZE = 3
 OBS = jnp.zeros(OBS_SIZE)
@@ -37,9 +36,8 @@ class Body(eqx.Module):
 
 
 def decoder(function, schedule, *, prediction=PREDICTIONS[0], indexing=None, x0_clip=np.inf, size=2):
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return DiffusionDecoder(
-        OBS_SIZE, size, body=lambda i, o, *, key: Body(function), normalizer=normalizer, time_embedding=FourierTime(1), schedule=schedule,
+        OBS_SIZE, size, body=lambda i, o, *, key: Body(function), normalizer=NORMALIZER, time_embedding=FourierTime(1), schedule=schedule,
         levels=indexing or NoisyLevels(), prediction=prediction, x0_clip=x0_clip, key=jax.random.key(0),
     )  # fmt: skip
 

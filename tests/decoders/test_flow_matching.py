@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,18 +8,16 @@ from gorl.decoders import FlowMatchingDecoder
 from gorl.generative.grids import UniformGrid
 from gorl.generative.samplers import Euler
 from gorl.generative.times import LogitNormalTimes, UniformTimes
-from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.networks import FourierTime
+from tests.support.networks import NORMALIZER, mlp
 
 OBS_SIZE, ACTION_SIZE = 3, 2
 
 
 def flow_decoder(key, *, body=None, steps=10, times=None):
-    network = functools.partial(
-        MLP, width=16, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
+    network = mlp(16, 2)
     return FlowMatchingDecoder(
-        OBS_SIZE, ACTION_SIZE, body=body or network, normalizer=normalizer, time_embedding=FourierTime(4), times=times or UniformTimes(),
+        OBS_SIZE, ACTION_SIZE, body=body or network, normalizer=NORMALIZER, time_embedding=FourierTime(4), times=times or UniformTimes(),
         sampler=Euler(steps, UniformGrid()), key=key,
     )  # fmt: skip
 

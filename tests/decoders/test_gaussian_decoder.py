@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,13 +7,11 @@ import pytest
 
 from gorl.decoders import GaussianDecoder
 from gorl.errors import ConfigError
-from gorl.networks import MLP, RunningNormalizer, trainable
+from gorl.networks import trainable
+from tests.support.networks import NORMALIZER, mlp
 
 SETTINGS = {"min_std": 1e-3, "max_std": 10.0, "initial_std": 1.0}
-NORMALIZER = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
-LINEAR = functools.partial(
-    MLP, width=1, depth=0, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.0
-)
+LINEAR = mlp(1, 0, output_scale=0.0)
 
 
 class Constant(eqx.Module):

@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,8 @@ from gorl.decoders.mean_flow import PathTangent, PredictedTangent
 from gorl.errors import ConfigError
 from gorl.generative.mean_flow import mean_flow_residual
 from gorl.generative.times import LogitNormalTimes, UniformTimes
-from gorl.networks import FourierTime, RunningNormalizer
+from gorl.networks import FourierTime
+from tests.support.networks import NORMALIZER
 
 OBS = jnp.zeros(1)
 MEAN, STD = jnp.array([1.5, -0.5]), jnp.array([0.3, 2.0])
@@ -36,12 +35,11 @@ class Body(eqx.Module):
 
 
 def decoder(function, **changes):
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return MeanFlowDecoder(
         1,
         2,
         body=lambda i, o, *, key: Body(function),
-        normalizer=normalizer,
+        normalizer=NORMALIZER,
         time_embedding=FourierTime(1),
         key=jax.random.key(0),
         **{**SETTINGS, **changes},

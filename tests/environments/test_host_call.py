@@ -47,7 +47,7 @@ def test_in_loops_and_among_other_operations(doubled):
     np.testing.assert_allclose(found, expected)
 
 
-def test_what_the_function_raises_is_raised(doubled):
+def test_an_exception_on_the_host_is_raised(doubled):
     run = jax.jit(doubled)
     with pytest.raises(jax.errors.JaxRuntimeError, match="ValueError: not a number"):
         jax.block_until_ready(run(jnp.full((3,), jnp.nan)))

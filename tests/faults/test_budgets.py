@@ -13,10 +13,8 @@ from gorl import config
 from gorl.environments.base import AbstractEnvironment, make_state
 from gorl.errors import ConfigError, RunError
 from gorl.experiment import Experiment
-from gorl.training import execution
-from gorl.training.ensemble import Ensemble
-from gorl.training.seed_run import SeedRun
-from gorl.training.trainer import Trainer
+from gorl.runs import RunFolder
+from tests.support.toy_runs import train_here
 
 GORL = ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]"]
 HUGE = "1_000_000_000_000_000_000"
@@ -90,7 +88,7 @@ def test_nothing_and_far_too_much_are_refused_with_the_place(name, value):
         ),
     ],
 )
-def test_what_is_refused_says_why(bindings, message):
+def test_a_refusal_names_the_limit(bindings, message):
     with pytest.raises(ConfigError) as err:
         build(*bindings)
     assert message in str(err.value)
@@ -146,9 +144,7 @@ def test_the_smallest_sizes_run(name, tmp_path):
     """One environment, one observation, one action; one of everything else."""
     file, bindings = SMALLEST[name]
     configuration = config.build([file, "parts/debug.gin"], ["Task.environment = @ConstantReward()", *ONE, *bindings])
-    experiment, entries = configuration.experiment, []
-    folder = execution.begin(configuration, tmp_path / "run", study="test")
-    Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, [entries.append]).run()
+    experiment, (_, entries) = configuration.experiment, train_here(configuration, tmp_path / "run")
     assert [e.kind for e in entries] == [u.name for s in experiment.planned_phases() for u in experiment.units(s)]
     assert {e.metrics["return"] for e in entries if "eval" in e.subset or "final" in e.subset} == {1.0}
     for entry in entries:
@@ -157,21 +153,18 @@ def test_the_smallest_sizes_run(name, tmp_path):
             for k, v in entry.metrics.items()
             if k.startswith("loss/") and experiment.env_steps() > 2 or k == "diverged"
         ), entry
-    assert_a_broken_record_ends_what_goes_on(experiment, folder)
+    assert_a_broken_record_ends_what_goes_on(configuration, RunFolder.open(tmp_path / "run"))
 
 
-def assert_a_broken_record_ends_what_goes_on(experiment, folder):
+def assert_a_broken_record_ends_what_goes_on(configuration, folder):
     """Before it computes anything. What was written after the checkpoint is dropped first: there, a crash may leave anything."""
-    text, again = (
-        folder.record_path.read_bytes(),
-        Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, []),
-    )
+    text = folder.record_path.read_bytes()
     folder.record_path.write_bytes(text + b"\x00\x00\n")
-    again.run()
+    train_here(configuration, folder.path)
     assert folder.record_path.read_bytes() == text
     folder.record_path.write_bytes(text.replace(b"{", b"[", 1))
     with pytest.raises(RunError, match="metrics.jsonl:1 is broken: this line is not an entry of a record."):
-        Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, []).run()
+        train_here(configuration, folder.path)
 
 
 class Named(AbstractEnvironment):

@@ -18,7 +18,7 @@ def test_sigkill_then_resume_is_bit_exact(family, tmp_path):
     assert [moment for moment, _ in trial.kills] == wanted[: len(trial.kills)] and len(trial.kills) >= 2
 
 
-def test_the_summary_counts_what_happened():
+def test_the_summary_counts_kills_and_mismatches():
     trials = [
         Trial("diffusion", [(ANY, "start"), ("phase ends", "FitDecoder/epoch")], []),
         Trial("diffusion", [(ANY, "start")], ["array .x"]),

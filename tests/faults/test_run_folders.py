@@ -5,14 +5,13 @@ import os
 import pathlib
 import shutil
 
-import bad_folders
 import pytest
-import typer.testing
 
-from gorl.cli.main import build_app
-from gorl.errors import GorlError, RunError
+from gorl.errors import RunError
 from gorl.studies.folder import StudyFolder
 from gorl.training import trainer
+from tests.support import bad_folders
+from tests.support.commands import answer
 
 COMMANDS = {
     "evaluate": ["evaluate", "run"],
@@ -39,16 +38,6 @@ def folder(sound, tmp_path, monkeypatch):
     return pathlib.Path(shutil.copytree(sound, tmp_path / "run"))
 
 
-def gorl(*words):
-    """(exit code, what it says to the user). Anything that is raised and is not for the user is raised here."""
-    result = typer.testing.CliRunner().invoke(build_app(), list(words))
-    if isinstance(result.exception, GorlError):
-        return 2, result.output + str(result.exception)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
-
-
 @pytest.mark.parametrize("damage", bad_folders.DAMAGES)
 def test_every_command_answers(damage, folder, sound):
     for name in ("evaluate", "report", "resume", "import"):  # `draw` and `check` read what these read
@@ -56,7 +45,7 @@ def test_every_command_answers(damage, folder, sound):
         shutil.rmtree(folder)
         shutil.copytree(sound, folder)
         bad_folders.DAMAGES[damage](folder)
-        code, said = gorl(*words)
+        code, said = answer(*words)
         assert code == 0 or any(part in said for part in ("run", "--plugin", "@Experiment()")), (name, said)
         assert not [word for word in INSIDE if word in said], (name, said)
 
@@ -89,22 +78,22 @@ ANSWERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command, damage, answer", ANSWERS)
-def test_what_is_said(command, damage, answer, folder):
+@pytest.mark.parametrize("command, damage, words", ANSWERS)
+def test_a_damage_is_named_exactly(command, damage, words, folder):
     bad_folders.DAMAGES[damage](folder)
-    code, said = gorl(*COMMANDS[command])
-    assert code != 0 and answer in said, said
+    code, said = answer(*COMMANDS[command])
+    assert code != 0 and words in said, said
 
 
 @pytest.mark.parametrize("words", list(COMMANDS.values()), ids=list(COMMANDS))
 @pytest.mark.parametrize("what", ["nothing", "a file", "an empty folder"])
-def test_what_is_no_run_is_named(words, what, folder):
+def test_a_path_without_a_run_is_named(words, what, folder):
     shutil.rmtree(folder)
     if what == "a file":
         folder.write_text("what is this")
     elif what == "an empty folder":
         folder.mkdir()
-    code, said = gorl(*words)
+    code, said = answer(*words)
     assert code != 0 and "run" in said and not [word for word in INSIDE if word in said], said
 
 
@@ -113,7 +102,7 @@ def test_what_is_no_run_is_named(words, what, folder):
 def test_a_folder_without_permission_is_named(words, folder):
     folder.chmod(0)
     try:
-        code, said = gorl(*words)
+        code, said = answer(*words)
     finally:
         folder.chmod(0o755)
     assert code != 0 and "run" in said
@@ -131,7 +120,7 @@ STUDY = {
 
 
 @pytest.mark.parametrize(
-    "text, answer",
+    "text, words",
     [
         ("", "its study.json cannot be read"),
         ("[]", "its study.json should hold an object"),
@@ -147,13 +136,13 @@ STUDY = {
         ),
     ],
 )
-def test_a_damaged_study_is_named(text, answer, tmp_path, monkeypatch):
+def test_a_damaged_study_is_named(text, words, tmp_path, monkeypatch):
     (tmp_path / "study.json").write_text(text)
     with pytest.raises(RunError) as err:
         StudyFolder.open(tmp_path)
-    assert answer in str(err.value) and str(tmp_path) in str(err.value)
+    assert words in str(err.value) and str(tmp_path) in str(err.value)
     monkeypatch.chdir(tmp_path)
-    code, said = gorl("report", str(tmp_path))
+    code, said = answer("report", str(tmp_path))
     assert code != 0 and str(tmp_path) in said
 
 
@@ -165,7 +154,7 @@ def test_a_damaged_result_in_the_store_is_left_out(entry, tmp_path, monkeypatch)
     (tmp_path / "phases" / "abc").mkdir(parents=True)
     (tmp_path / "phases" / "abc" / "entry.json").write_text(entry)
     for words in (["cache"], ["cache", "--prune", "0"]):
-        code, said = gorl(*words)
+        code, said = answer(*words)
         assert code == 0 and "0 results of phases" in said
 
 
@@ -175,7 +164,7 @@ def test_a_result_that_says_little_is_listed(tmp_path, monkeypatch):
     (tmp_path / "phases" / "abc" / "entry.json").write_text(
         '{"parts": {"stage": 1}, "bytes": 1, "seconds": 1, "env_steps": 1}'
     )
-    code, said = gorl("cache")
+    code, said = answer("cache")
     assert code == 0 and "?" in said and "1 results of phases" in said
 
 

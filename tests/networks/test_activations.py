@@ -31,6 +31,6 @@ def test_one_array_is_stored_for_the_backward_pass():
     assert len(sizes(silu)) == 1 < len(sizes(jax.nn.silu))
 
 
-def test_what_is_not_silu_is_left_alone():
+def test_other_activations_than_silu_are_left_alone():
     assert with_cheap_gradient(jax.nn.silu) is silu
     assert with_cheap_gradient(jnp.tanh) is jnp.tanh

@@ -46,7 +46,7 @@ ROLES = (AbstractTrustRegion, AbstractRegularizer, AbstractAdvantage, AbstractTi
          AbstractSampler, AbstractGrid, AbstractPrediction, AbstractSchedule, AbstractLevels)  # fmt: skip
 ELSEWHERE = {AllEpisodes, TopEpisodes, ReturnWeighted, AdvantageWeighted, PriorLatents, EncoderLatents}  # tests/phases
 LAWS = {UniformTimes, ArcsineTimes, LogitNormalTimes}  # no value, but moments and quantiles: test_times.py
-GRIDS = {CosineGrid}  # tests/decoders/test_grids.py
+GRIDS = {CosineGrid}  # tests/generative/test_grids.py
 
 f32 = lambda *x: jnp.asarray(x if len(x) > 1 else x[0], jnp.float32)
 KEY = jax.random.key(3)

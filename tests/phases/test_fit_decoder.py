@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ from gorl.errors import ConfigError
 from gorl.generative.grids import UniformGrid
 from gorl.generative.samplers import Euler
 from gorl.generative.times import UniformTimes
-from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.networks import FourierTime
 from gorl.optimizers import OptaxCall
 from gorl.phases import FitDecoder, PhaseContext
 from gorl.phases.base import PhaseInputs
@@ -23,6 +21,7 @@ from gorl.phases.latents import EncoderLatents, PriorLatents
 from gorl.phases.selection import AllEpisodes, TopEpisodes
 from gorl.runtime import seeds, trees
 from gorl.state import Dataset, Episodes, RunState
+from tests.support.networks import NORMALIZER, mlp
 
 EPISODES, LENGTH = 40, 25  # 4 episodes validate, 900 rows train
 TASK = Task(RewardFromObservation(), LENGTH, True, True, 3.0)
@@ -55,12 +54,9 @@ class Constant(AbstractDecoder):
 
 
 def flow_decoder(obs_size, action_size, *, key):
-    network = functools.partial(
-        MLP, width=32, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
+    network = mlp(32, 2)
     return FlowMatchingDecoder(
-        obs_size, action_size, body=network, normalizer=normalizer, time_embedding=FourierTime(4), times=UniformTimes(),
+        obs_size, action_size, body=network, normalizer=NORMALIZER, time_embedding=FourierTime(4), times=UniformTimes(),
         sampler=Euler(40, UniformGrid()), key=key,
     )  # fmt: skip
 
@@ -192,7 +188,7 @@ def test_the_input_statistics_are_those_of_the_training_episodes(flow):
     )
 
 
-def test_what_is_held_out_does_not_touch_the_fit(flow):
+def test_held_out_episodes_do_not_touch_the_fit(flow):
     """Other actions in the held-out episodes: the same weights, another validation loss. In others: other weights."""
     phase, data, states, metrics = flow
     held = held_out(phase, data)
@@ -370,7 +366,7 @@ def test_a_validation_loss_that_is_not_finite_is_a_divergence():
     assert fit(phase, dataset(np.ones((EPISODES, LENGTH))), epochs=1)[1][0]["diverged"] == 0.0
 
 
-def test_what_goes_on():
+def test_a_fit_hands_on_the_decoder_and_drops_the_dataset():
     phase = least_squares()
     state = start(phase, dataset(1.0))
     run = phase.finish(CONTEXT, state)

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from payers import Learner, Level, Payer, played
 
 from gorl.acting.evaluator import Evaluator
 from gorl.algorithms.base import AbstractAlgorithm
@@ -15,6 +14,7 @@ from gorl.phases import ImprovePolicy, PhaseContext
 from gorl.phases.improve_policy import keep_best
 from gorl.runtime import seeds, trees
 from gorl.state import RunState, Snapshot
+from tests.support.payers import Learner, Level, Payer, played
 
 TASK = Task(Payer(0.0), 2, True, True, 10.0)
 CONTEXT = PhaseContext(TASK, seed=0, stage=1, phase=2)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from ends import Scale, TwoPoints, end, pixels
 
 from gorl.environments.toy import Slider, TwoGoals
 from gorl.errors import ConfigError
@@ -10,6 +9,7 @@ from gorl.pictures import ActionDensity, CannotDraw, DecoderMap
 from gorl.pictures.action_density import histogram, sample_actions, sort_observations
 from gorl.pictures.base import fresh_observations, picture_keys
 from gorl.pictures.decoder_map import decode_latents
+from tests.support.ends import Scale, TwoPoints, end, pixels
 
 SMALL = dict(observations=3, samples=16, bins=8, dimensions=2, latent_extent=4.0)
 

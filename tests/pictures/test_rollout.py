@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from ends import end
 
 from gorl.acting.agent import Agent
 from gorl.acting.evaluator import Evaluator
@@ -19,6 +18,7 @@ from gorl.environments.toy import Slider
 from gorl.pictures import CannotDraw, Rollout, rendering
 from gorl.pictures.rollout import evenly_spaced, record_episode
 from gorl.policies.base import AbstractPolicy
+from tests.support.ends import end
 
 XML = """<mujoco><option timestep="0.05"/><worldbody><light pos="0 0 3"/><camera name="side" pos="0 -3 0"  xyaxes="1 0 0 0 0 1"/>
 <body><joint name="x" type="slide" axis="1 0 0"/><geom size=".3" mass="1" rgba="1 0 0 1"/></body></worldbody>

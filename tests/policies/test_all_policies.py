@@ -1,6 +1,5 @@
 """What holds for every policy that gorl registers, with every trust region. A new one must be added to the table."""
 
-import functools
 import inspect
 
 import equinox as eqx
@@ -14,19 +13,18 @@ from gorl.config import tables
 from gorl.generative.grids import UniformGrid
 from gorl.generative.samplers import Euler
 from gorl.generative.times import DiscreteTimes, UniformTimes
-from gorl.networks import MLP, FourierTime, RunningNormalizer, trainable
+from gorl.networks import FourierTime, trainable
 from gorl.objectives.trust_region import ASPO, SPO, AbstractTrustRegion, Clip
 from gorl.policies import GaussianPolicy
 from gorl.policies.base import AbstractPolicy
 from gorl.policies.denoising import DenoisingPolicy
 from gorl.policies.flow import FlowPolicy
 from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
+from tests.support.networks import NORMALIZER, mlp
 
 OBS_SIZE, ACTION_SIZE, BATCH = 3, 2, 6
-BODY = functools.partial(
-    MLP, width=8, depth=1, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
-)
-INPUTS = {"body": BODY, "normalizer": functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)}
+BODY = mlp(8, 1)
+INPUTS = {"body": BODY, "normalizer": NORMALIZER}
 FLOW = {**INPUTS, "time_embedding": FourierTime(2), "velocity_scale": 0.25}
 AVERAGED = {
     **FLOW,

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from toy_study import record, status, sweep, write
 
 from gorl import config, runs
 from gorl.errors import ConfigError
 from gorl.runtime.programs import TRACES
 from gorl.studies.plan import joinable, make_plan
 from gorl.training import trained
+from tests.support.toy_study import record, status, sweep, write
 
 STUDY = """
 Study.grid = {'stage0/OnPolicy.learning_rate': [1e-3, 0.02], 'STAGE_KL': [0.0, 0.5], 'FIT_EPOCHS': [2]}
@@ -42,7 +42,7 @@ def test_one_program_trains_all_variants_and_seeds(together):
     assert len(folders) == 8 and folders[0] == "learning_rate=0.001,STAGE_KL=0.0,FIT_EPOCHS=2/seed0"
 
 
-def test_each_run_is_what_it_is_alone(together, tmp_path, cache):
+def test_runs_trained_together_are_as_each_is_alone(together, tmp_path, cache):
     """To rounding, before it has grown: the first two iterations; a learning rate of 0.02 is not one of 0.001."""
     study, _ = together
     for rate in ("0.001", "0.02"):
@@ -127,7 +127,7 @@ APART = {
 
 
 @pytest.mark.parametrize("bindings, together", APART.values(), ids=APART)
-def test_what_can_be_trained_together(bindings, together, tmp_path):
+def test_only_variants_of_the_same_programs_can_be_trained_together(bindings, together, tmp_path):
     path = str(write(tmp_path, ""))
     assert joinable(config.build([path]), config.build([path], bindings)) is together
 

@@ -1,10 +1,10 @@
 """What a study file means, and what is wrong with one, before anything runs."""
 
 import pytest
-from toy_study import write
 
 from gorl.errors import ConfigError
 from gorl.studies.plan import make_plan
+from tests.support.toy_study import write
 
 
 def plan(tmp_path, study, *bindings):
@@ -120,7 +120,7 @@ def test_mistakes_are_one_clear_line(tmp_path, study, message):
     assert "\n" not in str(error.value)
 
 
-def test_what_is_set_for_the_sweep_is_not_set_in_the_runs(tmp_path):
+def test_bindings_of_the_sweep_are_not_set_in_the_runs(tmp_path):
     found = plan(
         tmp_path,
         "",

@@ -14,10 +14,11 @@ from gorl.experiment import Stage
 from gorl.phases import AbstractPhase, Unit
 from gorl.runs import RunFolder
 from gorl.runtime import programs
-from gorl.training import execution, trained
+from gorl.training import trained
 from gorl.training.ensemble import Ensemble
 from gorl.training.seed_run import SeedRun
 from gorl.training.trainer import Trainer
+from tests.support.toy_runs import train_here
 
 SLIDER = ["Task.environment = @Slider()"]
 
@@ -25,14 +26,7 @@ SLIDER = ["Task.environment = @Slider()"]
 def run(folder, files=("gorl_fm.gin", "parts/debug.gin"), bindings=()):
     """Trains in this process; returns the experiment and the record's lines."""
     configuration = config.build(list(files), [*SLIDER, *bindings])
-    run_folder = execution.begin(configuration, folder, study="test")
-    entries = []
-    Trainer(
-        Ensemble.of(configuration.experiment),
-        [SeedRun(configuration.experiment.seed, run_folder)],
-        lambda **_: None,
-        [entries.append],
-    ).run()
+    _, entries = train_here(configuration, folder)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [e.unit for e in entries] == [line["unit"] for line in lines]
     return configuration.experiment, lines
@@ -130,7 +124,7 @@ def test_hand_on_last_and_no_reinitialisation(tmp_path):
         (["SEED = -1"], "must be in [0, 2^31)"),
     ],
 )
-def test_what_cannot_run_is_refused_before_anything_is_compiled(bindings, message):
+def test_impossible_experiments_are_refused_before_anything_is_compiled(bindings, message):
     programs.TRACES.clear()
     with pytest.raises(ConfigError) as err:
         config.build(["gorl_fm.gin", "parts/debug.gin"], [*SLIDER, *bindings])

@@ -1,34 +1,25 @@
 """Velocity fields with closed forms, for the policies that have one."""
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.networks import FourierTime
+from tests.support.networks import NORMALIZER, mlp
 
 OBS_SIZE, ACTION_SIZE = 3, 2
 
 
 def network(width=8, depth=1):
-    return functools.partial(
-        MLP,
-        width=width,
-        depth=depth,
-        activation=jnp.tanh,
-        initializer=jax.nn.initializers.lecun_uniform,
-        output_scale=1.0,
-    )
+    return mlp(width, depth, activation=jnp.tanh)
 
 
 def common(**changes):
     """What FlowPolicy and DenoisingPolicy both take."""
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return {
         "body": network(),
-        "normalizer": normalizer,
+        "normalizer": NORMALIZER,
         "time_embedding": FourierTime(frequencies=2),
         "velocity_scale": 0.25,
         **changes,

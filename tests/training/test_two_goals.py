@@ -9,7 +9,7 @@ import pytest
 
 from gorl.runs.record import read
 
-HOME = pathlib.Path(__file__).parent.parent / "experiments" / "two_goals"
+HOME = pathlib.Path(__file__).parents[2] / "experiments" / "two_goals"
 TWO_STAGES = ["Experiment.stages = [@stage0/Stage(), @stage2/Stage()]"]
 
 

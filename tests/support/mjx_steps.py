@@ -1,6 +1,6 @@
 """Steps of DM Control tasks as MJX simulates them, for tests that have no time to compile MJX.
 
-python tests/environments/mjx_steps.py        # writes mjx_steps.json beside this file; minutes
+python -m tests.support.mjx_steps        # writes mjx_steps.json beside this file; minutes
 """
 
 import json
