@@ -1,9 +1,14 @@
 """Shared by all tests. Shapes are checked at run time (see pyproject: jaxtyping + beartype)."""
 
 import os
+import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Half of the suite's time is XLA's: programs here run for milliseconds, so they need no optimising. Processes inherit it.
+# Half of the suite's time is XLA's. Both workers and all processes that tests start share what was compiled before.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# Programs here run for milliseconds, so they need no optimizing.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 import copy
@@ -22,7 +27,7 @@ from tests.support.crashes import (
     pytest_sessionfinish as pytest_sessionfinish,
 )
 
-# Workers take files from the first on (`--dist loadfile --no-loadscope-reorder`): the last to end should not begin last.
+# Workers take files from the first on (`--dist loadfile --no-loadscope-reorder`): the longest should not begin last.
 LONGEST = (
     "faults/test_kills",
     "studies/test_executors",
@@ -51,7 +56,7 @@ def getkey():
 
 @pytest.fixture
 def quick_compiles():
-    """A program of a few milliseconds takes seconds to optimise."""
+    """A program of a few milliseconds takes seconds to optimize."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

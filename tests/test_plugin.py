@@ -26,8 +26,10 @@ obs = np.asarray(jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0)
 action = policy.act(obs, key=jax.random.key(1))
 u = eqx.filter_vmap(lambda z: decoder(obs[0], z))(np.asarray([[-1.0], [0.0], [1.0]], np.float32))[:, 0]
 print(json.dumps({
-    "environment": f"{type(env).__name__}({type(env.inner).__name__})", "decoder": type(decoder).__name__, "body": type(state.policy.body).__name__,
-    "weight": np.abs(state.learner.policy.body.weight).max().item(), "obs": obs.shape, "action": action.tolist(), "u": u.tolist(),
+    "environment": f"{type(env).__name__}({type(env.inner).__name__})", "decoder": type(decoder).__name__,
+    "body": type(state.policy.body).__name__,
+    "weight": np.abs(state.learner.policy.body.weight).max().item(), "obs": obs.shape,
+    "action": action.tolist(), "u": u.tolist(),
 }))
 """
 

@@ -1,4 +1,4 @@
-"""Text keeps the rules of CONTRIBUTING.md: lines of at most 120 columns, docstrings that are sentences, one spelling."""
+"""Text keeps the rules of CONTRIBUTING.md: lines of 120 columns, docstrings that are sentences, one spelling."""
 
 import ast
 import pathlib
@@ -16,10 +16,13 @@ NO_SENTENCE_BEGINS = {"Of", "What", "Those", "Where", "Who", "As", "By", "That",
 """First words of docstrings that lean on the name of the function."""
 
 BRITISH = re.compile(
-    r"\b(?:(?:re|de)?normalis|regularis|optimis|initialis|serialis|parallelis|vectoris|standardis|summaris|generalis)\w*"
+    r"\b(?:(?:re|de)?normalis|regularis|optimis|initialis|serialis|parallelis|vectoris|standardis"
+    r"|summaris|generalis)\w*"
     r"|\b(?:behaviour|colour|favour|neighbour)\w*|\b(?:cent|met)re\b",
     re.IGNORECASE,
 )
+RECORDED = "shrinking normaliser"
+"""A method is called so in recorded results, so declarations and tests that look it up have to spell it so."""
 
 
 def shown(path: pathlib.Path, line: int) -> str:
@@ -73,4 +76,4 @@ def test_the_search_for_british_words_finds_them(word):
 def test_spelling_is_american():
     texts = [p for p in (*PYTHON, *MARKDOWN, *GIN) if p != pathlib.Path(__file__)]
     lines = [(p, n, line) for p in texts for n, line in enumerate(p.read_text().splitlines(), 1)]
-    assert [shown(p, n) for p, n, line in lines if BRITISH.search(line)] == []
+    assert [shown(p, n) for p, n, line in lines if BRITISH.search(line.replace(RECORDED, ""))] == []

@@ -221,7 +221,10 @@ def test_the_command_has_the_defaults_of_the_library():
 
 
 def test_other_commands_do_not_import_it():
-    code = "import sys; from gorl.cli import main; main.build_app(); sys.exit(bool({'rliable', 'matplotlib', 'pandas', 'arch', 'jax'} & set(sys.modules)))"
+    code = (
+        "import sys; from gorl.cli import main; main.build_app(); "
+        "sys.exit(bool({'rliable', 'matplotlib', 'pandas', 'arch', 'jax'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""On-policy optimisation of policies without a density: FPO, FPO++ and DPPO, on the five probes."""
+"""On-policy optimization of policies without a density: FPO, FPO++ and DPPO, on the five probes."""
 
 import functools
 
@@ -159,7 +159,10 @@ def test_the_five_probes(method, getkey):
 def test_a_cost_that_needs_a_gaussian_is_refused(method, regularizer, getkey):
     algorithm = on_policy(method, regularizers=[regularizer(0.01)])
     kind = "FlowPolicy" if method == "FPO" else "DenoisingPolicy"
-    message = rf"@{regularizer.__name__}\(\), which needs a Gaussian policy, but OnPolicy\.policy builds {kind}.*OnPolicy\.regularizers = \[\]"
+    message = (
+        rf"@{regularizer.__name__}\(\), which needs a Gaussian policy, but OnPolicy\.policy builds {kind}"
+        r".*OnPolicy\.regularizers = \[\]"
+    )
     with pytest.raises(ConfigError, match=message):
         jax.eval_shape(lambda: algorithm.create(Spaces(1, 1, 1), key=jax.random.key(0)))
 

@@ -108,7 +108,7 @@ class Line(eqx.Module):
 
 
 def linear(critic_rows, policy_rows=((0.0,), (0.0,))):
-    """(algorithm, learner): Q_i(s, a) = w_i . [s, a] on raw observations and actions; mean and std from the rows of the policy."""
+    """(algorithm, learner): Q_i(s, a) = w_i . [s, a] on raw observations and actions; the policy from its two rows."""
     settings = {
         "body": lambda i, o, *, key: Line(jnp.zeros((o, i))),
         "normalizer": functools.partial(RunningNormalizer, epsilon=0.0, clip=np.inf),
@@ -436,7 +436,8 @@ def test_settings_that_do_not_fit(changes, message):
 def test_a_policy_without_a_density_is_refused(getkey):
     with pytest.raises(
         ConfigError,
-        match=r"SAC\.policy builds MLP, which is not an AbstractGaussianPolicy\. SAC moves along samples and needs their density",
+        match=r"SAC\.policy builds MLP, which is not an AbstractGaussianPolicy\. "
+        r"SAC moves along samples and needs their density",
     ):
         sac(policy=network(MLP)).create(Spaces(1, 1, 1), key=getkey())
     with pytest.raises(ConfigError, match=r"SAC\.critic builds GaussianPolicy, which is not an AbstractActionCritic"):
@@ -501,7 +502,7 @@ def test_probe_reward_from_observation(trained):
 
 
 def test_probe_delayed_reward(trained):
-    """V = discount (1 + alpha entropy) at the first step: the entropy of the second one is part of the value, and small here."""
+    """V = discount (1 + alpha entropy) at the first step: that of the second one counts too, and is small here."""
     learner, metrics = trained[DelayedReward]
     assert abs(float(metrics["temperature"] * metrics["entropy"])) < 0.01
     np.testing.assert_allclose(values(learner, 0.0, 1.0), [0.9, 1.0], atol=0.02)

@@ -129,7 +129,9 @@ def test_every_name_is_listed_with_its_documentation():
     rows = [re.split(r"\s{2,}", line, maxsplit=1) for line in text.splitlines()]
     listed = {row[0]: row[1] for row in rows if len(row) == 2 and row[0]}
     assert set(tables.configurable_names()) <= set(listed)
-    undocumented = [name for name in tables.configurable_names() if len(listed[name]) < 10 and name != "IdentityDecoder"]
+    undocumented = [
+        name for name in tables.configurable_names() if len(listed[name]) < 10 and name != "IdentityDecoder"
+    ]
     assert not undocumented
     assert "%jax.nn.silu" in text and "%jax.nn.initializers.lecun_uniform" in text
 
@@ -198,7 +200,8 @@ def test_choices_and_documentation_are_shown():
 def test_a_plugin_is_listed(folder, own_registry):
     (folder / "mine.py").write_text(
         "import gin\nfrom gorl.environments.toy import Slider\nfrom gorl.fields import hyperparameter, Scalar\n"
-        "@gin.register(module='mine')\nclass Tilted(Slider.__base__):\n    '''A tilted line.'''\n    angle: Scalar = hyperparameter()\n"
+        "@gin.register(module='mine')\nclass Tilted(Slider.__base__):\n"
+        "    '''A tilted line.'''\n    angle: Scalar = hyperparameter()\n"
     )
     assert re.search(r"^mine.Tilted +A tilted line.$", gorl("list", "bindings", "--plugin", "mine.py"), re.MULTILINE)
     assert "mine.Tilted.angle  float" in gorl("list", "bindings", "Tilted", "--plugin", "mine.py")

@@ -117,7 +117,10 @@ def test_a_name_that_no_file_can_have_is_not_found(folder):
 
 
 def test_plugins_come_from_the_environment_and_are_kept(folder, monkeypatch, own_registry):
-    text = "from __future__ import annotations\nimport gin, dataclasses\ngin.constant('plug.{0}', 0.125)\n@dataclasses.dataclass\nclass C:\n    x: int\n"
+    text = (
+        "from __future__ import annotations\nimport gin, dataclasses\ngin.constant('plug.{0}', 0.125)\n"
+        "@dataclasses.dataclass\nclass C:\n    x: int\n"
+    )
     for name in ("one", "two"):
         (folder / f"{name}.py").write_text(text.format(name))
     monkeypatch.setenv("GORL_PLUGINS", "one.py")
@@ -136,7 +139,8 @@ def test_plugins_come_from_the_environment_and_are_kept(folder, monkeypatch, own
         config.build(["run/config.gin"])
 
 
-VALUES = [0, -3, 9_999, 10_000, 60_000_000, 0.5, -1e-9, 1e300, math.inf, -math.inf, True, False, None, "", "it's", 'a "b"', "π\n\\", [], (), (1,),
+VALUES = [0, -3, 9_999, 10_000, 60_000_000, 0.5, -1e-9, 1e300, math.inf, -math.inf, True, False, None, "", "it's",
+          'a "b"', "π\n\\", [], (), (1,),
           {}, [1, [2.5, "x"]], (1, (2, math.inf)), {"a": [1, math.inf], "b": {"c": None}}, {1: (True,)}]  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def test_gradients_are_finite_and_reach_every_weight(decoder, getkey):
 
 
 def test_only_the_network_is_trained(decoder):
-    """A setting that is an array would be moved by the optimiser."""
+    """A setting that is an array would be moved by the optimizer."""
     trained = jax.tree.leaves(eqx.filter(decoder, trainable(decoder)))
     assert len(trained) == (len(jax.tree.leaves(decoder.body)) if hasattr(decoder, "body") else 0)
 

@@ -37,8 +37,9 @@ class Body(eqx.Module):
 
 def decoder(function, schedule, *, prediction=PREDICTIONS[0], indexing=None, x0_clip=np.inf, size=2):
     return DiffusionDecoder(
-        OBS_SIZE, size, body=lambda i, o, *, key: Body(function), normalizer=NORMALIZER, time_embedding=FourierTime(1), schedule=schedule,
-        levels=indexing or NoisyLevels(), prediction=prediction, x0_clip=x0_clip, key=jax.random.key(0),
+        OBS_SIZE, size, body=lambda i, o, *, key: Body(function), normalizer=NORMALIZER, time_embedding=FourierTime(1),
+        schedule=schedule, levels=indexing or NoisyLevels(), prediction=prediction, x0_clip=x0_clip,
+        key=jax.random.key(0),
     )  # fmt: skip
 
 
@@ -130,7 +131,10 @@ def test_the_loss_is_0_at_a_single_action(prediction, getkey):
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_least_loss_is_the_conditional_variance(prediction, getkey):
-    """For a ~ N(0, s²), with V = alpha² s² + sigma²: s² sigma² / V of the action, alpha² s² / V of the noise, s² / V of the velocity."""
+    """The action is a ~ N(0, s²), and V = alpha² s² + sigma².
+
+    The variances are s² sigma² / V of the action, alpha² s² / V of the noise and s² / V of the velocity.
+    """
     std, schedule = 0.5, cosine(4)
     model = decoder(exact(Mixture((1.0,), (0.0,), std), schedule, prediction), schedule, prediction=prediction, size=1)
     draws = lambda: jax.random.normal(getkey(), (20_000, 1))
@@ -163,7 +167,7 @@ def test_two_ddim_steps_by_hand():
 
 
 def test_the_estimate_of_the_action_can_be_clipped():
-    """At T = 1 the action is the clipped estimate: 31.6 times the latent, or what it is where that is within the bound."""
+    """At T = 1 the action is the clipped estimate: 31.6 times the latent where that is within the bound."""
     model = decoder(zero, cosine(1), x0_clip=3.0)
     np.testing.assert_allclose(model(OBS, jnp.array([-0.5, 0.05])), [-3.0, 0.05 / np.sqrt(1e-3)], rtol=1e-5)
 

@@ -59,7 +59,10 @@ def test_the_spread_is_bounded():
 
 
 def test_a_fit_finds_the_line_and_the_spread_of_the_data(getkey):
-    """a = 0.5 + 2 s + 0.3 n, where s = ± 1 is its own normalised value: maximum likelihood is least squares and its residual's std."""
+    """a = 0.5 + 2 s + 0.3 n, where s = ± 1 is its own normalized value.
+
+    Maximum likelihood is least squares, and the std is that of its residual.
+    """
     obs = jnp.where(jax.random.bernoulli(getkey(), shape=(2000, 1)), 1.0, -1.0)
     action = 0.5 + 2.0 * obs + 0.3 * jax.random.normal(getkey(), (2000, 1))
     model = decoder(action_size=1).observe(obs, jnp.ones(2000))

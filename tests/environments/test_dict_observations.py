@@ -44,8 +44,9 @@ class Secret(AbstractEnvironment):
 
 def algorithm():
     bindings = [
-        "NUM_ENVS = 32", "DISCOUNT = 0.9", "OnPolicy.unroll_length = 4", "OnPolicy.batch_size = 32", "OnPolicy.num_minibatches = 4",
-        "OnPolicy.num_epochs = 4", "OnPolicy.reward_scale = 1.0", "OnPolicy.learning_rate = 5e-3", "critic/MLP.depth = 1", "policy/MLP.depth = 1",
+        "NUM_ENVS = 32", "DISCOUNT = 0.9", "OnPolicy.unroll_length = 4", "OnPolicy.batch_size = 32",
+        "OnPolicy.num_minibatches = 4", "OnPolicy.num_epochs = 4", "OnPolicy.reward_scale = 1.0",
+        "OnPolicy.learning_rate = 5e-3", "critic/MLP.depth = 1", "policy/MLP.depth = 1",
     ]  # fmt: skip
     phases = config.build(["ppo.gin", "parts/debug.gin"], bindings).experiment.stages[0].phases
     return phases[0].algorithm

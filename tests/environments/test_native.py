@@ -76,7 +76,10 @@ def transplanted(sim):
 
 
 def compare_with_mjx(name, steps):
-    """Largest relative deviations: of resets from the same keys; of one step from MJX's states [steps, lanes]; of steps from the first one."""
+    """Largest relative deviations.
+
+    They are those of resets from the same keys; of one step from MJX's states [steps, lanes]; of steps from the first.
+    """
     (_, reset, step), (_, mjx_reset, mjx_step) = compiled(name), compiled(name, "jax")
     expected, ours = mjx_reset(KEYS()), reset(KEYS())
     away = lambda a, b: np.max(
@@ -100,7 +103,7 @@ def compare_with_mjx(name, steps):
 
 @pytest.mark.parametrize("name", mjx_steps.TASKS)
 def test_resets_and_steps_are_mjxs(name):
-    """Resets from the same keys, and single steps from each of MJX's states, with what constrains bodies and what they touch."""
+    """Resets from the same keys, and single steps from each of MJX's states, with constraints and contacts."""
     recorded = {
         field: value.reshape(mjx_steps.STEPS * mjx_steps.LANES, *value.shape[2:])
         for field, value in mjx_steps.load(name).items()
@@ -152,7 +155,8 @@ def test_every_task_is_as_in_mjx(name):
     within = TOUCHING.get(name, Within())
     first, single, several = compare_with_mjx(name, within.steps)
     print(
-        f"{name}: reset {first.max():.1e}, one step {np.median(single):.1e} (worst {single.max():.1e}), {within.steps} steps {several.max():.1e}"
+        f"{name}: reset {first.max():.1e}, one step {np.median(single):.1e} (worst {single.max():.1e}), "
+        f"{within.steps} steps {several.max():.1e}"
     )
     assert first.max() < within.reset
     assert np.median(single) < within.step
@@ -332,8 +336,9 @@ def test_lanes_reset_themselves():
 
 
 TINY = [
-    "ENV = 'PendulumSwingup'", "PlaygroundEnvironment.impl = 'native'", "Experiment.trackers = []", "Experiment.pictures = []",
-    "Experiment.checkpoint_interval = 0.0", "EPISODE_LENGTH = 8", "policy/MLP.depth = 1", "critic/MLP.depth = 1",
+    "ENV = 'PendulumSwingup'", "PlaygroundEnvironment.impl = 'native'", "Experiment.trackers = []",
+    "Experiment.pictures = []", "Experiment.checkpoint_interval = 0.0", "EPISODE_LENGTH = 8", "policy/MLP.depth = 1",
+    "critic/MLP.depth = 1",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Files of a run that were deleted, cut off or changed: the newest sound checkpoint is found, and the end is the same."""
+"""A run with files deleted, cut off or changed: the newest sound checkpoint is found, and the end is the same."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: the run ends with one line that says what to do, and goes on from there with the same bits."""
+"""A disk that is full or read-only: the run ends with one line of advice, and goes on from there with the same bits."""
 
 import builtins
 import contextlib

@@ -44,7 +44,10 @@ class State(eqx.Module):
 
 
 def a_state(bad=None):
-    """[S = 1, ...], as in the middle of a phase. `bad`: put at weight[1, 2] of the second layer, and -inf at its bias[0]."""
+    """A state [S = 1, ...] as in the middle of a phase.
+
+    `bad` is put at weight[1, 2] of the second layer, and -inf at its bias[0].
+    """
     layers = [Layer(jnp.full((3, 4), 0.5), jnp.full((4,), -2.0)) for _ in range(2)]
     if bad is not None:
         layers[1] = Layer(layers[1].weight.at[1, 2].set(bad), layers[1].bias.at[0].set(-jnp.inf))
@@ -243,8 +246,9 @@ def test_inspecting_a_folder_without_a_run_is_one_line(tmp_path):
 def test_a_run_that_diverges_ends_as_such_and_can_be_looked_into(own_registry, quick_compiles, tmp_path):
     """Through the command line: every reward is NaN, so no update can be made."""
     run, plugin = tmp_path / "run", commands.ROOT / "tests" / "support" / "poison_plugin.py"
-    bindings = ["Task.environment = @Poison()", "Poison.kind = 'reward nan'", "Poison.rate = 1.0", "TOTAL_STEPS = 4800", "EPISODE_LENGTH = 10",
-                "Experiment.divergence_limit = 2", "Experiment.trackers = []", "policy/MLP.depth = 1", "critic/MLP.depth = 1"]  # fmt: skip
+    bindings = ["Task.environment = @Poison()", "Poison.kind = 'reward nan'", "Poison.rate = 1.0", "TOTAL_STEPS = 4800",
+                "EPISODE_LENGTH = 10", "Experiment.divergence_limit = 2", "Experiment.trackers = []",
+                "policy/MLP.depth = 1", "critic/MLP.depth = 1"]  # fmt: skip
     words = [word for binding in bindings for word in ("--set", binding)]
     output = gorl("train", *DEBUG, *words, "--plugin", plugin, "--run-dir", run, code=3)
     assert "diverged, no sound update could be made any more, the state is saved" in output

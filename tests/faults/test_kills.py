@@ -10,7 +10,7 @@ SHORT = {
 }
 
 
-@pytest.mark.parametrize("family", SHORT)
+@pytest.mark.parametrize("family", ["flow matching", pytest.param("diffusion", marks=pytest.mark.slow)])
 def test_sigkill_then_resume_is_bit_exact(family, tmp_path):
     wanted = SHORT[family]
     trial = Harness(tmp_path, seed=1, aim="Aim write" in wanted).trial(family, 1, wanted)

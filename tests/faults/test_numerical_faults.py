@@ -77,8 +77,10 @@ def iterate(algorithm, env, state, episodes, key):
 
 @eqx.filter_jit
 def roll(algorithm, lane, learner, lanes, keys):
-    """([T, B] transitions, whether the environment broke at them, the rows of a minibatch of all): an iteration's first half,
-    seen from outside."""
+    """The first half of an iteration, seen from outside.
+
+    Its results are ([T, B] transitions, whether the environment broke at them, the rows of a minibatch of all).
+    """
 
     def step(lanes, key):
         lanes, move, after = act(lane, learner.policy, lanes, key)
@@ -292,7 +294,7 @@ def test_sac_counts_broken_steps_and_learns_from_the_others(kind):
 
 
 def sac_again(change):
-    """The second iteration once more, with other numbers in the 80 transitions stored in the first one: (before, after, metrics)."""
+    """(before, after, metrics) of the second iteration, with other numbers in the 80 transitions of the first one."""
     algorithm, [(state, _), _], _ = sac_run("privileged nan")
     env = poison("privileged nan", 0.1)
     other = eqx.tree_at(lambda s: s.replay.experience, state, change(state.replay.experience))

@@ -39,7 +39,7 @@ def wait_for_units(run: pathlib.Path, count: int, process: subprocess.Popen) -> 
 
 
 def test_stopped_ended_and_gone_on_with(sound, cache, tmp_path):
-    """SIGSTOP and SIGCONT change nothing; SIGTERM saves within a unit, and has its own exit code; the end is the same."""
+    """SIGSTOP and SIGCONT do nothing; SIGTERM saves within a unit and has its own exit code. The end is the same."""
     run = tmp_path / "run"
     toy_runs.begin(run)
     process = resume(run, cache)

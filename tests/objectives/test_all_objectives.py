@@ -42,8 +42,9 @@ from gorl.policies.flow_ratio import (
     VelocityTarget,
 )
 
-ROLES = (AbstractTrustRegion, AbstractRegularizer, AbstractAdvantage, AbstractTimes, AbstractLossTarget, AbstractFlowRatio, AbstractEntropy,
-         AbstractSampler, AbstractGrid, AbstractPrediction, AbstractSchedule, AbstractLevels)  # fmt: skip
+ROLES = (AbstractTrustRegion, AbstractRegularizer, AbstractAdvantage, AbstractTimes, AbstractLossTarget,
+         AbstractFlowRatio, AbstractEntropy, AbstractSampler, AbstractGrid, AbstractPrediction, AbstractSchedule,
+         AbstractLevels)  # fmt: skip
 ELSEWHERE = {AllEpisodes, TopEpisodes, ReturnWeighted, AdvantageWeighted, PriorLatents, EncoderLatents}  # tests/phases
 LAWS = {UniformTimes, ArcsineTimes, LogitNormalTimes}  # no value, but moments and quantiles: test_times.py
 GRIDS = {CosineGrid}  # tests/generative/test_grids.py

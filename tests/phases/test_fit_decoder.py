@@ -300,7 +300,7 @@ def test_a_batch_is_one_step():
 
 
 def test_the_weights_of_the_best_validation_loss_are_kept():
-    """level = 1 - 0.96^(9 k) after k epochs; the held-out episodes want 0.75, which it comes closest to in the fourth."""
+    """level = 1 - 0.96^(9 k) after k epochs; the held-out episodes want 0.75, and the fourth epoch comes closest."""
     phase, u = least_squares(learning_rate=0.02), np.ones((EPISODES, LENGTH))
     u[held_out(phase, dataset(u))] = 0.75
     states, metrics = fit(phase, dataset(u), epochs=6)
@@ -313,7 +313,7 @@ def test_the_weights_of_the_best_validation_loss_are_kept():
 
 
 def test_without_validation_the_newest_weights_are_kept():
-    """A rate that diverges: level - 1 is -1.5 times what it was after each of the two batches an epoch, so the loss rises."""
+    """A rate that diverges: each of the two batches an epoch multiplies level - 1 by -1.5, so the loss rises."""
     phase = least_squares(validation_fraction=0.0, learning_rate=1.25, batch_size=EPISODES * LENGTH // 2)
     states, metrics = fit(phase, dataset(1.0), epochs=2)
     np.testing.assert_allclose([s.decoder.level[0] for s in states], [1 - 1.5**2, 1 - 1.5**4], rtol=1e-5)
@@ -329,7 +329,10 @@ class Judged(Constant):
 
 
 def test_weights_are_chosen_by_the_decoders_validation_loss():
-    """The levels rise away from the held-out episodes' 0, so the loss would choose the first epoch, and the validation loss the last."""
+    """The levels rise away from the held-out episodes' 0.
+
+    The loss would choose the first epoch, and the validation loss chooses the last.
+    """
     phase, u = least_squares(decoder=Judged, learning_rate=0.02), np.ones((EPISODES, LENGTH))
     u[held_out(phase, dataset(u))] = 0.0
     states, metrics = fit(phase, dataset(u), epochs=3)
@@ -410,7 +413,7 @@ def test_settings_that_fit_pass():
 
 @pytest.mark.parametrize("size", [1, 20, 30, 99, 100, 1000], ids="{} of 100".format)
 def test_gradients_added_up_over_pieces_of_a_batch_are_those_of_the_batch(size):
-    """30 and 99 leave a last piece that is smaller; 100 and 1000 leave the batch whole. SGD: an error of a gradient would show in full."""
+    """30 and 99 leave a smaller last piece; 100 and 1000 one whole batch. SGD shows a gradient's error in full."""
     data = dataset(
         two_modes(jax.random.key(3)), valid=np.arange(LENGTH)[None] < np.arange(EPISODES)[:, None] % LENGTH + 1
     )

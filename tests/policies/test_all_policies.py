@@ -115,7 +115,10 @@ def test_compiled_it_is_the_same(case):
 
 @pytest.mark.parametrize("region", REGIONS, ids=lambda r: r.__name__)
 def test_at_the_old_policy_every_trust_region_has_the_policy_gradient(case, region):
-    """The objective's gradient is then A times that of the log-ratio, whatever the region and the ratio; and it reaches every weight."""
+    """The objective's gradient is then A times that of the log-ratio, whatever the region and the ratio.
+
+    It reaches every weight.
+    """
     policy, _, obs, action, extras = case
     advantage = jnp.linspace(-1.0, 1.0, BATCH)
     params, rest = eqx.partition(policy, trainable(policy))

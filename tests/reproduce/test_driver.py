@@ -153,7 +153,7 @@ def drive(folder, out, *words):
 
 
 def test_end_to_end(toy, capsys, quick_compiles, monkeypatch):
-    """Toy cells, one of them cut off at its first unit and resumed, end as if nothing had happened; the files name no place."""
+    """Toy cells, one of them cut off at its first unit and resumed, end as one would; the files name no place."""
     assert drive(toy, "whole") == 0
     assert "2 finished" in capsys.readouterr().out
     assert drive(toy, "whole") == 0

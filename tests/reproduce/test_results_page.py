@@ -15,8 +15,9 @@ from gorl.analysis.runs_table import EvaluationPoint, RunResult
 from gorl.analysis.statistics import Estimate
 
 FACTS = {
-    "command": ["gorl", "sweep", "x.gin"], "git": {"commit": "0123456789abcdef", "dirty": False}, "versions": {"jax": "1", "mujoco": "2"},
-    "device": {"platform": "cpu", "cpu": "Abacus", "cores": 2}, "environment": {"impl": "native"}, "precision": "highest",
+    "command": ["gorl", "sweep", "x.gin"], "git": {"commit": "0123456789abcdef", "dirty": False},
+    "versions": {"jax": "1", "mujoco": "2"}, "device": {"platform": "cpu", "cpu": "Abacus", "cores": 2},
+    "environment": {"impl": "native"}, "precision": "highest",
 }  # fmt: skip
 
 
@@ -92,7 +93,10 @@ def test_controls(cpu):
     assert rows[1][3].startswith("0.50 [")  # 10: 0; 60: 1.5; 80: 3, of 9
     assert table.control_table(cpu, "shrinking normaliser").rows == ()
     parts = table.effects([cpu])
-    text = "before\n<!-- measured: cached resets -->\nold\n<!-- end -->\nbetween\n<!-- measured: lock-step -->\n<!-- end -->\n"
+    text = (
+        "before\n<!-- measured: cached resets -->\nold\n<!-- end -->\n"
+        "between\n<!-- measured: lock-step -->\n<!-- end -->\n"
+    )
     filled = table.filled(text, parts)
     assert (
         "old" not in filled

@@ -87,7 +87,7 @@ def lines(folder):
 
 
 def test_an_iteration_on_eight_devices_is_that_of_one(root):
-    """Policy, critic, normalisers and optimiser; and the best policy by evaluation."""
+    """Policy, critic, normalizers and optimizer; and the best policy by evaluation."""
     assert difference(arrays(root / "eight"), arrays(root / "one")) < ROUNDING
     experiment = config.build([str(root / "one" / "config.gin")]).experiment
     step = next(iter(experiment.planned_phases()))
@@ -192,7 +192,10 @@ def test_on_one_device_nothing_is_placed():
             {"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "two", "GORL_PROCESS": "0"},
             "GORL_PROCESSES = 'two': it must be a whole number",
         ),
-        ({"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "2", "GORL_PROCESS": "2"}, "GORL_PROCESS = 2: it must be between 0 and 1"),
+        (
+            {"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "2", "GORL_PROCESS": "2"},
+            "GORL_PROCESS = 2: it must be between 0 and 1",
+        ),
     ],
 )
 def test_half_a_declaration_of_processes_is_refused(env, message, monkeypatch):

@@ -1,7 +1,8 @@
 """How xdist's workers died, for `make test` to run again the tests that they took down, and no others.
 
-XLA ends a process now and then. Such a test has not failed: where every failure of a session is a dead worker, the session
-ends with 75 (as EX_TEMPFAIL of sysexits.h), and .pytest_cache/crashed.txt names the tests, one a line: `pytest @.pytest_cache/crashed.txt`.
+XLA ends a process now and then. Such a test has not failed: where every failure of a session is a dead worker, the
+session ends with 75 (as EX_TEMPFAIL of sysexits.h), and .pytest_cache/crashed.txt names the tests, one a line:
+`pytest @.pytest_cache/crashed.txt` runs them.
 """
 
 import pytest

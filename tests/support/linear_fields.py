@@ -27,7 +27,10 @@ def common(**changes):
 
 
 def set_linear(policy, slope, offset):
-    """The policy (made with a body of depth 0) with v(s, x, t) = slope x + offset. Its output is scaled, so the weights are divided."""
+    """The policy (made with a body of depth 0) with v(s, x, t) = slope x + offset.
+
+    The weights are divided by the scale of its output.
+    """
     layer = policy.body.layers[0]
     columns = np.zeros(layer.weight.shape, np.float32)
     columns[:, OBS_SIZE : OBS_SIZE + ACTION_SIZE] = slope / policy.velocity_scale * np.eye(ACTION_SIZE)

@@ -15,7 +15,7 @@ STEPS, LANES = 12, 2
 
 
 def record(name: str) -> dict:
-    """Of every step, by lane: the fields of the state before it, the action, and what MJX's step showed [STEPS, LANES, ...]."""
+    """The fields of the state before each step, the action, and what MJX's step showed, all [STEPS, LANES, ...]."""
     from gorl.environments.native import engine
     from gorl.environments.playground import PlaygroundEnvironment
 

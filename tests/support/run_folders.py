@@ -7,7 +7,10 @@ from gorl import runs
 from gorl.runs.record import Record, RecordEntry
 from gorl.tracking.base import RunInfo
 
-CONFIG = "SEED = 3\nKL = 0.1\n\nClip:\n  epsilon = 0.2\n\nstage0/LatentKL:\n  coefficient = %KL\n\nTask:\n  environment = @Slider()\n  episode_length = 50\n"
+CONFIG = (
+    "SEED = 3\nKL = 0.1\n\nClip:\n  epsilon = 0.2\n\nstage0/LatentKL:\n  coefficient = %KL\n\n"
+    "Task:\n  environment = @Slider()\n  episode_length = 50\n"
+)
 FACTS = {"gorl": "0", "format": runs.FORMAT, "environment": {"name": "Slider", "impl": "jax"}}
 
 
@@ -26,7 +29,11 @@ def make_run(
     picture=None,
     **facts,
 ):
-    """`evaluations`: (env steps, wall seconds, return) each; `status`: its word, or all of status.json; `picture`: a PNG's bytes."""
+    """A run's folder with a record.
+
+    `evaluations`: (env steps, wall seconds, return) each; `status`: its word, or all of status.json;
+    `picture`: a PNG's bytes.
+    """
     folder.mkdir(parents=True)
     environment = {"library": "toy", "name": task}
     known = {

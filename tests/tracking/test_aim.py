@@ -78,7 +78,8 @@ def test_hyperparameters_of_a_run_can_be_queried(tmp_path, folder):
         .iter_runs()
     )
     assert run.run["hparams"] == {
-        "seed": 3, "variant": "slow", "axes": {"KL": 0.1, "decoder": "spline"}, "env": "Slider", "task": {"episode_length": 50}, "macros": {"SEED": 3},
+        "seed": 3, "variant": "slow", "axes": {"KL": 0.1, "decoder": "spline"}, "env": "Slider",
+        "task": {"episode_length": 50}, "macros": {"SEED": 3},
     }  # fmt: skip
 
 

@@ -57,7 +57,8 @@ def test_a_study_is_imported_once_however_often_asked(tmp_path, study):
     shown = lambda r: (r.experiment, r["hparams"]["variant"], r["status"], r["summary"]["return_best_evaluation"])
     runs = lambda: {r.name: shown(r) for r in aim.Repo(str(repo)).iter_runs()}
     expected = {
-        "fast0": ("speeds", "fast", "finished", 2.0), "slow0": ("speeds", "slow", "finished", 2.0), "slow1": ("speeds", "slow", "killed", 3.0),
+        "fast0": ("speeds", "fast", "finished", 2.0), "slow0": ("speeds", "slow", "finished", 2.0),
+        "slow1": ("speeds", "slow", "killed", 3.0),
     }  # fmt: skip
     assert runs() == expected and len(aim.Repo(str(repo)).list_all_runs()) == 3
     (study / "slow" / "seed0" / "aim.json").unlink()  # then Aim itself knows the folder

@@ -33,7 +33,7 @@ def run(folder, files=("gorl_fm.gin", "parts/debug.gin"), bindings=()):
 
 
 def test_each_program_compiles_once_for_a_decoder_structure(tmp_path):
-    """Four stages: everything that involves the decoder compiles for the identity and for flow matching, the fit once."""
+    """Four stages: what involves the decoder compiles for the identity and for flow matching, the fit once."""
     programs.TRACES.clear()
     run(tmp_path / "a")
     assert dict(programs.TRACES) == {
@@ -79,7 +79,11 @@ def test_best_is_the_maximum_and_final_episodes_are_others(tmp_path):
 def test_the_evaluation_interval_changes_nothing_but_when_one_looks(tmp_path):
     """Iterations, evaluations at the same step and the learner in the end are the same, bit for bit."""
     often, seldom = (
-        run(tmp_path / str(interval), files=("ppo.gin", "parts/debug.gin"), bindings=[f"EVALUATION_INTERVAL = {interval}"])[1]
+        run(
+            tmp_path / str(interval),
+            files=("ppo.gin", "parts/debug.gin"),
+            bindings=[f"EVALUATION_INTERVAL = {interval}"],
+        )[1]
         for interval in (240, 480)
     )
     by_kind = lambda lines, kind: {line["env_steps"]: line["metrics"] for line in lines if line["kind"] == kind}
@@ -93,7 +97,7 @@ def test_the_evaluation_interval_changes_nothing_but_when_one_looks(tmp_path):
 
 
 def test_hand_on_last_and_no_reinitialisation(tmp_path):
-    """With one stage after another on the same learner, the policy goes on where it was: the optimiser has counted on."""
+    """With one stage after another on the same learner, the policy goes on where it was, as does the optimizer."""
     bindings = [
         "Experiment.stages = [@stage0/Stage(), @stage4/Stage()]",
         "stage4/Stage.phases = [@ImprovePolicy(), @Evaluate()]",
