@@ -1,9 +1,14 @@
 """Shared by all tests. Shapes are checked at run time (see pyproject: jaxtyping + beartype)."""
 
 import os
+import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Half of the suite's time is XLA's: programs here run for milliseconds, so they need no optimising. Processes inherit it.
+# Half of the suite's time is XLA's. Both workers and all processes that tests start share what was compiled before.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# Programs here run for milliseconds, so they need no optimizing.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 import copy
@@ -17,8 +22,29 @@ from gin import config as gin_config, selector_map
 import gorl.registry  # noqa: F401  gorl's own names belong to every test
 from gorl.config import files
 from gorl.runtime import compilation
+from tests.support.crashes import (
+    pytest_handlecrashitem as pytest_handlecrashitem,
+    pytest_sessionfinish as pytest_sessionfinish,
+)
+
+# Workers take files from the first on (`--dist loadfile --no-loadscope-reorder`): the longest should not begin last.
+LONGEST = (
+    "faults/test_kills",
+    "studies/test_executors",
+    "training/test_two_goals",
+    "environments/test_native",
+    "faults/test_numerical_faults",
+    "algorithms/test_on_policy",
+    "algorithms/test_sac",
+    "config/test_configs",
+)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get("/".join(item.path.with_suffix("").parts[-2:]), len(places)))
 
 
 @pytest.fixture
@@ -30,7 +56,7 @@ def getkey():
 
 @pytest.fixture
 def quick_compiles():
-    """A program of a few milliseconds takes seconds to optimise."""
+    """A program of a few milliseconds takes seconds to optimize."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

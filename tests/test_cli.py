@@ -1,14 +1,13 @@
 """The command line, as a person uses it."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 
 import pytest
 
 from gorl.tracking import aim_repository as tracking
+from tests.support.commands import gorl_process as gorl
 
 TOY = [
     "gorl_fm.gin",
@@ -23,22 +22,6 @@ TOY = [
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
-
-
-def gorl(*arguments, cwd, cache, code=0):
-    """Runs `gorl` in a folder and returns what it printed."""
-    env = {**os.environ, "GORL_CACHE": str(cache), "COLUMNS": "120"}
-    done = subprocess.run(
-        [sys.executable, "-m", "gorl.cli.main", *arguments],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
-    return done.stdout + done.stderr
 
 
 def test_train_evaluate_and_where_things_are(tmp_path, cache):

@@ -30,7 +30,7 @@ LAYERS = (
     ("studies",),
     ("registry", "cli"),
 )
-"""Packages and loose modules of gorl from the lowest to the highest. A module imports its own package and lower layers."""
+"""Packages and loose modules of gorl, lowest first. A module imports its own package and lower layers."""
 
 LARGEST_MODULE = 350
 MOST_LOOSE_MODULES = 7

@@ -123,7 +123,7 @@ def test_a_schedule_takes_steps_as_integers_or_floats(steps):
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_every_transform_does_what_optax_does(name):
+def test_every_transform_is_optaxs(name):
     arguments = SETTINGS.get(name, {})
     params, gradient = {"x": jnp.array([[1.0, -2.0], [0.5, 3.0]])}, {"x": jnp.array([[3.0, 0.1], [-2.0, 0.7]])}
 

@@ -1,16 +1,14 @@
 """The example of a user's own parts, copied out of the repository and run through the command line."""
 
 import json
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from gorl import config
 from gorl.errors import ConfigError
+from tests.support.commands import gorl_process, python
 
 EXAMPLE = pathlib.Path(__file__).parents[1] / "experiments" / "extending"
 
@@ -28,25 +26,16 @@ obs = np.asarray(jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.key(0)
 action = policy.act(obs, key=jax.random.key(1))
 u = eqx.filter_vmap(lambda z: decoder(obs[0], z))(np.asarray([[-1.0], [0.0], [1.0]], np.float32))[:, 0]
 print(json.dumps({
-    "environment": f"{type(env).__name__}({type(env.inner).__name__})", "decoder": type(decoder).__name__, "body": type(state.policy.body).__name__,
-    "weight": np.abs(state.learner.policy.body.weight).max().item(), "obs": obs.shape, "action": action.tolist(), "u": u.tolist(),
+    "environment": f"{type(env).__name__}({type(env.inner).__name__})", "decoder": type(decoder).__name__,
+    "body": type(state.policy.body).__name__,
+    "weight": np.abs(state.learner.policy.body.weight).max().item(), "obs": obs.shape,
+    "action": action.tolist(), "u": u.tolist(),
 }))
 """
 
 
-def gorl(*arguments, home, cwd=None, code=0):
-    """The command line, in a process of its own, away from the repository."""
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "GORL_PLUGINS")}
-    # These programs run for milliseconds: they need no optimisation.
-    env |= {
-        "JAX_PLATFORMS": "cpu",
-        "GORL_CACHE": str(home / "cache"),
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    }
-    command = [sys.executable, *(["-m", "gorl.cli.main"] if arguments[0] != "-c" else []), *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd or home, env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr if code else done.stdout
+def gorl(*words, home, code=0):
+    return gorl_process(*words, cwd=home, code=code, cache=home / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +90,8 @@ def test_resuming_the_finished_run_changes_nothing(home):
 def test_the_trained_policy_loads_and_acts(home):
     elsewhere = home / "elsewhere"
     elsewhere.mkdir()
-    used = json.loads(gorl("-c", USE, home / "run", home / "my_parts.py", home=home, cwd=elsewhere).splitlines()[-1])
+    done = python("-c", USE, home / "run", home / "my_parts.py", cwd=elsewhere, cache=home / "cache")
+    used = json.loads(done.stdout.splitlines()[-1])
     assert (used["environment"], used["decoder"], used["body"]) == (
         "DelayedActions(MJCFEnvironment)",
         "AffineDecoder",

@@ -1,4 +1,4 @@
-"""Text keeps the rules of CONTRIBUTING.md: lines of at most 120 columns, docstrings that are sentences, one spelling."""
+"""Text keeps the rules of CONTRIBUTING.md: lines of 120 columns, docstrings that are sentences, one spelling."""
 
 import ast
 import pathlib
@@ -16,7 +16,8 @@ NO_SENTENCE_BEGINS = {"Of", "What", "Those", "Where", "Who", "As", "By", "That",
 """First words of docstrings that lean on the name of the function."""
 
 BRITISH = re.compile(
-    r"\b(?:(?:re|de)?normalis|regularis|optimis|initialis|serialis|parallelis|vectoris|standardis|summaris|generalis)\w*"
+    r"\b(?:(?:re|de)?normalis|regularis|optimis|initialis|serialis|parallelis|vectoris|standardis"
+    r"|summaris|generalis)\w*"
     r"|\b(?:behaviour|colour|favour|neighbour)\w*|\b(?:cent|met)re\b",
     re.IGNORECASE,
 )

@@ -1,4 +1,4 @@
-"""The public names that docs/extending.md lists are exported by their packages, and the shipped example uses no others."""
+"""Packages export the public names that docs/extending.md lists, and the shipped example uses no others."""
 
 import ast
 import importlib

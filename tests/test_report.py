@@ -11,7 +11,9 @@ import sys
 import numpy as np
 import pytest
 from rliable import library, metrics
-from run_folders import make_grid, make_run, make_study
+
+from tests.support.commands import gorl_process as gorl
+from tests.support.run_folders import make_grid, make_run, make_study
 
 REPETITIONS = 200
 RETURNS = {
@@ -21,15 +23,6 @@ RETURNS = {
 }
 FILES = {f"{name}.{form}" for name in ("curves", "aggregates", "profiles") for form in ("png", "svg")}
 FILES |= {"report.md", "report.html", "scores.csv", "aggregates.csv", "curves.csv"}
-
-
-def gorl(*arguments, cwd, code=0):
-    """Runs `gorl` in a folder and returns what it printed."""
-    command = [sys.executable, "-m", "gorl.cli.main", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr and "Warning" not in done.stderr
-    return done.stdout + done.stderr
 
 
 def rows(path):
@@ -79,7 +72,7 @@ def test_the_interquartile_mean_by_hand(reported):
     assert "| flow | 3 | 0.593 [" in reported[1] and (350 + 420 + 700 + 900) / 4 == 592.5
 
 
-def test_what_is_written_and_printed(reported):
+def test_every_file_is_written_and_the_tables_are_printed(reported):
     study, printed = reported
     assert {p.name for p in (study / "report").iterdir()} == FILES
     assert f"written to {study / 'report'}" in printed and "| flow | A | 3 / 3 | 1,000 | 850.0 [" in printed
@@ -228,7 +221,10 @@ def test_the_command_has_the_defaults_of_the_library():
 
 
 def test_other_commands_do_not_import_it():
-    code = "import sys; from gorl.cli import main; main.build_app(); sys.exit(bool({'rliable', 'matplotlib', 'pandas', 'arch', 'jax'} & set(sys.modules)))"
+    code = (
+        "import sys; from gorl.cli import main; main.build_app(); "
+        "sys.exit(bool({'rliable', 'matplotlib', 'pandas', 'arch', 'jax'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

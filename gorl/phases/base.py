@@ -65,7 +65,8 @@ class Unit:
     `run(context, state, index) -> (state, metrics)` dispatches compiled programs and does not wait for them. Every
     array in the state, and every metric, has a leading axis of seeds. `env_steps` counts the training steps of the
     environment, `eval_steps` those of evaluation. `subset` labels the metrics. `axis` is their x-axis: the environment
-    steps taken so far or, for units that take none, the number of `units` run.
+    steps taken so far or, for units that take none, the number of `units` run. `index` is passed to `run`, which draws
+    its random numbers by it; None passes the unit's number in its phase.
     """
 
     name: str
@@ -74,6 +75,11 @@ class Unit:
     eval_steps: int = 0
     subset: str = "train"
     axis: Literal["env_steps", "units"] = "env_steps"
+    index: int | None = None
+
+    def key_index(self, position: int) -> int:
+        """Returns the index to run with, for a unit at this position in its phase."""
+        return position if self.index is None else self.index
 
 
 MAX_UNITS = 2_000_000

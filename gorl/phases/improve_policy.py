@@ -99,14 +99,19 @@ class ImprovePolicy(AbstractPhase):
         return -(-self.env_steps // self.algorithm.env_steps_per_iteration)
 
     def units(self, task: Task) -> tuple[Unit, ...]:
-        iterate = Unit("iterate", self.iterate, env_steps=self.algorithm.env_steps_per_iteration)
-        evaluate = Unit("evaluate", self.evaluate, eval_steps=self.evaluator.env_steps(task), subset="eval")
-        interval = max(1, -(-self.evaluation_interval // self.algorithm.env_steps_per_iteration))
-        units = [evaluate]
-        for i in range(1, self.iterations + 1):
-            units.append(iterate)
+        """Lists the iterations and the evaluations between them.
+
+        The index of either is the number of iterations, so random numbers depend on nothing but how far training is:
+        `evaluation_interval` changes what is seen of it, and not the training.
+        """
+        size, eval_steps = self.algorithm.env_steps_per_iteration, self.evaluator.env_steps(task)
+        interval = max(1, -(-self.evaluation_interval // size))
+        units = []
+        for i in range(self.iterations + 1):
+            if i > 0:
+                units.append(Unit("iterate", self.iterate, env_steps=size, index=i))
             if i % interval == 0 or i == self.iterations:
-                units.append(evaluate)
+                units.append(Unit("evaluate", self.evaluate, eval_steps=eval_steps, subset="eval", index=i))
         return tuple(units)
 
     def start(self, context: PhaseContext, run: RunState) -> ImproveState:

@@ -120,7 +120,7 @@ class Trainer:
         for i in range(position.unit, len(units)):
             unit = units[i]
             self._progress(planned=planned, unit=unit, index=i, units=len(units), env_steps=position.env_steps)
-            state, metrics = unit.run(context, state, i)
+            state, metrics = unit.run(context, state, unit.key_index(i))
             position = dataclasses.replace(
                 position,
                 unit=i + 1,

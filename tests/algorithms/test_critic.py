@@ -40,7 +40,7 @@ def test_values_are_those_of_every_observation(ends):
 
 
 @pytest.mark.parametrize("ends, more", [([], 0), ([(6, 1)], 0), ([(2, 1)], 4), (EVERY[:4], 4), (EVERY[:5], 8)])
-def test_what_a_step_leads_to_is_not_computed_twice(ends, more):
+def test_each_observation_is_valued_once(ends, more):
     """7 x 4 observations and 4 last ones; then as many rounds of 4 as the episodes' ends before the last step need."""
     seen = []
     jax.block_until_ready(values_along(Counting(seen), *map(jnp.asarray, steps(7, 4, ends))))

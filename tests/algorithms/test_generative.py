@@ -1,4 +1,4 @@
-"""On-policy optimisation of policies without a density: FPO, FPO++ and DPPO, on the five probes."""
+"""On-policy optimization of policies without a density: FPO, FPO++ and DPPO, on the five probes."""
 
 import functools
 
@@ -24,7 +24,7 @@ from gorl.errors import ConfigError
 from gorl.generative.grids import UniformGrid
 from gorl.generative.samplers import Euler
 from gorl.generative.times import DiscreteTimes, UniformTimes
-from gorl.networks import MLP, FourierTime, RunningNormalizer, ShrinkingNormalizer
+from gorl.networks import FourierTime, ShrinkingNormalizer
 from gorl.objectives.gae import GeneralizedAdvantage
 from gorl.objectives.regularizers import EntropyBonus, LatentKL, LatentL2, SquashedEntropyBonus
 from gorl.objectives.trust_region import ASPO, Clip
@@ -32,6 +32,7 @@ from gorl.optimizers import OptaxCall
 from gorl.policies import DenoisingPolicy, FlowPolicy
 from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 from gorl.state import Spaces
+from tests.support.networks import NORMALIZER, mlp
 
 EPISODE_LENGTH = 4
 EPISODES = EpisodeRules(EPISODE_LENGTH, True, True)
@@ -51,13 +52,10 @@ class Probe(AbstractToy):
         return jax.lax.switch(self.number.astype(jnp.int32), [p.move for p in PROBES], obs, clock, action)
 
 
-network = functools.partial(
-    MLP, width=16, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
-)
-normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
+network = mlp(16, 1, activation=jnp.tanh)
 common = {
     "body": network,
-    "normalizer": normalizer,
+    "normalizer": NORMALIZER,
     "time_embedding": FourierTime(frequencies=2),
     "velocity_scale": 0.25,
 }
@@ -87,7 +85,7 @@ def on_policy(method, **changes):
     start, end = np.asarray(rate, np.float32), np.asarray(0.0, np.float32)
     settings = {
         "policy": policy,
-        "critic": functools.partial(Critic, body=network, normalizer=normalizer),
+        "critic": functools.partial(Critic, body=network, normalizer=NORMALIZER),
         "trust_region": region,
         "regularizers": [],
         "optimizer": OptaxCall(function=optax.adam, numbers={}, options=()),
@@ -161,12 +159,15 @@ def test_the_five_probes(method, getkey):
 def test_a_cost_that_needs_a_gaussian_is_refused(method, regularizer, getkey):
     algorithm = on_policy(method, regularizers=[regularizer(0.01)])
     kind = "FlowPolicy" if method == "FPO" else "DenoisingPolicy"
-    message = rf"@{regularizer.__name__}\(\), which needs a Gaussian policy, but OnPolicy\.policy builds {kind}.*OnPolicy\.regularizers = \[\]"
+    message = (
+        rf"@{regularizer.__name__}\(\), which needs a Gaussian policy, but OnPolicy\.policy builds {kind}"
+        r".*OnPolicy\.regularizers = \[\]"
+    )
     with pytest.raises(ConfigError, match=message):
         jax.eval_shape(lambda: algorithm.create(Spaces(1, 1, 1), key=jax.random.key(0)))
 
 
-def test_a_policy_and_a_critic_take_any_normaliser(getkey):
+def test_a_policy_and_a_critic_take_any_normalizer(getkey):
     shrinking = functools.partial(ShrinkingNormalizer, epsilon=1e-6, clip=10.0)
     policy, *_ = METHODS["FPO"]
     algorithm = on_policy(

@@ -21,17 +21,18 @@ from gorl.environments.toy import (
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import structural
-from gorl.networks import MLP, RunningNormalizer, trainable
+from gorl.networks import trainable
 from gorl.objectives.gae import BraxAdvantage, GeneralizedAdvantage
 from gorl.objectives.regularizers import EntropyBonus, LatentKL
 from gorl.objectives.trust_region import Clip
 from gorl.optimizers import OptaxCall
 from gorl.policies import GaussianPolicy
 from gorl.state import Spaces, Transition
+from tests.support.networks import NORMALIZER, mlp
 
 EPISODE_LENGTH = 4
 EPISODES = EpisodeRules(EPISODE_LENGTH, True, True)
-EPSILON = 1e-6  # of the normalisers
+EPSILON = 1e-6  # of the normalizers
 QUICK = {"xla_backend_optimization_level": 0}  # the programs here take longer to compile than to run
 
 
@@ -51,15 +52,12 @@ class Walk(AbstractToy):
 
 def on_policy(**changes):
     """PPO with small networks: 2 x 8 x 3 = 48 steps an iteration, 12 in each lane."""
-    network = functools.partial(
-        MLP, width=3, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=EPSILON, clip=10.0)
+    network = mlp(3, 1, activation=jnp.tanh)
     settings = {
         "policy": functools.partial(
-            GaussianPolicy, body=network, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=1.0
+            GaussianPolicy, body=network, normalizer=NORMALIZER, min_std=1e-3, max_std=10.0, initial_std=1.0
         ),
-        "critic": functools.partial(Critic, body=network, normalizer=normalizer),
+        "critic": functools.partial(Critic, body=network, normalizer=NORMALIZER),
         "trust_region": Clip(0.2),
         "regularizers": [EntropyBonus(0.01), LatentKL(0.003)],
         "optimizer": OptaxCall(function=optax.sgd, numbers={}, options=()),
@@ -207,7 +205,7 @@ def advantages(rollout, learner, discount, gae_lambda, reward_scale):
 
 @pytest.fixture(scope="module")
 def crafted():
-    """(learner, batch, rows): 16 sequences of 3 steps with old log-probabilities that are off by up to 0.5, some rows invalid."""
+    """(learner, batch, rows): 16 sequences of 3 steps, old log-probabilities off by up to 0.5, some rows invalid."""
     rng = np.random.default_rng(0)
     normal = lambda *shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)
     obs, critic_obs = 1.0 + 2.0 * normal(16, 3, 2), 0.5 * normal(16, 3, 3)
@@ -267,7 +265,7 @@ def test_the_gradient_is_clipped(crafted, getkey):
 
 
 def test_every_epoch_visits_every_sequence_once(crafted, getkey):
-    """At learning rate 0 the mean over minibatches of equal size is the mean over the batch, and the largest of them the largest."""
+    """At learning rate 0 the mean over equal minibatches is that over the batch, and so is the largest value."""
     learner, batch, rows = crafted
     every = eqx.tree_at(lambda b: b.transition.valid, batch, jnp.ones((16, 3), bool))
     after, metrics = update(on_policy(learning_rate=0.0), learner, every, getkey())
@@ -323,7 +321,8 @@ def test_in_a_minibatch_advantages_are_its_sequences_with_the_critic_as_it_is(cr
     moves = eqx.tree_at(
         lambda m: (m.valid, m.reward, m.terminated, m.next_critic_obs),
         batch.transition,
-        (jnp.ones(shape, bool), jnp.asarray(rng.standard_normal(shape), jnp.float32), jnp.asarray(rng.random(shape) < 0.2),
+        (jnp.ones(shape, bool), jnp.asarray(rng.standard_normal(shape), jnp.float32),
+         jnp.asarray(rng.random(shape) < 0.2),
          jnp.asarray(rng.standard_normal((*shape, 3)), jnp.float32)),
     )  # fmt: skip
     turned = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), moves)  # [T, B], as a rollout
@@ -367,7 +366,7 @@ def test_units_differ_where_sequences_are_shorter_or_the_critic_moves(getkey, ch
 
 
 def test_the_estimator_is_a_setting(getkey):
-    """lambda = 0 and V = 0: GAE's advantage is the reward, Brax's looks one step further, within a lane's rollout of two."""
+    """lambda = 0 and V = 0: GAE gives the reward, Brax looks one step further, within a rollout of two steps."""
     reward = jnp.array([[1.0, 2.0], [10.0, 20.0]])  # [T, B]
     no, obs = jnp.zeros((2, 2), bool), jnp.zeros((2, 2, 1))
     rollout = Transition(obs, None, obs, reward, reward, obs, no, no, ~no, no, reward)
@@ -393,7 +392,7 @@ def test_an_iteration_is_a_rollout_its_advantages_and_one_step(getkey):
         lambda state, key: algorithm.rollout(env, state, EPISODES, key=key)[1], compiler_options=QUICK
     )
     keys, states, rollouts = [getkey(), getkey()], [begin(algorithm, env, getkey())], []
-    for key in keys:  # the second one is compared: before it, the normalisers have learned something
+    for key in keys:  # the second one is compared: before it, the normalizers have learned something
         rollouts.append(rollout_of(states[-1], jax.random.split(key)[0]))
         state, metrics = iterate(algorithm, env, states[-1], key)
         states.append(state)
@@ -450,7 +449,7 @@ ADAM = OptaxCall(function=optax.adam, numbers={}, options=())
 
 
 def test_the_ratio_is_1_before_any_update_of_an_iteration(getkey):
-    """Even where the normalisers' statistics move a lot from one iteration to the next."""
+    """Even where the normalizers' statistics move a lot from one iteration to the next."""
     algorithm, env = on_policy(optimizer=ADAM, learning_rate=0.01), squashed(Walk(center=5.0))
     state = begin(algorithm, env, getkey())
     acting = state.learner.policy
@@ -560,16 +559,13 @@ def test_a_gradient_norm_that_nothing_passes_is_named():
 
 def train(env, key):
     """PPO as one would use it, on 40 iterations of 512 steps."""
-    network = functools.partial(
-        MLP, width=16, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.1
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=EPSILON, clip=10.0)
+    network = mlp(16, 1, activation=jnp.tanh, output_scale=0.1)
     start, end = np.asarray(5e-3, np.float32), np.asarray(0.0, np.float32)
     algorithm = on_policy(
         policy=functools.partial(
-            GaussianPolicy, body=network, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=0.5
+            GaussianPolicy, body=network, normalizer=NORMALIZER, min_std=1e-3, max_std=10.0, initial_std=0.5
         ),
-        critic=functools.partial(Critic, body=network, normalizer=normalizer),
+        critic=functools.partial(Critic, body=network, normalizer=NORMALIZER),
         regularizers=[EntropyBonus(0.03)],
         optimizer=ADAM,
         learning_rate=OptaxCall(

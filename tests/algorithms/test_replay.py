@@ -94,5 +94,6 @@ def test_a_huge_buffer_is_mentioned(monkeypatch):
     finally:
         logging.getLogger("gorl.algorithms.replay").removeHandler(handler)
     assert said == [
-        "the replay buffer of 1,001 transitions takes 0.0 GiB of memory for each seed, and as much in every checkpoint; replay_capacity sets it."
+        "the replay buffer of 1,001 transitions takes 0.0 GiB of memory for each seed, "
+        "and as much in every checkpoint; replay_capacity sets it."
     ]  # 26 bytes each; once

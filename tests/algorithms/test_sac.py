@@ -33,19 +33,17 @@ from gorl.policies import GaussianPolicy
 from gorl.runs.checkpoint import CheckpointStore
 from gorl.runtime import seeds, trees
 from gorl.state import Spaces
+from tests.support.networks import NORMALIZER, mlp
 
 EPISODE_LENGTH = 4
 EPISODES = EpisodeRules(EPISODE_LENGTH, True, True)
 QUICK = {"xla_backend_optimization_level": 0}  # the programs here take longer to compile than to run
 ADAM = OptaxCall(function=optax.adam, numbers={}, options=())
 SGD = OptaxCall(function=optax.sgd, numbers={}, options=())
-NORMALIZER = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
 
 
 def network(kind, width=16):
-    return functools.partial(
-        kind, width=width, depth=1, activation=jnp.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.1
-    )
+    return mlp(width, 1, activation=jnp.tanh, output_scale=0.1, kind=kind)
 
 
 def gaussian(body=MLP):
@@ -110,7 +108,7 @@ class Line(eqx.Module):
 
 
 def linear(critic_rows, policy_rows=((0.0,), (0.0,))):
-    """(algorithm, learner): Q_i(s, a) = w_i . [s, a] on raw observations and actions; mean and std from the rows of the policy."""
+    """(algorithm, learner): Q_i(s, a) = w_i . [s, a] on raw observations and actions; the policy from its two rows."""
     settings = {
         "body": lambda i, o, *, key: Line(jnp.zeros((o, i))),
         "normalizer": functools.partial(RunningNormalizer, epsilon=0.0, clip=np.inf),
@@ -256,7 +254,7 @@ def test_nothing_but_invalid_rows_moves_nothing(getkey):
     assert eqx.tree_equal(after, learner)
 
 
-def test_what_a_learner_values_is_the_smaller_q_of_the_mode():
+def test_a_state_is_valued_at_the_smaller_q_of_the_mode():
     _, learner = linear([[1.0, 3.0], [2.0, 0.5]], ((4.0,), (0.0,)))
     # s = 2 for the critic, s = 0.5 for the policy: the mode is 2.
     np.testing.assert_allclose(learner.value(jnp.array([2.0]), jnp.array([0.5])), min(2.0 + 6.0, 4.0 + 1.0), rtol=1e-6)
@@ -319,7 +317,7 @@ def test_warm_up_wrap_around_and_shapes(getkey):
     assert shape(second) == shape(first)
 
 
-def test_what_is_stored_is_what_happened(getkey):
+def test_the_replay_holds_the_steps_that_were_taken(getkey):
     """x'' = a with dt = 0.1 in every row, rewards from the next x, and the observation before any reset."""
     algorithm, env = sac(), squashed(Slider())
     state, _ = iterate(algorithm, env, begin(algorithm, env, getkey()), getkey())
@@ -438,7 +436,8 @@ def test_settings_that_do_not_fit(changes, message):
 def test_a_policy_without_a_density_is_refused(getkey):
     with pytest.raises(
         ConfigError,
-        match=r"SAC\.policy builds MLP, which is not an AbstractGaussianPolicy\. SAC moves along samples and needs their density",
+        match=r"SAC\.policy builds MLP, which is not an AbstractGaussianPolicy\. "
+        r"SAC moves along samples and needs their density",
     ):
         sac(policy=network(MLP)).create(Spaces(1, 1, 1), key=getkey())
     with pytest.raises(ConfigError, match=r"SAC\.critic builds GaussianPolicy, which is not an AbstractActionCritic"):
@@ -503,7 +502,7 @@ def test_probe_reward_from_observation(trained):
 
 
 def test_probe_delayed_reward(trained):
-    """V = discount (1 + alpha entropy) at the first step: the entropy of the second one is part of the value, and small here."""
+    """V = discount (1 + alpha entropy) at the first step: that of the second one counts too, and is small here."""
     learner, metrics = trained[DelayedReward]
     assert abs(float(metrics["temperature"] * metrics["entropy"])) < 0.01
     np.testing.assert_allclose(values(learner, 0.0, 1.0), [0.9, 1.0], atol=0.02)

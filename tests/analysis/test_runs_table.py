@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from run_folders import make_grid, make_run, make_study
 
 from gorl.analysis.runs_table import load_results
 from gorl.errors import RunError
+from tests.support.run_folders import make_grid, make_run, make_study
 
 EVALUATIONS = ((0, 1.0, 100.0), (10, 2.0, 300.0), (20, 3.0, 200.0))
 
@@ -48,7 +48,7 @@ def test_a_group_with_a_member_that_is_missing(tmp_path):
     ]
 
 
-def test_a_study_lists_what_is_declared(tmp_path):
+def test_a_study_lists_every_declared_run_even_a_missing_one(tmp_path):
     study = make_study(tmp_path / "s", ["flow", "gauss"], [0, 1, 2])
     for seed, status in ((0, "finished"), (1, "stopped")):
         make_run(
@@ -126,7 +126,7 @@ def test_an_axis_of_tasks_distinguishes_no_methods(tmp_path):
     ]
 
 
-def test_what_is_not_the_same_has_another_name(tmp_path):
+def test_runs_of_two_studies_and_repeated_seeds_have_names_of_their_own(tmp_path):
     for name in ("one", "two"):
         study = make_study(tmp_path / name, ["base"], [0], name=name)
         make_run(study / "base" / "seed0", evaluations=EVALUATIONS, variant="base", axes={})

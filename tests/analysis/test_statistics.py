@@ -100,11 +100,11 @@ def test_one_run_has_no_interval():
         ),
     ],
 )
-def test_which_runs_have_a_score(status, scores, expected):
+def test_only_runs_that_ended_have_a_score(status, scores, expected):
     assert statistics.score(run(status=status, **scores), "final_best") == expected
 
 
-def test_matrices_are_rectangular_and_say_what_they_leave_out():
+def test_matrices_are_rectangular_and_name_the_runs_left_out():
     runs = [
         *(run(seed, task="A", final_best=10.0 + seed) for seed in (2, 0, 1)),
         *(run(seed, task="B", final_best=20.0 + seed) for seed in (0, 1)),

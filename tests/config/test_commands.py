@@ -1,28 +1,16 @@
 """`gorl check` and `gorl list`: what they show is right, and words that are nearly right are answered."""
 
 import inspect
-import os
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
-import typer.testing
 
 from gorl import config
-from gorl.cli.main import build_app
 from gorl.config import catalog, files, tables
 from gorl.environments.names import brax_names, dm_control_names
 from gorl.errors import ConfigError
-
-
-def gorl(*words):
-    """The output of a command; what it raises, raised."""
-    result = typer.testing.CliRunner().invoke(build_app(), list(words))
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.output
+from tests.support.commands import gorl, python
 
 
 @pytest.fixture
@@ -67,14 +55,14 @@ def test_a_check_shows_stages_phases_and_budgets():
     assert total[:2] == ["total", f"{experiment.env_steps():,}"]
 
 
-def test_a_check_says_what_rounding_adds():
+def test_a_check_says_how_budgets_are_rounded_up():
     text = gorl("check", "gorl_fm.gin")
     assert "ImprovePolicy.env_steps = 60_000_000 becomes 60_948_480: whole units only." in text
     assert text.count("becomes") == 2
     assert "becomes" not in gorl("check", "ppo.gin", "--set", f"TOTAL_STEPS = {32 * 1024 * 30}")
 
 
-def test_a_check_shows_what_files_and_the_command_line_change(folder):
+def test_a_check_shows_each_change_of_a_file_and_of_the_command_line(folder):
     (folder / "mine.gin").write_text(
         "include 'gorl_fm.gin'\nENV = 'FishSwim'\nSEED = 0\nNUM_ENVS = 64\nstage2/Clip.epsilon = 0.125\nXYZZY = 1\n"
     )
@@ -101,7 +89,7 @@ def test_a_saved_configuration_changes_nothing(folder):
     assert "changes" not in text and "184,381,440" in text
 
 
-def test_what_a_check_ends_with_can_be_run(folder):
+def test_a_check_ends_with_a_command_that_runs(folder):
     bindings = ["ENV = 'FishSwim'", "SEED = 3", "AimTracker.repo = '$HOME'"]
     last = gorl("check", "ppo.gin", *(w for b in bindings for w in ("--set", b))).splitlines()[-1]
     words = shlex.split(last.partition(": ")[2])
@@ -109,7 +97,7 @@ def test_what_a_check_ends_with_can_be_run(folder):
     assert '''--set "ENV = 'FishSwim'"''' in last  # readable where it can be
 
 
-def test_every_configuration_is_listed_with_what_it_is(folder, monkeypatch):
+def test_every_configuration_is_listed_with_its_title(folder, monkeypatch):
     (folder / "mine.gin").write_text("# gorl-format: 1\n# My own study.\ninclude 'ppo.gin'\n")
     more = folder / "more"
     more.mkdir()
@@ -136,12 +124,14 @@ def test_every_environment_is_listed():
         gorl("list", "environments", "CheetaRun")
 
 
-def test_every_name_is_listed_with_what_it_is():
+def test_every_name_is_listed_with_its_documentation():
     text = gorl("list", "bindings")
     rows = [re.split(r"\s{2,}", line, maxsplit=1) for line in text.splitlines()]
     listed = {row[0]: row[1] for row in rows if len(row) == 2 and row[0]}
     assert set(tables.configurable_names()) <= set(listed)
-    undocumented = [name for name in tables.configurable_names() if len(listed[name]) < 10 and name != "IdentityDecoder"]
+    undocumented = [
+        name for name in tables.configurable_names() if len(listed[name]) < 10 and name != "IdentityDecoder"
+    ]
     assert not undocumented
     assert "%jax.nn.silu" in text and "%jax.nn.initializers.lecun_uniform" in text
 
@@ -210,7 +200,8 @@ def test_choices_and_documentation_are_shown():
 def test_a_plugin_is_listed(folder, own_registry):
     (folder / "mine.py").write_text(
         "import gin\nfrom gorl.environments.toy import Slider\nfrom gorl.fields import hyperparameter, Scalar\n"
-        "@gin.register(module='mine')\nclass Tilted(Slider.__base__):\n    '''A tilted line.'''\n    angle: Scalar = hyperparameter()\n"
+        "@gin.register(module='mine')\nclass Tilted(Slider.__base__):\n"
+        "    '''A tilted line.'''\n    angle: Scalar = hyperparameter()\n"
     )
     assert re.search(r"^mine.Tilted +A tilted line.$", gorl("list", "bindings", "--plugin", "mine.py"), re.MULTILINE)
     assert "mine.Tilted.angle  float" in gorl("list", "bindings", "Tilted", "--plugin", "mine.py")
@@ -240,15 +231,11 @@ def test_words_that_are_nearly_right(words, answer):
     "words, answer", [(["trian"], "Did you mean 'train'"), (["check", "ppo.gin", "--sett", "x"], "--set")]
 )
 def test_commands_and_options_that_are_nearly_right(words, answer):
-    result = typer.testing.CliRunner().invoke(build_app(), words)
-    assert result.exit_code == 2 and answer in result.output
+    assert answer in gorl(*words, code=2)
 
 
 def test_the_program_prints_one_message_and_fails(tmp_path):
     """From any directory; no traceback."""
-    command = [sys.executable, "-m", "gorl.cli.main", "check", "gorl_fm.gin", "--set", "SEEDS = 3"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2 and done.stdout == ""
+    done = python("-m", "gorl.cli.main", "check", "gorl_fm.gin", "--set", "SEEDS = 3", cwd=tmp_path, code=2)
+    assert done.stdout == ""
     assert done.stderr == "gorl: command line `SEEDS = 3`: nothing uses %SEEDS. Did you mean SEED?\n"

@@ -1,4 +1,4 @@
-"""Every shipped configuration builds, shrinks, and is saved so that it can be run again; and says what the papers say."""
+"""Every shipped configuration builds, shrinks, can be saved and run again, and says what the papers say."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def modules(experiment):
 
 
 def settings(declaration):
-    """A declaration for a comparison. An optimiser's arguments may be bound, or be optax's defaults: only its name is kept."""
+    """A declaration for a comparison. Of an optimizer only its name is kept: its arguments may be optax's defaults."""
     is_call = lambda x: isinstance(x, OptaxCall)  # noqa: E731
     return jax.tree.map(lambda x: x.function.__name__ if is_call(x) else x, declaration, is_leaf=is_call)
 
@@ -92,8 +92,8 @@ def test_every_task_is_a_part(task):
     assert build("gorl_fm.gin", f"parts/tasks/{task}.gin").experiment.task.environment.name == task
 
 
-METHODS = ("ppo.gin", "ppo_tuned.gin", "ppo_playground.gin", "fpo.gin", "fpo_plus_plus.gin", "dppo.gin", "sac.gin", "gorl_fm.gin",
-           "gorl_diffusion.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_sac.gin")  # fmt: skip
+METHODS = ("ppo.gin", "ppo_tuned.gin", "ppo_playground.gin", "fpo.gin", "fpo_plus_plus.gin", "dppo.gin", "sac.gin",
+           "gorl_fm.gin", "gorl_diffusion.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_sac.gin")  # fmt: skip
 CONTROLS = sorted(p.name for p in (shipped() / "controls").glob("*.gin"))
 # What each control changes in GoRL: binding -> value. `None`: something in the list of stages.
 CHANGED = {
@@ -122,7 +122,7 @@ def test_every_method_is_a_file():
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_each_control_changes_what_it_says(name):
+def test_each_control_changes_its_one_setting(name):
     binding, expected = CHANGED[name]
     assert taken(build("gorl_fm.gin", f"controls/{name}"), binding) == expected
     assert taken(build("gorl_fm.gin"), binding) != expected
@@ -149,11 +149,12 @@ def test_presets_do_not_run_alone(preset):
         build(f"presets/{preset}")
 
 
-def test_what_the_paper_lists():
+def test_the_papers_preset_has_the_papers_numbers():
     built = build("gorl_fm.gin", "presets/paper_v3.gin")
     expected = {
-        "decoder/MLP.width": 32, "Euler.steps": 10, "stage0/Clip.epsilon": 0.2, "stage3/Clip.epsilon": 0.2, "stage3/EntropyBonus.coefficient": 0.01,
-        "stage3/LatentKL.coefficient": 0.0, "stage3/LatentL2.coefficient": 0.0, "stage0/OnPolicy.max_grad_norm": np.inf, "OnPolicy.advantage_unit": "minibatch",
+        "decoder/MLP.width": 32, "Euler.steps": 10, "stage0/Clip.epsilon": 0.2, "stage3/Clip.epsilon": 0.2,
+        "stage3/EntropyBonus.coefficient": 0.01, "stage3/LatentKL.coefficient": 0.0, "stage3/LatentL2.coefficient": 0.0,
+        "stage0/OnPolicy.max_grad_norm": np.inf, "OnPolicy.advantage_unit": "minibatch",
         "stage1/CollectRollouts.env_steps": 512_000, "stage0/OnPolicy.discount": 0.995,
     }  # fmt: skip
     for binding, value in expected.items():
@@ -162,16 +163,17 @@ def test_what_the_paper_lists():
     assert policy.shift == pytest.approx(0.0, abs=1e-5)  # sigma = softplus(x) + 1e-3
 
 
-def test_what_the_released_code_does():
+def test_the_released_codes_preset_has_its_numbers():
     built = build("gorl_diffusion.gin", "presets/released_code.gin")
     expected = {
         "decoder/MLP.width": 64, "stage0/Clip.epsilon": 0.15, "stage1/Clip.epsilon": 0.3,
         "stage0/OnPolicy.max_grad_norm": 0.5, "stage1/OnPolicy.max_grad_norm": 1.0,
-        "stage0/LatentL2.coefficient": 5e-4, "stage1/LatentL2.coefficient": 1e-3, "stage1/CollectRollouts.episode_length": 9600,
-        "stage1/CollectRollouts.env_steps": 2048 * 9600, "stage1/FitDecoder.max_samples": 10_000_000, "stage1/FitDecoder.split": "rows",
+        "stage0/LatentL2.coefficient": 5e-4, "stage1/LatentL2.coefficient": 1e-3,
+        "stage1/CollectRollouts.episode_length": 9600, "stage1/CollectRollouts.env_steps": 2048 * 9600,
+        "stage1/FitDecoder.max_samples": 10_000_000, "stage1/FitDecoder.split": "rows",
         "stage1/OnPolicy.statistics": "before", "Task.fresh_resets": False, "Task.staggered_starts": False,
-        "Critic.normalizer": "@ShrinkingNormalizer", "DiffusionDecoder.normalizer": "@RunningNormalizer", "DiffusionDecoder.levels": "@OffByOneLevels()",
-        "stage0/OnPolicy.advantage": "@BraxAdvantage()",
+        "Critic.normalizer": "@ShrinkingNormalizer", "DiffusionDecoder.normalizer": "@RunningNormalizer",
+        "DiffusionDecoder.levels": "@OffByOneLevels()", "stage0/OnPolicy.advantage": "@BraxAdvantage()",
     }  # fmt: skip
     for binding, value in expected.items():
         assert taken(built, binding) == value, binding
@@ -254,8 +256,8 @@ def test_the_stages_of_gorl():
     assert experiment.env_steps() == sum(per_stage) == 184_381_440
 
 
-# What the tables of GoRL's paper and of its released code agree on (ImprovePolicy, rollouts and the fit), and where each
-# number is: binding -> value. A `*` stands for every stage that has it.
+# What the tables of GoRL's paper and of its released code agree on (ImprovePolicy, rollouts and the fit), and where
+# each number is: binding -> value. A `*` stands for every stage that has it.
 PUBLISHED = {
     "*/OnPolicy.num_envs": 2048,
     "Task.episode_length": 1000,
@@ -287,8 +289,9 @@ PUBLISHED = {
     "FourierTime.frequencies": 4,
 }
 # Where they differ, the number is a choice, but it is listed.
-LISTED = ("*/Clip.epsilon", "*/OnPolicy.max_grad_norm", "*/EntropyBonus.coefficient", "decoder/MLP.width", "*/CollectRollouts.env_steps",
-          "GaussianPolicy.initial_std", "Task.action_bound", "RunningNormalizer.epsilon", "Experiment.seed")  # fmt: skip
+LISTED = ("*/Clip.epsilon", "*/OnPolicy.max_grad_norm", "*/EntropyBonus.coefficient", "decoder/MLP.width",
+          "*/CollectRollouts.env_steps", "GaussianPolicy.initial_std", "Task.action_bound", "RunningNormalizer.epsilon",
+          "Experiment.seed")  # fmt: skip
 
 
 def values(parameters, binding):
@@ -298,7 +301,7 @@ def values(parameters, binding):
     return [parameters[n][parameter] for n in names]
 
 
-def test_the_operative_configuration_lists_what_papers_list():
+def test_the_operative_configuration_lists_every_published_number():
     built = build("gorl_fm.gin")
     parameters = built.parameters()["gin"]
     for binding, expected in PUBLISHED.items():
@@ -317,10 +320,12 @@ def test_the_operative_configuration_lists_what_papers_list():
 
 
 @pytest.mark.parametrize(
-    "name, kind, calls", [("gorl_fm.gin", FlowMatchingDecoder, 10), ("gorl_diffusion.gin", DiffusionDecoder, 10), ("gorl_gaussian.gin", GaussianDecoder, 1),
+    "name, kind, calls",
+    [("gorl_fm.gin", FlowMatchingDecoder, 10), ("gorl_diffusion.gin", DiffusionDecoder, 10),
+     ("gorl_gaussian.gin", GaussianDecoder, 1),
                           ("gorl_mean_flow.gin", MeanFlowDecoder, 1)]
 )  # fmt: skip
-def test_each_decoder_costs_what_its_file_says(name, kind, calls):
+def test_each_decoder_makes_the_calls_that_its_file_states(name, kind, calls):
     built = build(name)
     fit = next(s.declaration for s in built.experiment.planned_phases() if isinstance(s.declaration, FitDecoder))
     decoder = eqx.filter_eval_shape(
@@ -334,10 +339,13 @@ def test_each_decoder_costs_what_its_file_says(name, kind, calls):
 
 # What a file's comments name as alternatives.
 ALTERNATIVES = {
-    "gorl_fm.gin": ["FlowMatchingDecoder.sampler = @Euler()", "FlowMatchingDecoder.sampler = @Heun()", "Midpoint.grid = @CosineGrid()",
-                    "Midpoint.grid = @UniformGrid()", "FlowMatchingDecoder.times = @LogitNormalTimes()"],
-    "gorl_diffusion.gin": ["DiffusionDecoder.schedule = @LinearSchedule()", "DiffusionDecoder.levels = @OffByOneLevels()",
-                           "DiffusionDecoder.prediction = @VelocityPrediction()", "DiffusionDecoder.prediction = @DataPrediction()"],
+    "gorl_fm.gin": ["FlowMatchingDecoder.sampler = @Euler()", "FlowMatchingDecoder.sampler = @Heun()",
+                    "Midpoint.grid = @CosineGrid()", "Midpoint.grid = @UniformGrid()",
+                    "FlowMatchingDecoder.times = @LogitNormalTimes()"],
+    "gorl_diffusion.gin": ["DiffusionDecoder.schedule = @LinearSchedule()",
+                           "DiffusionDecoder.levels = @OffByOneLevels()",
+                           "DiffusionDecoder.prediction = @VelocityPrediction()",
+                           "DiffusionDecoder.prediction = @DataPrediction()"],
     "gorl_mean_flow.gin": ["MeanFlowDecoder.times = @UniformTimes()", "MeanFlowDecoder.times = @LogitNormalTimes()",
                            "MeanFlowDecoder.tangent = @PredictedTangent()"],
 }  # fmt: skip
@@ -379,7 +387,8 @@ def test_modules_are_of_their_own_class_and_as_built_by_hand():
         3, 2,
         body=lambda i, o, *, key: MLP(i, o, width=4, depth=4, output_scale=1.0, key=key, **sizes),
         normalizer=lambda size: RunningNormalizer(size, epsilon=1e-6, clip=10.0),
-        time_embedding=FourierTime(frequencies=4), times=UniformTimes(), sampler=Midpoint(steps=5, grid=PowerGrid(exponent=1.5)),
+        time_embedding=FourierTime(frequencies=4), times=UniformTimes(),
+        sampler=Midpoint(steps=5, grid=PowerGrid(exponent=1.5)),
         key=jax.random.key(experiment.seed),
     )  # fmt: skip
     assert jax.tree.structure(fitted) == jax.tree.structure(by_hand)

@@ -73,7 +73,7 @@ def test_types_in_words(hint, label):
         (pathlib.Path, "'some/file' 3 None", ""),  # a class of another library: its converter may take anything
     ],
 )
-def test_only_what_is_surely_wrong_is_refused(hint, takes, refuses):
+def test_values_that_a_type_cannot_take_are_refused(hint, takes, refuses):
     for text in takes.split():
         assert kinds.mismatch(hint, value(text)) is None, text
     for text in refuses.split():

@@ -11,8 +11,9 @@ from gorl.config import tables
 from gorl.errors import ConfigError
 
 # What only someone who knows gin's inside would understand.
-JARGON = ("In call to configurable", "malformed node", "<ast", "Failed to parse", "gin.macro", "No configurable", "bindings string",
-          "Got NAME", "Expected ", "selector", "denylist", "token", "<class", "Traceback", "0x", "EOF", "ExceptionProxy", "None: ")  # fmt: skip
+JARGON = ("In call to configurable", "malformed node", "<ast", "Failed to parse", "gin.macro", "No configurable",
+          "bindings string", "Got NAME", "Expected ", "selector", "denylist", "token", "<class", "Traceback", "0x",
+          "EOF", "ExceptionProxy", "None: ")  # fmt: skip
 
 OTHER_FILES = {
     "loop.gin": "include 'loop.gin'\n",
@@ -24,41 +25,57 @@ OTHER_FILES = {
 # name: (text, parts of the answer...). The text is appended to a file that includes gorl_fm.gin, and given to --set.
 MISTAKES = {
     # names
-    "typo in a parameter": ("OnPolicy.lerning_rate = 1.0", "OnPolicy has no parameter 'lerning_rate'. Did you mean learning_rate?"),
+    "typo in a parameter": ("OnPolicy.lerning_rate = 1.0",
+                            "OnPolicy has no parameter 'lerning_rate'. Did you mean learning_rate?"),
     "unknown parameter": ("Euler.zzz = 1", "Euler has no parameter 'zzz'. It has steps, grid."),
     "typo in a class": ("ImprovPolicy.env_steps = 1", "nothing is called 'ImprovPolicy'. Did you mean ImprovePolicy?"),
     "typo in a block": ("OnPolcy:\n  num_epochs = 3", "nothing is called 'OnPolcy'. Did you mean OnPolicy?"),
-    "typo in a reference": ("FitDecoder.decoder = @FlowMatchDecoder", "nothing is called 'FlowMatchDecoder'. Did you mean FlowMatchingDecoder?"),
+    "typo in a reference": ("FitDecoder.decoder = @FlowMatchDecoder",
+                            "nothing is called 'FlowMatchDecoder'. Did you mean FlowMatchingDecoder?"),
     "scope written with a dot": ("stage0.OnPolicy.num_epochs = 3", "did you mean stage0/OnPolicy?"),
     "typo in a macro that is used": ("Experiment.seed = %SEEED", "%SEEED is not set. Did you mean %SEED"),
     "macro that nothing sets": ("OnPolicy.num_epochs = %XYZZY", "%XYZZY is not set. Write a line XYZZY = value."),
     "lower-case macro that is used": ("Experiment.seed = %seed", "%seed is not set. Did you mean %SEED"),
-    "macro sign on a class": ("OnPolicy.trust_region = %Clip", "%Clip is not set. A class or function is written with @: @Clip()."),
+    "macro sign on a class": ("OnPolicy.trust_region = %Clip",
+                              "%Clip is not set. A class or function is written with @: @Clip()."),
     "typo in a constant": ("ACTIVATION = %jax.nn.sillu", "%jax.nn.sillu is not set. Did you mean %jax.nn.silu"),
     "class sign on a constant": ("MLP.activation = @jax.nn.silu", "jax.nn.silu is a constant. Write %jax.nn.silu."),
     "typo in a macro that is set": ("SEEDS = 3", "nothing uses %SEEDS. Did you mean SEED?"),
-    "forgotten dot": ("Phasesteps = 3", "Phasesteps has no dot", "UPPER_CASE", "Write Thing.Phasesteps, or PHASESTEPS."),
-    "forgotten dot in a known name": ("Clipepsilon = 0.3", "Clipepsilon has no dot between Thing and parameter. Did you mean Clip.epsilon?"),
+    "forgotten dot": ("Phasesteps = 3", "Phasesteps has no dot", "UPPER_CASE",
+                      "Write Thing.Phasesteps, or PHASESTEPS."),
+    "forgotten dot in a known name": ("Clipepsilon = 0.3",
+                                      "Clipepsilon has no dot between Thing and parameter. Did you mean Clip.epsilon?"),
     "slash for a dot": ("OnPolicy/num_epochs = 3", "Did you mean OnPolicy.num_epochs?"),
     "lower-case macro that is set": ("seed = 3", "macros are written in UPPER_CASE. Did you mean SEED?"),
-    "macro in a scope": ("stage0/SEED = 3", "a macro has no scope", "Bind what uses it: stage0/Thing.parameter = value."),
+    "macro in a scope": ("stage0/SEED = 3", "a macro has no scope",
+                         "Bind what uses it: stage0/Thing.parameter = value."),
     "gin's own name": ("SEED/macro.value = 3", "a macro is set by its name alone: NAME = value."),
     "setting a constant": ("jax.nn.silu = 3", "jax.nn.silu is a constant, which no file can set. Choose another name."),
     "far too long a name": (f"{'A' * 201} = 3", "a name has at most 200 characters. Write a shorter one."),
-    "far too deep a list": (f"SEED = {'[' * 60}{']' * 60}", "lists are nested deeper than 50 levels. Take brackets out."),
+    "far too deep a list": (f"SEED = {'[' * 60}{']' * 60}",
+                            "lists are nested deeper than 50 levels. Take brackets out."),
     "macro of itself": ("SEED = %SEED", "SEED is defined in terms of itself (%SEED -> %SEED). Give it a value."),
-    "runtime argument": ("MLP.key = 0", "MLP.key cannot be bound: the code passes it itself. It has width, depth,", "Remove this binding."),
-    "learning rate of the optimiser": ("optax.adam.learning_rate = 1e-3", "FitDecoder.learning_rate or ", "OnPolicy.learning_rate"),
+    "runtime argument": ("MLP.key = 0", "MLP.key cannot be bound: the code passes it itself. It has width, depth,",
+                         "Remove this binding."),
+    "learning rate of the optimizer": ("optax.adam.learning_rate = 1e-3", "FitDecoder.learning_rate or ",
+                                       "OnPolicy.learning_rate"),
     # scopes
-    "typo in a scope": ("stge0/Clip.epsilon = 0.2", "stge0/Clip.epsilon has no effect: nothing is built in scope 'stge0'. Did you mean stage0?"),
-    "scope that is not there": ("stage7/Clip.epsilon = 0.2", "nothing is built in scope 'stage7'. This run has the scopes critic, decoder, policy, stage0,"),
-    "scope in a scope": ("stage0/policy/MLP.width = 8", "@policy/MLP replaces the scope", "Bind policy/MLP, or refer to @stage0/policy/MLP."),
-    "stage of a scoped module": ("stage0/MLP.width = 8", "MLP is not built in scope 'stage0'", "@policy/MLP", "Refer to it as @stage0/MLP there."),
-    "stage of a class without ()": ("stage0/GaussianPolicy.min_std = 0.5", "without () it is built later", "Refer to it as @stage0/GaussianPolicy there."),
+    "typo in a scope": ("stge0/Clip.epsilon = 0.2",
+                        "stge0/Clip.epsilon has no effect: nothing is built in scope 'stge0'. Did you mean stage0?"),
+    "scope that is not there": ("stage7/Clip.epsilon = 0.2",
+                                "nothing is built in scope 'stage7'. "
+                                "This run has the scopes critic, decoder, policy, stage0,"),
+    "scope in a scope": ("stage0/policy/MLP.width = 8", "@policy/MLP replaces the scope",
+                         "Bind policy/MLP, or refer to @stage0/policy/MLP."),
+    "stage of a scoped module": ("stage0/MLP.width = 8", "MLP is not built in scope 'stage0'", "@policy/MLP",
+                                 "Refer to it as @stage0/MLP there."),
+    "stage of a class without ()": ("stage0/GaussianPolicy.min_std = 0.5", "without () it is built later",
+                                    "Refer to it as @stage0/GaussianPolicy there."),
     # values
     "unquoted string": ("ENV = FingerSpin", "FingerSpin is not a value. A string needs quotes ('FingerSpin')"),
     "unquoted string with a dash": ("ENV = Finger-Spin", "A string needs quotes ('Finger-Spin')"),
-    "missing @": ("FitDecoder.decoder = FlowMatchingDecoder", "A class or function needs @ in front. Write @FlowMatchingDecoder."),
+    "missing @": ("FitDecoder.decoder = FlowMatchingDecoder",
+                  "A class or function needs @ in front. Write @FlowMatchingDecoder."),
     "missing @ in a list": ("Experiment.stages = [Stage()]", "A class or function needs @ in front. Write @Stage()."),
     "missing %": ("MLP.activation = jax.nn.silu", "jax.nn.silu is a constant. Write %jax.nn.silu."),
     "missing % of a macro": ("Experiment.seed = SEED", "A macro needs % in front. Write %SEED."),
@@ -74,15 +91,22 @@ MISTAKES = {
     "unit behind a number": ("STAGE_STEPS = 30M", "30M is not a number. Numbers are written 1000, 1_000,"),
     "leading zeros": ("SEED = 007", "007 is not a number."),
     "arithmetic": ("OnPolicy.learning_rate = 1e-3 * 2", "gin has no arithmetic", "Write the number itself"),
-    "list repetition": ("Stage.phases = [@ImprovePolicy()] * 3", "cannot repeat lists. Write the number itself, or the whole list."),
-    "arguments in parentheses": ("OnPolicy.trust_region = @Clip(0.2)", "Write @Thing(), and bind Thing.parameter in a line of its own."),
+    "list repetition": ("Stage.phases = [@ImprovePolicy()] * 3",
+                        "cannot repeat lists. Write the number itself, or the whole list."),
+    "arguments in parentheses": ("OnPolicy.trust_region = @Clip(0.2)",
+                                 "Write @Thing(), and bind Thing.parameter in a line of its own."),
     # syntax
     "unclosed string": ("ENV = 'CheetahRun", "a string begins with ' and never ends. Close it with '."),
-    "unclosed bracket": ("Experiment.stages = [@stage0/Stage(), @stage1/Stage()", "'[' is opened and never closed. Close it with ']'."),
-    "unclosed bracket, more lines": ("Experiment.stages = [@stage0/Stage()\nSEED = 3", "'[' is opened and never closed. Close it with ']'."),
-    "wrong bracket": ("Experiment.stages = [@stage0/Stage())", "'[' is never closed: ')' comes first. Close it with ']'."),
-    "unopened bracket": ("Experiment.stages = @stage0/Stage()]", "']' closes nothing: remove it, or open the list with '['."),
-    "missing comma": ("OnPolicy.regularizers = [@EntropyBonus() @LatentKL()]", "a comma is missing between two entries."),
+    "unclosed bracket": ("Experiment.stages = [@stage0/Stage(), @stage1/Stage()",
+                         "'[' is opened and never closed. Close it with ']'."),
+    "unclosed bracket, more lines": ("Experiment.stages = [@stage0/Stage()\nSEED = 3",
+                                     "'[' is opened and never closed. Close it with ']'."),
+    "wrong bracket": ("Experiment.stages = [@stage0/Stage())",
+                      "'[' is never closed: ')' comes first. Close it with ']'."),
+    "unopened bracket": ("Experiment.stages = @stage0/Stage()]",
+                         "']' closes nothing: remove it, or open the list with '['."),
+    "missing comma": ("OnPolicy.regularizers = [@EntropyBonus() @LatentKL()]",
+                      "a comma is missing between two entries."),
     "two values": ("SEED = 3 4", "something follows the value. Write one binding a line"),
     "two equals signs": ("SEED == 3", "a binding is written with one =, not two."),
     "no equals sign": ("OnPolicy.num_epochs 3", "this line cannot be read. A line reads `Thing.parameter = value`"),
@@ -94,13 +118,18 @@ MISTAKES = {
     "too little indent": ("OnPolicy:\n    num_epochs = 3\n  batch_size = 4", 2, "indent every line alike"),
     "no indent": ("OnPolicy:\nnum_epochs = 3", 1, "indent every line alike"),
     "tab": ("OnPolicy:\n\tnum_epochs = 3", 1, "this line is indented with a tab. Indent with spaces."),
-    "typo inside a block": ("OnPolicy:\n  num_epochs = 3\n  trust_region = @Clp()", 2, "nothing is called 'Clp'. Did you mean Clip?"),
-    "typo inside a list of lines": ("Stage.phases = [\n    @ImprovePolicy(),\n    @Evalute()]", 2, "Did you mean Evaluate?"),
+    "typo inside a block": ("OnPolicy:\n  num_epochs = 3\n  trust_region = @Clp()", 2,
+                            "nothing is called 'Clp'. Did you mean Clip?"),
+    "typo inside a list of lines": ("Stage.phases = [\n    @ImprovePolicy(),\n    @Evalute()]", 2,
+                                    "Did you mean Evaluate?"),
     # types
-    "1e6 for an int": ("OnPolicy.num_epochs = 1e6", "OnPolicy.num_epochs = 1000000.0, but it must be of type int. Write 1_000_000."),
-    "1e6 for an int by a macro": ("STAGE_STEPS = 1e6", "STAGE_STEPS = 1000000.0", "the value of ImprovePolicy.env_steps", "type int. Write 1_000_000."),
+    "1e6 for an int": ("OnPolicy.num_epochs = 1e6",
+                       "OnPolicy.num_epochs = 1000000.0, but it must be of type int. Write 1_000_000."),
+    "1e6 for an int by a macro": ("STAGE_STEPS = 1e6", "STAGE_STEPS = 1000000.0",
+                                  "the value of ImprovePolicy.env_steps", "type int. Write 1_000_000."),
     "half for an int": ("OnPolicy.num_epochs = 1.5", "must be of type int."),
-    "string for a number": ("Clip.epsilon = '0.1'", "Clip.epsilon = '0.1', but it must be of type float. Write it without quotes: 0.1."),
+    "string for a number": ("Clip.epsilon = '0.1'",
+                            "Clip.epsilon = '0.1', but it must be of type float. Write it without quotes: 0.1."),
     "number for a string": ("ENV = 3", "ENV = 3", "PlaygroundEnvironment.name, which must be of type str. Write '3'."),
     "number for a bool": ("ImprovePolicy.reinitialize = 1", "must be of type bool. Write True."),
     "string for a bool": ("ImprovePolicy.reinitialize = 'True'", "must be of type bool. Write it without quotes."),
@@ -109,36 +138,52 @@ MISTAKES = {
     "string for a function": ("MLP.activation = 'silu'", "Write %jax.nn.silu."),
     "None for a list": ("Experiment.trackers = None", "must be of type list of AbstractTracker. Write [] for none."),
     "one for a list": ("OnPolicy.regularizers = @EntropyBonus()", "Write it in brackets: [@EntropyBonus()]."),
-    "another class": ("Stage.phases = [@Clip()]", "Stage.phases[0] = @Clip(), but it must be of type AbstractPhase. It takes @CollectRollouts() or"),
-    "forgotten ()": ("OnPolicy.trust_region = @Clip", "OnPolicy.trust_region = @Clip", "Did you forget '()'? Write @Clip()."),
-    "forgotten () in a list": ("stage1/Stage.phases = [@ImprovePolicy(), @Evaluate]", "stage1/Stage.phases[1] = @Evaluate", "Write @Evaluate()."),
+    "another class": ("Stage.phases = [@Clip()]",
+                      "Stage.phases[0] = @Clip(), but it must be of type AbstractPhase. "
+                      "It takes @CollectRollouts() or"),
+    "forgotten ()": ("OnPolicy.trust_region = @Clip", "OnPolicy.trust_region = @Clip",
+                     "Did you forget '()'? Write @Clip()."),
+    "forgotten () in a list": ("stage1/Stage.phases = [@ImprovePolicy(), @Evaluate]",
+                               "stage1/Stage.phases[1] = @Evaluate", "Write @Evaluate()."),
     "forgotten () of optax": ("OnPolicy.optimizer = @optax.adam", "Did you forget '()'? Write @optax.adam()."),
     "superfluous ()": ("FitDecoder.decoder = @FlowMatchingDecoder()", "Write it without (): @FlowMatchingDecoder."),
-    "superfluous () of a module": ("Critic.body = @critic/MLP()", "is built too early", "Write it without (): @critic/MLP."),
+    "superfluous () of a module": ("Critic.body = @critic/MLP()", "is built too early",
+                                   "Write it without (): @critic/MLP."),
     "not a decoder": ("FitDecoder.decoder = @decoder/MLP", "FitDecoder.decoder builds MLP, which is not a decoder."),
     # what is missing
-    "required": ("ENV = %gin.REQUIRED", 'ENV is required, and nothing sets it. Set it in your file, or with --set "ENV = ...".'),
-    "required in a list": ("Experiment.stages = [%gin.REQUIRED]", "Experiment.stages still has %gin.REQUIRED in it. Set it"),
-    "missing argument": ("GaussianPolicy.body = @MLP", "@MLP needs width, depth, and nothing binds them.", "or @decoder/MLP or @policy/MLP?"),
+    "required": ("ENV = %gin.REQUIRED",
+                 'ENV is required, and nothing sets it. Set it in your file, or with --set "ENV = ...".'),
+    "required in a list": ("Experiment.stages = [%gin.REQUIRED]",
+                           "Experiment.stages still has %gin.REQUIRED in it. Set it"),
+    "missing argument": ("GaussianPolicy.body = @MLP", "@MLP needs width, depth, and nothing binds them.",
+                         "or @decoder/MLP or @policy/MLP?"),
     "typo in a reference's scope": ("GaussianPolicy.body = @plicy/MLP", "Did you mean @policy/MLP?"),
-    "missing argument of optax": ("OnPolicy.learning_rate = @optax.linear_schedule()", "needs init_value, end_value, transition_steps"),
-    "missing include": ("include 'parts/gorll.gin'", "there is no file 'parts/gorll.gin'. Did you mean parts/gorl.gin?", "Looked in: "),
+    "missing argument of optax": ("OnPolicy.learning_rate = @optax.linear_schedule()",
+                                  "needs init_value, end_value, transition_steps"),
+    "missing include": ("include 'parts/gorll.gin'", "there is no file 'parts/gorll.gin'. Did you mean parts/gorl.gin?",
+                        "Looked in: "),
     # what the code refuses
     "unknown choice": ("ImprovePolicy.hand_on = 'bset'", "it is 'best' or 'last'. Did you mean best?"),
     "unknown environment": ("ENV = 'CheetaRun'", "the DM Control suite has no such task. Did you mean CheetahRun?"),
     "number out of range": ("Clip.epsilon = 0", "Clip.epsilon = 0", ": it must be > 0."),
     "number out of range, seen late": ("OnPolicy.discount = 1.5", "OnPolicy.discount = 1.5", ": it must be in [0, 1]."),
-    "number out of range in one stage": ("stage1/OnPolicy.discount = 1.5", "OnPolicy.discount = 1.5", ": it must be in [0, 1]."),
-    "numbers that do not fit": ("OnPolicy.num_envs = 3000", "Make num_envs a divisor of", "OnPolicy.batch_size is set at parts/base.gin:"),
-    "built of itself": ("OnPolicy.learning_rate = @OnPolicy()", "builds something out of itself", "OnPolicy.learning_rate = @OnPolicy()", "Change one"),
+    "number out of range in one stage": ("stage1/OnPolicy.discount = 1.5", "OnPolicy.discount = 1.5",
+                                         ": it must be in [0, 1]."),
+    "numbers that do not fit": ("OnPolicy.num_envs = 3000", "Make num_envs a divisor of",
+                                "OnPolicy.batch_size is set at parts/base.gin:"),
+    "built of itself": ("OnPolicy.learning_rate = @OnPolicy()", "builds something out of itself",
+                        "OnPolicy.learning_rate = @OnPolicy()", "Change one"),
     # files
-    "import of anything": ("import os", "imports gorl.registry and nothing else, so remove this import of os.", "--plugin os"),
+    "import of anything": ("import os", "imports gorl.registry and nothing else, so remove this import of os.",
+                           "--plugin os"),
     "import of a part of gorl": ("import gorl.networks", "imports gorl.registry and nothing else"),
     "import from": ("from os import path", "remove this import of os.path"),
     "dynamic registration": ("from __gin__ import dynamic_registration", "imports gorl.registry and nothing else"),
     "bound twice": ("Clip.epsilon = 0.1\nClip.epsilon = 0.3", 1, "Clip.epsilon is bound twice", "Remove one."),
-    "bound twice, once in a block": ("Clip.epsilon = 0.1\nClip:\n  epsilon = 0.3", 2, "Clip.epsilon is bound twice", "Remove one."),
-    "include below": ("ENV = 'FishSwim'\ninclude 'gorl_fm.gin'", 1, "this include comes after ENV is bound", "Put includes first."),
+    "bound twice, once in a block": ("Clip.epsilon = 0.1\nClip:\n  epsilon = 0.3", 2, "Clip.epsilon is bound twice",
+                                     "Remove one."),
+    "include below": ("ENV = 'FishSwim'\ninclude 'gorl_fm.gin'", 1, "this include comes after ENV is bound",
+                      "Put includes first."),
 }  # fmt: skip
 
 # The same, but the answer names the line of another file too.
@@ -171,7 +216,8 @@ USELESS = {
                              "as in OnPolicy.regularizers = [@SquashedEntropyBonus()]"),
     "shadowed by a scope": ("MLP.width = 9", "overridden everywhere by more specific bindings",
                             "Change those: critic/MLP.width (parts/base.gin:", "policy/MLP.width (parts/gaussian.gin:"),
-    "phase not in this stage": ("stage0/FitDecoder.draws = 3", "FitDecoder is not built in scope 'stage0'", "Nothing in stage0 refers to it."),
+    "phase not in this stage": ("stage0/FitDecoder.draws = 3", "FitDecoder is not built in scope 'stage0'",
+                                "Nothing in stage0 refers to it."),
     "macro that nothing uses": ("XYZZY = 3", "nothing uses %XYZZY", "Remove this line, or use the macro."),
 }  # fmt: skip
 
@@ -233,7 +279,7 @@ def test_mistakes_in_other_files_are_answered(mistake, how, folder):
 
 
 @pytest.mark.parametrize("mistake", USELESS)
-def test_what_is_typed_must_matter(mistake, folder):
+def test_a_binding_without_effect_is_a_note_in_a_file_and_an_error_on_the_command_line(mistake, folder):
     text, what, *fix = USELESS[mistake]
     assert f"main.gin:4: {what}." in read("file", text, folder).notes
     message = answer("command line", text, folder)
@@ -241,7 +287,7 @@ def test_what_is_typed_must_matter(mistake, folder):
     assert all(part in message for part in (what, *fix)), message
 
 
-def test_an_ablation_may_leave_out_stages_and_what_only_they_use(folder):
+def test_an_ablation_may_leave_out_stages_and_their_bindings(folder):
     built = config.build(["gorl_fm.gin"], ["Experiment.stages = [@stage0/Stage()]"])
     assert len(built.experiment.stages) == 1
     assert not built.notes  # of shipped files there are none

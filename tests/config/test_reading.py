@@ -67,7 +67,7 @@ def test_later_files_and_then_the_command_line_win(folder):
     ]
 
 
-def test_what_a_scope_inherits_is_known():
+def test_a_scoped_binding_knows_the_key_it_inherits_from():
     source = config.read_source(["gorl_fm.gin"], ["stage2/Clip.epsilon = 0.3", "stage2/Clip.epsilon = 0.3"][:1])
     change = source.changes[-1]
     assert change.before is None and tables.show_key(change.inherited) == "Clip.epsilon"
@@ -117,7 +117,10 @@ def test_a_name_that_no_file_can_have_is_not_found(folder):
 
 
 def test_plugins_come_from_the_environment_and_are_kept(folder, monkeypatch, own_registry):
-    text = "from __future__ import annotations\nimport gin, dataclasses\ngin.constant('plug.{0}', 0.125)\n@dataclasses.dataclass\nclass C:\n    x: int\n"
+    text = (
+        "from __future__ import annotations\nimport gin, dataclasses\ngin.constant('plug.{0}', 0.125)\n"
+        "@dataclasses.dataclass\nclass C:\n    x: int\n"
+    )
     for name in ("one", "two"):
         (folder / f"{name}.py").write_text(text.format(name))
     monkeypatch.setenv("GORL_PLUGINS", "one.py")
@@ -136,7 +139,8 @@ def test_plugins_come_from_the_environment_and_are_kept(folder, monkeypatch, own
         config.build(["run/config.gin"])
 
 
-VALUES = [0, -3, 9_999, 10_000, 60_000_000, 0.5, -1e-9, 1e300, math.inf, -math.inf, True, False, None, "", "it's", 'a "b"', "π\n\\", [], (), (1,),
+VALUES = [0, -3, 9_999, 10_000, 60_000_000, 0.5, -1e-9, 1e300, math.inf, -math.inf, True, False, None, "", "it's",
+          'a "b"', "π\n\\", [], (), (1,),
           {}, [1, [2.5, "x"]], (1, (2, math.inf)), {"a": [1, math.inf], "b": {"c": None}}, {1: (True,)}]  # fmt: skip
 
 
@@ -151,7 +155,7 @@ def test_values_are_written_as_they_are_read(value):
     [math.nan, object(), {1, 2}, [math.nan], {"a": object()}],
     ids=["nan", "object", "set", "nan in a list", "object in a dict"],
 )
-def test_what_no_file_can_say_is_not_written(value):
+def test_values_without_a_gin_literal_are_refused(value):
     with pytest.raises(ConfigError, match="cannot be written in a configuration file"):
         literal(value)
 

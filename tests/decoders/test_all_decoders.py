@@ -1,6 +1,5 @@
 """What holds for every decoder that gorl registers. A new one must be added to the table."""
 
-import functools
 import inspect
 
 import equinox as eqx
@@ -25,13 +24,12 @@ from gorl.generative.predictions import VelocityPrediction
 from gorl.generative.samplers import Midpoint
 from gorl.generative.schedules import CosineSchedule, NoisyLevels
 from gorl.generative.times import UniformTimes
-from gorl.networks import MLP, FourierTime, RunningNormalizer, trainable
+from gorl.networks import FourierTime, trainable
+from tests.support.networks import NORMALIZER, mlp
 
 OBS_SIZE, ACTION_SIZE, BATCH = 3, 2, 4
-BODY = functools.partial(
-    MLP, width=8, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
-)
-INPUTS = {"body": BODY, "normalizer": functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)}
+BODY = mlp(8, 2)
+INPUTS = {"body": BODY, "normalizer": NORMALIZER}
 FLOW = {**INPUTS, "time_embedding": FourierTime(4), "times": UniformTimes()}
 DIFFUSION = {
     "schedule": CosineSchedule(5, offset=0.008, floor=1e-3),
@@ -120,12 +118,12 @@ def test_gradients_are_finite_and_reach_every_weight(decoder, getkey):
 
 
 def test_only_the_network_is_trained(decoder):
-    """A setting that is an array would be moved by the optimiser."""
+    """A setting that is an array would be moved by the optimizer."""
     trained = jax.tree.leaves(eqx.filter(decoder, trainable(decoder)))
     assert len(trained) == (len(jax.tree.leaves(decoder.body)) if hasattr(decoder, "body") else 0)
 
 
-def test_it_keeps_the_statistics_of_what_it_observes(decoder, getkey):
+def test_it_keeps_the_statistics_of_its_observations(decoder, getkey):
     data = 5.0 + 3.0 * jax.random.normal(getkey(), (100, OBS_SIZE))
     seen = decoder.observe(data, jnp.ones(100))
     assert jax.tree.structure(seen) == jax.tree.structure(decoder)

@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,8 @@ from gorl.decoders import DiffusionDecoder
 from gorl.errors import ConfigError
 from gorl.generative.predictions import DataPrediction, NoisePrediction, VelocityPrediction
 from gorl.generative.schedules import CosineSchedule, LinearSchedule, NoisyLevels, OffByOneLevels
-from gorl.networks import FourierTime, RunningNormalizer
+from gorl.networks import FourierTime
+from tests.support.networks import NORMALIZER
 
 OBS_SIZE = 3
 OBS = jnp.zeros(OBS_SIZE)
@@ -37,10 +36,10 @@ class Body(eqx.Module):
 
 
 def decoder(function, schedule, *, prediction=PREDICTIONS[0], indexing=None, x0_clip=np.inf, size=2):
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return DiffusionDecoder(
-        OBS_SIZE, size, body=lambda i, o, *, key: Body(function), normalizer=normalizer, time_embedding=FourierTime(1), schedule=schedule,
-        levels=indexing or NoisyLevels(), prediction=prediction, x0_clip=x0_clip, key=jax.random.key(0),
+        OBS_SIZE, size, body=lambda i, o, *, key: Body(function), normalizer=NORMALIZER, time_embedding=FourierTime(1),
+        schedule=schedule, levels=indexing or NoisyLevels(), prediction=prediction, x0_clip=x0_clip,
+        key=jax.random.key(0),
     )  # fmt: skip
 
 
@@ -132,7 +131,10 @@ def test_the_loss_is_0_at_a_single_action(prediction, getkey):
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_least_loss_is_the_conditional_variance(prediction, getkey):
-    """For a ~ N(0, s²), with V = alpha² s² + sigma²: s² sigma² / V of the action, alpha² s² / V of the noise, s² / V of the velocity."""
+    """The action is a ~ N(0, s²), and V = alpha² s² + sigma².
+
+    The variances are s² sigma² / V of the action, alpha² s² / V of the noise and s² / V of the velocity.
+    """
     std, schedule = 0.5, cosine(4)
     model = decoder(exact(Mixture((1.0,), (0.0,), std), schedule, prediction), schedule, prediction=prediction, size=1)
     draws = lambda: jax.random.normal(getkey(), (20_000, 1))
@@ -165,7 +167,7 @@ def test_two_ddim_steps_by_hand():
 
 
 def test_the_estimate_of_the_action_can_be_clipped():
-    """At T = 1 the action is the clipped estimate: 31.6 times the latent, or what it is where that is within the bound."""
+    """At T = 1 the action is the clipped estimate: 31.6 times the latent where that is within the bound."""
     model = decoder(zero, cosine(1), x0_clip=3.0)
     np.testing.assert_allclose(model(OBS, jnp.array([-0.5, 0.05])), [-3.0, 0.05 / np.sqrt(1e-3)], rtol=1e-5)
 

@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,24 +8,23 @@ from gorl.decoders import FlowMatchingDecoder
 from gorl.generative.grids import UniformGrid
 from gorl.generative.samplers import Euler
 from gorl.generative.times import LogitNormalTimes, UniformTimes
-from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.networks import FourierTime
+from tests.support.networks import NORMALIZER, mlp
 
 OBS_SIZE, ACTION_SIZE = 3, 2
 
 
 def flow_decoder(key, *, body=None, steps=10, times=None):
-    network = functools.partial(
-        MLP, width=16, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
+    network = mlp(16, 2)
     return FlowMatchingDecoder(
-        OBS_SIZE, ACTION_SIZE, body=body or network, normalizer=normalizer, time_embedding=FourierTime(4), times=times or UniformTimes(),
+        OBS_SIZE, ACTION_SIZE, body=body or network, normalizer=NORMALIZER, time_embedding=FourierTime(4),
+        times=times or UniformTimes(),
         sampler=Euler(steps, UniformGrid()), key=key,
     )  # fmt: skip
 
 
 class Field(eqx.Module):
-    """A body whose velocity is a function of (obs, x, t), read off the network's input [obs, x, cos(2^k t), sin(2^k t)]."""
+    """A body whose velocity is a function of (obs, x, t), read off its input [obs, x, cos(2^k t), sin(2^k t)]."""
 
     function: object = eqx.field(static=True)
 
@@ -116,7 +113,7 @@ def test_the_observation_is_normalised(getkey):
     observed = decoder.observe(data, jnp.ones(400))
     expected = -(data[0] - jnp.mean(data, axis=0)) / jnp.std(
         data, axis=0
-    )  # v = the normalised observation, for one unit of time
+    )  # v = the normalized observation, for one unit of time
     np.testing.assert_allclose(observed(data[0], jnp.zeros(2)), expected[:2], atol=1e-4)
 
 

@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,13 +7,11 @@ import pytest
 
 from gorl.decoders import GaussianDecoder
 from gorl.errors import ConfigError
-from gorl.networks import MLP, RunningNormalizer, trainable
+from gorl.networks import trainable
+from tests.support.networks import NORMALIZER, mlp
 
 SETTINGS = {"min_std": 1e-3, "max_std": 10.0, "initial_std": 1.0}
-NORMALIZER = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
-LINEAR = functools.partial(
-    MLP, width=1, depth=0, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.0
-)
+LINEAR = mlp(1, 0, output_scale=0.0)
 
 
 class Constant(eqx.Module):
@@ -63,7 +59,10 @@ def test_the_spread_is_bounded():
 
 
 def test_a_fit_finds_the_line_and_the_spread_of_the_data(getkey):
-    """a = 0.5 + 2 s + 0.3 n, where s = ± 1 is its own normalised value: maximum likelihood is least squares and its residual's std."""
+    """a = 0.5 + 2 s + 0.3 n, where s = ± 1 is its own normalized value.
+
+    Maximum likelihood is least squares, and the std is that of its residual.
+    """
     obs = jnp.where(jax.random.bernoulli(getkey(), shape=(2000, 1)), 1.0, -1.0)
     action = 0.5 + 2.0 * obs + 0.3 * jax.random.normal(getkey(), (2000, 1))
     model = decoder(action_size=1).observe(obs, jnp.ones(2000))

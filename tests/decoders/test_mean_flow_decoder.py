@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,8 @@ from gorl.decoders.mean_flow import PathTangent, PredictedTangent
 from gorl.errors import ConfigError
 from gorl.generative.mean_flow import mean_flow_residual
 from gorl.generative.times import LogitNormalTimes, UniformTimes
-from gorl.networks import FourierTime, RunningNormalizer
+from gorl.networks import FourierTime
+from tests.support.networks import NORMALIZER
 
 OBS = jnp.zeros(1)
 MEAN, STD = jnp.array([1.5, -0.5]), jnp.array([0.3, 2.0])
@@ -36,12 +35,11 @@ class Body(eqx.Module):
 
 
 def decoder(function, **changes):
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return MeanFlowDecoder(
         1,
         2,
         body=lambda i, o, *, key: Body(function),
-        normalizer=normalizer,
+        normalizer=NORMALIZER,
         time_embedding=FourierTime(1),
         key=jax.random.key(0),
         **{**SETTINGS, **changes},
@@ -51,7 +49,8 @@ def decoder(function, **changes):
 def exact(mean, std):
     """(z_t - z_r) / (t - r) on the flow from N(0, 1) to N(mean, std²), whose scale is s_t = sqrt(t² + (1-t)² std²).
 
-    z_r - (1-r) mean = s_r / s_t (z_t - (1-t) mean), and s_t² - s_r² = (t - r) (t + r - std² (2 - t - r)): no division by t - r is left.
+    z_r - (1-r) mean = s_r / s_t (z_t - (1-t) mean), and s_t² - s_r² = (t - r) (t + r - std² (2 - t - r)):
+    no division by t - r is left.
     """
 
     def average(z, r, t):
@@ -87,7 +86,10 @@ def test_the_exact_average_velocity_has_no_residual(r, t):
 
 @pytest.mark.parametrize("tangent", [PathTangent(), PredictedTangent()])
 def test_targets_have_the_exact_average_velocity_as_their_mean(tangent, getkey):
-    """Given z_t the actions are N(m, v); the residual of the exact average velocity scatters around 0, less along the predicted tangent."""
+    """Given z_t the actions are N(m, v).
+
+    The residual of the exact average velocity scatters around 0, less along the predicted tangent.
+    """
     average = exact(jnp.zeros(1), jnp.full(1, 0.5))
     r, t, z = jnp.float32(0.1), jnp.float32(0.6), jnp.array([0.8])
     variance = t**2 + (1 - t) ** 2 * 0.25
@@ -114,7 +116,7 @@ def test_the_loss_is_0_at_a_single_action(tangent, getkey):
 
 
 def test_intervals(getkey):
-    """r and t are two uniform draws in order; or r = t; or r = 0. With a network whose output is r, the loss of (0, 0) is r²."""
+    """r and t are two uniform draws in order; or r = t; or r = 0. If the network is r, the loss of (0, 0) is r²."""
     zeros = jnp.zeros(2)
     pairs = jax.jit(jax.vmap(decoder(lambda z, r, t: z, interval_share=0.3)._interval))(
         jax.random.split(getkey(), 20_000)
@@ -147,7 +149,10 @@ def test_the_loss_is_weighted(getkey):
 
 @pytest.mark.parametrize("tangent", [PathTangent(), PredictedTangent()])
 def test_the_validation_loss_at_the_exact_average_velocity_is_the_variance_of_the_paths(tangent, getkey):
-    """Whatever the tangent: Var(z - a | z_t) = std² / (t² + (1-t)² std²), here the mean over the larger of two uniform t (density 2 t)."""
+    """Whatever the tangent: Var(z - a | z_t) = std² / (t² + (1-t)² std²).
+
+    Here it is the mean over the larger of two uniform t (density 2 t).
+    """
     action_key, latent_key, key = (getkey() for _ in range(3))
     action, latent = (
         MEAN[None] + STD[None] * jax.random.normal(action_key, (20_000, 2)),
@@ -173,7 +178,10 @@ class Scaled(eqx.Module):
 
 @pytest.mark.parametrize("tangent", [PathTangent(), PredictedTangent()])
 def test_the_gradient_is_that_along_the_bound_tangent(tangent):
-    """With u = k t z at r = 0: du/dt = k t w + k z along w, the residual is k t z - v + t (k t w + k z), and du/dk = t z."""
+    """With u = k t z at r = 0 and du/dt = k t w + k z along w.
+
+    The residual is k t z - v + t (k t w + k z), and du/dk = t z.
+    """
     k, t = 0.7, 1 / (1 + np.exp(-1.0))
     action, latent = jnp.array([2.0, -1.0]), jnp.array([4.0, 3.0])
     fixed = {"times": LogitNormalTimes(1.0, 1e-5), "interval_share": 1.0, "to_action_share": 1.0}

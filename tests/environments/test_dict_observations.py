@@ -44,8 +44,9 @@ class Secret(AbstractEnvironment):
 
 def algorithm():
     bindings = [
-        "NUM_ENVS = 32", "DISCOUNT = 0.9", "OnPolicy.unroll_length = 4", "OnPolicy.batch_size = 32", "OnPolicy.num_minibatches = 4",
-        "OnPolicy.num_epochs = 4", "OnPolicy.reward_scale = 1.0", "OnPolicy.learning_rate = 5e-3", "critic/MLP.depth = 1", "policy/MLP.depth = 1",
+        "NUM_ENVS = 32", "DISCOUNT = 0.9", "OnPolicy.unroll_length = 4", "OnPolicy.batch_size = 32",
+        "OnPolicy.num_minibatches = 4", "OnPolicy.num_epochs = 4", "OnPolicy.reward_scale = 1.0",
+        "OnPolicy.learning_rate = 5e-3", "critic/MLP.depth = 1", "policy/MLP.depth = 1",
     ]  # fmt: skip
     phases = config.build(["ppo.gin", "parts/debug.gin"], bindings).experiment.stages[0].phases
     return phases[0].algorithm
@@ -57,7 +58,7 @@ def values(critic, env):
     return np.asarray([critic(of(1.0)), critic(of(-1.0))])
 
 
-def test_the_critic_learns_what_only_it_can_see():
+def test_the_critic_learns_from_observations_that_the_actor_lacks():
     env, method = Secret("state", "privileged"), algorithm()
     assert (env.spaces().observation, env.spaces().critic_observation) == (1, 3)
     state = method.start(
@@ -78,7 +79,7 @@ def test_the_critic_learns_what_only_it_can_see():
     assert float(learner.critic.normalizer.variance[0]) == pytest.approx(1.0, abs=0.02)
 
 
-def test_without_a_key_of_its_own_the_critic_sees_what_the_actor_sees():
+def test_without_a_key_of_its_own_the_critic_has_the_actors_observation():
     env = Secret("state", None)
     assert (env.spaces().observation, env.spaces().critic_observation) == (1, 1)
     state = env.reset(jax.random.key(0))

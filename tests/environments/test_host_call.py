@@ -47,7 +47,7 @@ def test_in_loops_and_among_other_operations(doubled):
     np.testing.assert_allclose(found, expected)
 
 
-def test_what_the_function_raises_is_raised(doubled):
+def test_an_exception_on_the_host_is_raised(doubled):
     run = jax.jit(doubled)
     with pytest.raises(jax.errors.JaxRuntimeError, match="ValueError: not a number"):
         jax.block_until_ready(run(jnp.full((3,), jnp.nan)))
@@ -66,7 +66,8 @@ compilation.use_persistent_cache()
 def fill(given, out):
     out[:] = given + 1.0
 host_call.register("test_host_call_fill", fill)
-print(float(jax.jit(lambda x: host_call.call("test_host_call_fill", x, 2))(jnp.ones(2)).sum()), "load_s" in compilation.totals())
+total = jax.jit(lambda x: host_call.call("test_host_call_fill", x, 2))(jnp.ones(2)).sum()
+print(float(total), "load_s" in compilation.totals())
 """
 
 
@@ -75,6 +76,7 @@ def test_another_process_finds_the_compiled_program(tmp_path):
     environment = {
         **os.environ,
         "GORL_CACHE": str(tmp_path),
+        "JAX_COMPILATION_CACHE_DIR": "",
         "PYTHONPATH": str(pathlib.Path(host_call.__file__).parents[3]),
     }
     run = lambda: subprocess.run(
@@ -91,7 +93,8 @@ def fill(given, out):
     out[:] = given + 1.0
 host_call.register("test_host_call_fill", fill)
 step = lambda _, x: host_call.call("test_host_call_fill", x, 2)
-run = jax.jit(lambda x, m: (jax.lax.fori_loop(0, 10**9, step, x), m @ m))  # the product makes it worth a thread of XLA's
+# The product makes it worth a thread of XLA's.
+run = jax.jit(lambda x, m: (jax.lax.fori_loop(0, 10**9, step, x), m @ m))
 result = run(jnp.ones(2), jnp.ones((300, 300)))
 print("dispatched")
 """

@@ -204,8 +204,9 @@ def test_a_reward_that_is_no_number_is_an_error(xml):
 
 def bindings(xml, reward="reward", obs_key="'state'"):
     return [
-        f"ENV = '{xml}'", f"MJCFEnvironment.reward = %hinge_task.{reward}", "MJCFEnvironment.observation = %hinge_task.observation",
-        "MJCFEnvironment.initial = %hinge_task.initial", f"MJCFEnvironment.obs_key = {obs_key}", "MJCFEnvironment.critic_obs_key = 'privileged'",
+        f"ENV = '{xml}'", f"MJCFEnvironment.reward = %hinge_task.{reward}",
+        "MJCFEnvironment.observation = %hinge_task.observation", "MJCFEnvironment.initial = %hinge_task.initial",
+        f"MJCFEnvironment.obs_key = {obs_key}", "MJCFEnvironment.critic_obs_key = 'privileged'",
     ]  # fmt: skip
 
 

@@ -9,7 +9,6 @@ import threading
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import mjx_steps
 import mujoco
 import numpy as np
 import pytest
@@ -23,10 +22,9 @@ from gorl.environments.task import EpisodeRules
 from gorl.environments.wrappers import SquashedEnvironment
 from gorl.errors import ConfigError
 from gorl.fields import as_float32
-from gorl.training import execution, trained
-from gorl.training.ensemble import Ensemble
-from gorl.training.seed_run import SeedRun
-from gorl.training.trainer import Trainer
+from gorl.training import trained
+from tests.support import mjx_steps
+from tests.support.toy_runs import Crash, train_here
 
 pytestmark = pytest.mark.usefixtures("third_party")
 
@@ -78,7 +76,10 @@ def transplanted(sim):
 
 
 def compare_with_mjx(name, steps):
-    """Largest relative deviations: of resets from the same keys; of one step from MJX's states [steps, lanes]; of steps from the first one."""
+    """Largest relative deviations.
+
+    They are those of resets from the same keys; of one step from MJX's states [steps, lanes]; of steps from the first.
+    """
     (_, reset, step), (_, mjx_reset, mjx_step) = compiled(name), compiled(name, "jax")
     expected, ours = mjx_reset(KEYS()), reset(KEYS())
     away = lambda a, b: np.max(
@@ -102,7 +103,7 @@ def compare_with_mjx(name, steps):
 
 @pytest.mark.parametrize("name", mjx_steps.TASKS)
 def test_resets_and_steps_are_mjxs(name):
-    """Resets from the same keys, and single steps from each of MJX's states, with what constrains bodies and what they touch."""
+    """Resets from the same keys, and single steps from each of MJX's states, with constraints and contacts."""
     recorded = {
         field: value.reshape(mjx_steps.STEPS * mjx_steps.LANES, *value.shape[2:])
         for field, value in mjx_steps.load(name).items()
@@ -154,7 +155,8 @@ def test_every_task_is_as_in_mjx(name):
     within = TOUCHING.get(name, Within())
     first, single, several = compare_with_mjx(name, within.steps)
     print(
-        f"{name}: reset {first.max():.1e}, one step {np.median(single):.1e} (worst {single.max():.1e}), {within.steps} steps {several.max():.1e}"
+        f"{name}: reset {first.max():.1e}, one step {np.median(single):.1e} (worst {single.max():.1e}), "
+        f"{within.steps} steps {several.max():.1e}"
     )
     assert first.max() < within.reset
     assert np.median(single) < within.step
@@ -183,7 +185,7 @@ def test_every_task_resets_and_steps(name):
 
 
 @pytest.mark.parametrize("name", ["FingerTurnEasy", "HumanoidRun", "SwimmerSwimmer6"])
-def test_what_a_task_reads_is_what_mujoco_computes(name):
+def test_derived_fields_are_those_of_mujoco(name):
     """Of every body, geom and site; in the state before the last physics step integrated."""
     from mujoco_playground import dm_control_suite
 
@@ -239,7 +241,7 @@ def test_the_model_has_the_tasks_numbers_and_options():
     assert playground("FingerSpin").library.mj_model.dof_damping[2] == 0.03
 
 
-def test_only_what_a_task_reads_is_measured():
+def test_only_fields_that_a_task_reads_are_measured():
     assert [physics(n)._fields for n in ("FingerTurnEasy", "FingerSpin")] == [("xpos", "xmat"), ()]
 
 
@@ -267,7 +269,7 @@ def test_the_number_of_threads_changes_no_bit():
         np.testing.assert_array_equal(advance(engine("HopperStand", threads), given, 4), alone)
 
 
-def test_rows_do_not_depend_on_each_other_or_on_what_came_before(monkeypatch):
+def test_rows_do_not_depend_on_each_other_or_on_their_order(monkeypatch):
     given, ours = rows("HopperStand", 12), engine("HopperStand", 2)
     together = advance(ours, given, 4)
     np.testing.assert_array_equal(advance(ours, given[5:6], 4)[0], together[5])
@@ -276,7 +278,7 @@ def test_rows_do_not_depend_on_each_other_or_on_what_came_before(monkeypatch):
     np.testing.assert_array_equal(advance(ours, given, 4), together)
 
 
-def test_vmapped_seeds_are_what_each_is_alone():
+def test_vmapped_seeds_step_as_each_does_alone():
     env, reset, step = compiled("HopperStand")
     keys, actions = (
         jax.random.split(jax.random.key(1), (3, 4)),
@@ -290,7 +292,7 @@ def test_vmapped_seeds_are_what_each_is_alone():
         np.testing.assert_array_equal(alone.obs, together.obs[seed])
 
 
-def test_what_is_not_finite_is_invalid_and_nothing_is_written(tmp_path, monkeypatch, capfd):
+def test_a_state_that_is_not_finite_is_invalid_and_leaves_no_log_file(tmp_path, monkeypatch, capfd):
     """A state or an action that is NaN, and one whose simulation diverges."""
     monkeypatch.chdir(tmp_path)
     env, reset, step = compiled("HopperStand")
@@ -334,33 +336,10 @@ def test_lanes_reset_themselves():
 
 
 TINY = [
-    "ENV = 'PendulumSwingup'", "PlaygroundEnvironment.impl = 'native'", "Experiment.trackers = []", "Experiment.pictures = []",
-    "Experiment.checkpoint_interval = 0.0", "EPISODE_LENGTH = 8", "policy/MLP.depth = 1", "critic/MLP.depth = 1",
+    "ENV = 'PendulumSwingup'", "PlaygroundEnvironment.impl = 'native'", "Experiment.trackers = []",
+    "Experiment.pictures = []", "Experiment.checkpoint_interval = 0.0", "EPISODE_LENGTH = 8", "policy/MLP.depth = 1",
+    "critic/MLP.depth = 1",
 ]  # fmt: skip
-
-
-class Stop(Exception):
-    """What ends a run as a crash would."""
-
-
-def train(folder, *, stop_after=None):
-    """Begins a run, or goes on with the one there."""
-    if folder.exists():
-        opened = runs.RunFolder.open(folder)
-        configuration = config.build([str(opened.config_path)])
-    else:
-        configuration = config.build(["ppo.gin", "parts/debug.gin"], TINY)
-        opened = execution.begin(configuration, folder, study="test")
-    seen = []
-
-    def watch(entry):
-        seen.append(entry)
-        if stop_after is not None and len(seen) == stop_after:
-            raise Stop
-
-    members = [SeedRun(s, f) for s, f in zip(configuration.experiment.seeds, opened.members)]
-    Trainer(Ensemble.of(configuration.experiment), members, lambda **_: None, [watch]).run()
-    return opened
 
 
 def record(folder):
@@ -374,11 +353,13 @@ def arrays(folder):
 
 def test_an_interrupted_run_goes_on_with_the_same_bits(tmp_path):
     whole, halted = tmp_path / "whole", tmp_path / "halted"
-    assert train(whole).facts()["environment"]["impl"] == "native"
-    with pytest.raises(Stop):
-        train(halted, stop_after=2)
+    tiny = config.build(["ppo.gin", "parts/debug.gin"], TINY)
+    train_here(tiny, whole)
+    assert runs.RunFolder.open(whole).facts()["environment"]["impl"] == "native"
+    with pytest.raises(Crash):
+        train_here(tiny, halted, units=2)
     assert 0 < len(record(halted)) < len(record(whole))
-    train(halted)
+    train_here(None, halted)
     assert record(halted) == record(whole)
     for a, b in zip(arrays(halted), arrays(whole), strict=True):
         np.testing.assert_array_equal(a, b)

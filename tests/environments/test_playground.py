@@ -94,7 +94,8 @@ def test_implementations_are_checked_with_a_suggestion():
 def test_the_implementation_and_overrides_are_recorded():
     env = playground("CartpoleBalance", impl="warp", overrides={"sim_dt": 0.005, "ctrl_dt": 0.01})
     assert env.describe() == {
-        "library": "mujoco_playground", "name": "CartpoleBalance", "impl": "warp", "overrides": {"sim_dt": 0.005, "ctrl_dt": 0.01},
+        "library": "mujoco_playground", "name": "CartpoleBalance", "impl": "warp",
+        "overrides": {"sim_dt": 0.005, "ctrl_dt": 0.01},
     }  # fmt: skip
     assert env == playground("CartpoleBalance", impl="warp", overrides={"ctrl_dt": 0.01, "sim_dt": 0.005})
     assert hash(env) != hash(playground("CartpoleBalance", impl="warp"))
@@ -129,8 +130,8 @@ def test_a_run_keeps_the_implementation_that_it_began_with(bindings, name, tmp_p
 
 
 def test_the_fastest_is_native_on_a_cpu_but_for_small_tasks_without_contacts(monkeypatch):
-    small = {"AcrobotSwingup", "AcrobotSwingupSparse", "CartpoleBalance", "CartpoleBalanceSparse", "CartpoleSwingup", "CartpoleSwingupSparse",
-             "PendulumSwingup", "PointMass"}  # fmt: skip
+    small = {"AcrobotSwingup", "AcrobotSwingupSparse", "CartpoleBalance", "CartpoleBalanceSparse", "CartpoleSwingup",
+             "CartpoleSwingupSparse", "PendulumSwingup", "PointMass"}  # fmt: skip
     assert {name for name in dm_control_names() if resolve_implementation(name, "auto") == "jax"} == small
     assert {resolve_implementation(name, "auto") for name in set(dm_control_names()) - small} == {"native"}
     assert (

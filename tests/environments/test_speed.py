@@ -18,8 +18,10 @@ def test_speeds_are_medians_of_rounds_and_the_fastest_is_first():
     found = speed.Comparison("CheetahRun", speed.Setting(2, 3, 4), (fast, slow), {"warp": "why"}, 1.5)
     assert found.busy
     assert found.as_json() == {
-        "environment": "CheetahRun", "num_envs": 2, "steps": 3, "rounds": 4, "absent": {"warp": "why"}, "load_per_core": 1.5,
-        "speeds": {"native": {"env_steps_per_s": 4, "start_s": 1.0, "rounds": [3, 9, 4]}, "jax": {"env_steps_per_s": 2, "start_s": 2.0, "rounds": [1, 2, 3]}},
+        "environment": "CheetahRun", "num_envs": 2, "steps": 3, "rounds": 4, "absent": {"warp": "why"},
+        "load_per_core": 1.5,
+        "speeds": {"native": {"env_steps_per_s": 4, "start_s": 1.0, "rounds": [3, 9, 4]},
+                   "jax": {"env_steps_per_s": 2, "start_s": 2.0, "rounds": [1, 2, 3]}},
     }  # fmt: skip
 
 

@@ -90,7 +90,7 @@ class Heavy(Mirror):
     mass: jax.Array = hyperparameter()
 
 
-def test_a_task_refuses_what_cannot_run():
+def test_a_task_refuses_impossible_settings():
     task = Task(Mirror(2), 10, True, True, 3.0)
     assert task.squashed.action_size == 2 and float(task.squashed.action_bound) == 3.0
     with pytest.raises(ConfigError, match="the fields of Heavy must be plain settings.*numpy.ndarray.*structural"):

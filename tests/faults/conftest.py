@@ -1,6 +1,7 @@
-import fault_runs
 import jaxtyping
 import pytest
+
+from tests.support import toy_runs
 
 
 @pytest.fixture(autouse=True)
@@ -15,8 +16,8 @@ def as_the_user_sees_it():
 def sound(tmp_path_factory):
     """A run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("sound") / "run"
-    fault_runs.begin(folder)
-    assert fault_runs.go_on(folder).status == "finished"
+    toy_runs.begin(folder)
+    assert toy_runs.go_on(folder).status == "finished"
     return folder
 
 
@@ -24,7 +25,7 @@ def sound(tmp_path_factory):
 def crashed(tmp_path_factory, sound):
     """The same, ended by a crash in its second stage, while the decoder is fitted. Copy it before touching it."""
     folder = tmp_path_factory.mktemp("crashed") / "run"
-    fault_runs.begin(folder)
-    with pytest.raises(fault_runs.Crash):
-        fault_runs.go_on(folder, units=11)
+    toy_runs.begin(folder)
+    with pytest.raises(toy_runs.Crash):
+        toy_runs.go_on(folder, units=11)
     return folder

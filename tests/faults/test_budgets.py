@@ -13,10 +13,8 @@ from gorl import config
 from gorl.environments.base import AbstractEnvironment, make_state
 from gorl.errors import ConfigError, RunError
 from gorl.experiment import Experiment
-from gorl.training import execution
-from gorl.training.ensemble import Ensemble
-from gorl.training.seed_run import SeedRun
-from gorl.training.trainer import Trainer
+from gorl.runs import RunFolder
+from tests.support.toy_runs import train_here
 
 GORL = ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]"]
 HUGE = "1_000_000_000_000_000_000"
@@ -28,10 +26,10 @@ def build(*bindings):
 
 NUMBERS = strategies.integers(-2, 40) | strategies.integers(1, 2**80)
 SIZES = (
-    "OnPolicy.num_envs", "OnPolicy.unroll_length", "OnPolicy.batch_size", "OnPolicy.num_minibatches", "OnPolicy.num_epochs",
-    "Evaluator.num_envs", "CollectRollouts.num_envs", "CollectRollouts.episode_length", "FitDecoder.epochs", "FitDecoder.batch_size",
-    "FitDecoder.draws", "Task.episode_length", "Experiment.num_seeds", "Experiment.divergence_limit", "decoder/MLP.width", "Heun.steps",
-    "FourierTime.frequencies",
+    "OnPolicy.num_envs", "OnPolicy.unroll_length", "OnPolicy.batch_size", "OnPolicy.num_minibatches",
+    "OnPolicy.num_epochs", "Evaluator.num_envs", "CollectRollouts.num_envs", "CollectRollouts.episode_length",
+    "FitDecoder.epochs", "FitDecoder.batch_size", "FitDecoder.draws", "Task.episode_length", "Experiment.num_seeds",
+    "Experiment.divergence_limit", "decoder/MLP.width", "Heun.steps", "FourierTime.frequencies",
 )  # fmt: skip
 BUDGETS = ("stage0/ImprovePolicy.env_steps", "CollectRollouts.env_steps")
 
@@ -90,7 +88,7 @@ def test_nothing_and_far_too_much_are_refused_with_the_place(name, value):
         ),
     ],
 )
-def test_what_is_refused_says_why(bindings, message):
+def test_a_refusal_names_the_limit(bindings, message):
     with pytest.raises(ConfigError) as err:
         build(*bindings)
     assert message in str(err.value)
@@ -128,16 +126,21 @@ ONE = [
     "policy/MLP.depth = 0",
     "EVALUATION_INTERVAL = 1",
 ]
-ON_POLICY = ["OnPolicy.num_envs = 1", "OnPolicy.unroll_length = 1", "OnPolicy.batch_size = 1", "OnPolicy.num_minibatches = 1", "OnPolicy.num_epochs = 1",
-             "Evaluator.num_envs = 1", "critic/MLP.width = 1", "critic/MLP.depth = 0"]  # fmt: skip
-DECODER = ["Experiment.stages = [@stage0/Stage(), @stage1/Stage()]", "WARMUP_STEPS = 1", "COLLECT_STEPS = 1", "COLLECT_ENVS = 1",
-           "COLLECT_EPISODE_LENGTH = 1", "FIT_EPOCHS = 1", "FIT_BATCH_SIZE = 1", "FitDecoder.draws = 1", "FitDecoder.validation_fraction = 0.0",
-           "DECODER_WIDTH = 1", "DECODER_DEPTH = 0", "FourierTime.frequencies = 1"]  # fmt: skip
+ON_POLICY = ["OnPolicy.num_envs = 1", "OnPolicy.unroll_length = 1", "OnPolicy.batch_size = 1",
+             "OnPolicy.num_minibatches = 1", "OnPolicy.num_epochs = 1", "Evaluator.num_envs = 1",
+             "critic/MLP.width = 1", "critic/MLP.depth = 0"]  # fmt: skip
+DECODER = ["Experiment.stages = [@stage0/Stage(), @stage1/Stage()]", "WARMUP_STEPS = 1", "COLLECT_STEPS = 1",
+           "COLLECT_ENVS = 1", "COLLECT_EPISODE_LENGTH = 1", "FIT_EPOCHS = 1", "FIT_BATCH_SIZE = 1",
+           "FitDecoder.draws = 1", "FitDecoder.validation_fraction = 0.0", "DECODER_WIDTH = 1", "DECODER_DEPTH = 0",
+           "FourierTime.frequencies = 1"]  # fmt: skip
 SMALLEST = {
-    "one flow step": ("gorl_fm.gin", [*ON_POLICY, *DECODER, "FlowMatchingDecoder.sampler = @Euler()", "Euler.steps = 1"]),
-    "one denoising step": ("dppo.gin", [*ON_POLICY, "TOTAL_STEPS = 1", "DenoisingPolicy.steps = 1", "DenoisingPolicy.final_steps = 1"]),
+    "one flow step": ("gorl_fm.gin",
+                      [*ON_POLICY, *DECODER, "FlowMatchingDecoder.sampler = @Euler()", "Euler.steps = 1"]),
+    "one denoising step": ("dppo.gin", [*ON_POLICY, "TOTAL_STEPS = 1", "DenoisingPolicy.steps = 1",
+                                        "DenoisingPolicy.final_steps = 1"]),
     "one stored transition": ("sac.gin", ["TOTAL_STEPS = 2", "Evaluator.num_envs = 1", *(f"SAC.{name} = 1" for name in (
-        "num_envs", "unroll_length", "batch_size", "min_replay", "updates_per_step")), "SAC.replay_capacity = 2", "q/LayerNormMLP.width = 1"]),
+        "num_envs", "unroll_length", "batch_size", "min_replay", "updates_per_step")), "SAC.replay_capacity = 2",
+        "q/LayerNormMLP.width = 1"]),
 }  # fmt: skip
 
 
@@ -146,9 +149,7 @@ def test_the_smallest_sizes_run(name, tmp_path):
     """One environment, one observation, one action; one of everything else."""
     file, bindings = SMALLEST[name]
     configuration = config.build([file, "parts/debug.gin"], ["Task.environment = @ConstantReward()", *ONE, *bindings])
-    experiment, entries = configuration.experiment, []
-    folder = execution.begin(configuration, tmp_path / "run", study="test")
-    Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, [entries.append]).run()
+    experiment, (_, entries) = configuration.experiment, train_here(configuration, tmp_path / "run")
     assert [e.kind for e in entries] == [u.name for s in experiment.planned_phases() for u in experiment.units(s)]
     assert {e.metrics["return"] for e in entries if "eval" in e.subset or "final" in e.subset} == {1.0}
     for entry in entries:
@@ -157,21 +158,18 @@ def test_the_smallest_sizes_run(name, tmp_path):
             for k, v in entry.metrics.items()
             if k.startswith("loss/") and experiment.env_steps() > 2 or k == "diverged"
         ), entry
-    assert_a_broken_record_ends_what_goes_on(experiment, folder)
+    assert_a_broken_record_ends_what_goes_on(configuration, RunFolder.open(tmp_path / "run"))
 
 
-def assert_a_broken_record_ends_what_goes_on(experiment, folder):
-    """Before it computes anything. What was written after the checkpoint is dropped first: there, a crash may leave anything."""
-    text, again = (
-        folder.record_path.read_bytes(),
-        Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, []),
-    )
+def assert_a_broken_record_ends_what_goes_on(configuration, folder):
+    """It ends before it computes anything. What a crash may leave after the checkpoint is dropped first."""
+    text = folder.record_path.read_bytes()
     folder.record_path.write_bytes(text + b"\x00\x00\n")
-    again.run()
+    train_here(configuration, folder.path)
     assert folder.record_path.read_bytes() == text
     folder.record_path.write_bytes(text.replace(b"{", b"[", 1))
     with pytest.raises(RunError, match="metrics.jsonl:1 is broken: this line is not an entry of a record."):
-        Trainer(Ensemble.of(experiment), [SeedRun(experiment.seed, folder)], lambda **_: None, []).run()
+        train_here(configuration, folder.path)
 
 
 class Named(AbstractEnvironment):
@@ -208,7 +206,8 @@ class Named(AbstractEnvironment):
     [
         (
             "None",
-            "the environment's observations are a dict with the keys 'state', 'pixels'; obs_key = None names none of them.",
+            "the environment's observations are a dict with the keys 'state', 'pixels'; "
+            "obs_key = None names none of them.",
         ),
         ("'stat'", "obs_key = 'stat' names none of them. Did you mean state?"),
     ],

@@ -1,4 +1,4 @@
-"""Files of a run that were deleted, cut off or changed: the newest sound checkpoint is found, and the end is the same."""
+"""A run with files deleted, cut off or changed: the newest sound checkpoint is found, and the end is the same."""
 
 import json
 import pathlib
@@ -6,11 +6,11 @@ import random
 import shutil
 
 import pytest
-from fault_runs import error_of, go_on, warnings
 
 from experiments.faults import same_bits
 from gorl.errors import RunError
 from gorl.runs.checkpoint import CheckpointStore
+from tests.support.toy_runs import error_of, go_on, warnings
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A disk that is full or read-only: the run ends with one line that says what to do, and goes on from there with the same bits."""
+"""A disk that is full or read-only: the run ends with one line of advice, and goes on from there with the same bits."""
 
 import builtins
 import contextlib
@@ -10,13 +10,13 @@ import subprocess
 
 import jax
 import pytest
-from fault_runs import begin, error_of, go_on, warnings
 
 from experiments.faults import same_bits
 from gorl import runs
 from gorl.runs import checkpoint, files, record
 from gorl.runs.checkpoint import CheckpointStore
 from gorl.training import trained
+from tests.support.toy_runs import begin, error_of, go_on, warnings
 
 
 def full(*_, **__):

@@ -2,7 +2,6 @@
 
 import json
 import math
-import pathlib
 import shutil
 from typing import Any
 
@@ -11,10 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from gorl.analysis import inspection
-from gorl.cli import main
 from gorl.errors import RunError
 from gorl.runs.checkpoint import CheckpointStore
 from gorl.runs.folder import RunFolder
@@ -23,6 +20,8 @@ from gorl.runs.record import Record, RecordEntry
 from gorl.runtime import seeds
 from gorl.state import Dataset, Episodes, Snapshot
 from gorl.training import trained
+from tests.support import commands
+from tests.support.commands import gorl
 
 DEBUG = ["ppo.gin", "parts/debug.gin"]
 
@@ -31,15 +30,6 @@ DEBUG = ["ppo.gin", "parts/debug.gin"]
 def hundred_columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr("gorl.runtime.compilation.use_persistent_cache", lambda: None)  # for good, it would be
-
-
-def gorl(*arguments, code=0, error=None):
-    result = CliRunner().invoke(main.build_app(), list(map(str, arguments)))
-    if error is not None:
-        assert isinstance(result.exception, error)
-        return str(result.exception)
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 class Layer(eqx.Module):
@@ -54,7 +44,10 @@ class State(eqx.Module):
 
 
 def a_state(bad=None):
-    """[S = 1, ...], as in the middle of a phase. `bad`: put at weight[1, 2] of the second layer, and -inf at its bias[0]."""
+    """A state [S = 1, ...] as in the middle of a phase.
+
+    `bad` is put at weight[1, 2] of the second layer, and -inf at its bias[0].
+    """
     layers = [Layer(jnp.full((3, 4), 0.5), jnp.full((4,), -2.0)) for _ in range(2)]
     if bad is not None:
         layers[1] = Layer(layers[1].weight.at[1, 2].set(bad), layers[1].bias.at[0].set(-jnp.inf))
@@ -199,7 +192,7 @@ def test_troubles_are_where_they_first_appeared():
     assert inspection.given_up_since(RECORD).unit == 3 and inspection.given_up_since(RECORD[:2]) is None
 
 
-def test_what_is_shown(folder):
+def test_the_breakdown_its_place_and_the_machine_are_shown(folder):
     output = gorl("inspect", folder)
     assert max(map(len, output.splitlines())) <= 100
     words = " ".join(output.split())
@@ -243,7 +236,7 @@ def test_a_record_that_cannot_be_read_is_said(folder):
     assert "cannot be read: JSONDecodeError" in output and "parts of checkpoint 4" in output
 
 
-def test_what_is_no_run_is_one_line(tmp_path):
+def test_inspecting_a_folder_without_a_run_is_one_line(tmp_path):
     assert (
         gorl("inspect", tmp_path / "nowhere", error=RunError)
         == f"{tmp_path / 'nowhere'} is not a gorl run folder (it has no run.json)."
@@ -252,9 +245,10 @@ def test_what_is_no_run_is_one_line(tmp_path):
 
 def test_a_run_that_diverges_ends_as_such_and_can_be_looked_into(own_registry, quick_compiles, tmp_path):
     """Through the command line: every reward is NaN, so no update can be made."""
-    run, plugin = tmp_path / "run", pathlib.Path(__file__).parent / "poison_plugin.py"
-    bindings = ["Task.environment = @Poison()", "Poison.kind = 'reward nan'", "Poison.rate = 1.0", "TOTAL_STEPS = 4800", "EPISODE_LENGTH = 10",
-                "Experiment.divergence_limit = 2", "Experiment.trackers = []", "policy/MLP.depth = 1", "critic/MLP.depth = 1"]  # fmt: skip
+    run, plugin = tmp_path / "run", commands.ROOT / "tests" / "support" / "poison_plugin.py"
+    bindings = ["Task.environment = @Poison()", "Poison.kind = 'reward nan'", "Poison.rate = 1.0", "TOTAL_STEPS = 4800",
+                "EPISODE_LENGTH = 10", "Experiment.divergence_limit = 2", "Experiment.trackers = []",
+                "policy/MLP.depth = 1", "critic/MLP.depth = 1"]  # fmt: skip
     words = [word for binding in bindings for word in ("--set", binding)]
     output = gorl("train", *DEBUG, *words, "--plugin", plugin, "--run-dir", run, code=3)
     assert "diverged, no sound update could be made any more, the state is saved" in output

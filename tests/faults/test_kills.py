@@ -10,7 +10,7 @@ SHORT = {
 }
 
 
-@pytest.mark.parametrize("family", SHORT)
+@pytest.mark.parametrize("family", ["flow matching", pytest.param("diffusion", marks=pytest.mark.slow)])
 def test_sigkill_then_resume_is_bit_exact(family, tmp_path):
     wanted = SHORT[family]
     trial = Harness(tmp_path, seed=1, aim="Aim write" in wanted).trial(family, 1, wanted)
@@ -18,7 +18,7 @@ def test_sigkill_then_resume_is_bit_exact(family, tmp_path):
     assert [moment for moment, _ in trial.kills] == wanted[: len(trial.kills)] and len(trial.kills) >= 2
 
 
-def test_the_summary_counts_what_happened():
+def test_the_summary_counts_kills_and_mismatches():
     trials = [
         Trial("diffusion", [(ANY, "start"), ("phase ends", "FitDecoder/epoch")], []),
         Trial("diffusion", [(ANY, "start")], ["array .x"]),

@@ -1,4 +1,7 @@
-"""Broken configurations end in one clear message, or are accepted and have an effect. (By the thousand: experiments/faults/mutants.py.)"""
+"""Broken configurations end in one clear message, or are accepted and have an effect.
+
+experiments/faults/mutants.py tries them by the thousand.
+"""
 
 import dataclasses
 import shutil

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from poison import KINDS, poison
 
 from gorl import config
 from gorl.acting.agent import Agent
@@ -28,6 +27,7 @@ from gorl.phases import PhaseContext
 from gorl.phases.collect_rollouts import collect
 from gorl.runtime import seeds, trees
 from gorl.state import Dataset, RunState, Spaces, Transition
+from tests.support.poison import KINDS, poison
 
 BOUND = as_float32(3.0)
 pytestmark = pytest.mark.usefixtures("quick_compiles")
@@ -77,8 +77,10 @@ def iterate(algorithm, env, state, episodes, key):
 
 @eqx.filter_jit
 def roll(algorithm, lane, learner, lanes, keys):
-    """([T, B] transitions, whether the environment broke at them, the rows of a minibatch of all): an iteration's first half,
-    seen from outside."""
+    """The first half of an iteration, seen from outside.
+
+    Its results are ([T, B] transitions, whether the environment broke at them, the rows of a minibatch of all).
+    """
 
     def step(lanes, key):
         lanes, move, after = act(lane, learner.policy, lanes, key)
@@ -196,7 +198,7 @@ def test_an_update_is_that_of_the_sound_steps_alone():
 
 
 @pytest.mark.parametrize("made", [rows_of_a_rollout, rows_by_hand], ids=["PPO", "FPO"])
-def test_what_a_broken_step_holds_reaches_no_update(made):
+def test_numbers_of_broken_steps_reach_no_update(made):
     algorithm, learner, rows = made()
     valid = rows.transition.valid
     ours, metrics = on_policy_step(algorithm, learner, rows)
@@ -208,7 +210,7 @@ def test_what_a_broken_step_holds_reaches_no_update(made):
 
 
 @pytest.mark.parametrize("kind", ["observation nan", "privileged inf", "reward nan", "physics huge", "careless nan"])
-def test_an_iteration_counts_what_broke_and_learns_from_the_rest(kind):
+def test_an_iteration_counts_broken_steps_and_learns_from_the_others(kind):
     algorithm, learner, moves, broken, _ = broken_rollout("PPO", kind)
     state, metrics = iterate(algorithm, poison(kind), begin("PPO"), rules("PPO"), jax.random.key(2))
     assert float(metrics["invalid_steps"]) == broken.sum()
@@ -275,7 +277,7 @@ def sac_run(kind):
 
 
 @pytest.mark.parametrize("kind", SAC_KINDS)
-def test_sac_counts_what_broke_and_learns_from_the_rest(kind):
+def test_sac_counts_broken_steps_and_learns_from_the_others(kind):
     _, [(state, first), (later, second)], stored = sac_run(kind)
     assert 3 < (~stored.valid).sum() == float(first["invalid_steps"])
     assert all(np.isfinite(x).all() and np.abs(x).max() < 1e3 for x in arrays_of(stored))
@@ -292,14 +294,14 @@ def test_sac_counts_what_broke_and_learns_from_the_rest(kind):
 
 
 def sac_again(change):
-    """The second iteration once more, with other numbers in the 80 transitions stored in the first one: (before, after, metrics)."""
+    """(before, after, metrics) of the second iteration, with other numbers in the 80 transitions of the first one."""
     algorithm, [(state, _), _], _ = sac_run("privileged nan")
     env = poison("privileged nan", 0.1)
     other = eqx.tree_at(lambda s: s.replay.experience, state, change(state.replay.experience))
     return state, *iterate(algorithm, env, other, rules("SAC"), jax.random.key(3))
 
 
-def test_what_broken_transitions_hold_reaches_no_update_of_sac():
+def test_numbers_of_broken_transitions_reach_no_update_of_sac():
     """That the others weigh as much as in a mean over them alone: tests/algorithms/test_sac.py."""
     _, [_, (expected, numbers)], _ = sac_run("privileged nan")
     change = lambda stored: eqx.tree_at(lambda r: r.valid, garbled(stored, stored.valid), stored.valid)
@@ -415,7 +417,7 @@ def fitted(change=lambda episodes: episodes):
     return before, seeds.take_seed(after), {k: float(v[0]) for k, v in metrics.items()}
 
 
-def test_what_a_broken_row_holds_reaches_no_decoder():
+def test_numbers_of_broken_rows_reach_no_decoder():
     before, after, metrics = fitted()
     valid = np.asarray(before.run.dataset.episodes.valid)
     assert 0 < valid.sum() < valid.size and metrics["updates_skipped"] == 0.0 and metrics["diverged"] == 0.0

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 
-import fault_runs
 import pytest
 
 from experiments.faults import same_bits
 from gorl import runs
+from tests.support import toy_runs
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def wait_for_units(run: pathlib.Path, count: int, process: subprocess.Popen) -> 
 
 
 def test_stopped_ended_and_gone_on_with(sound, cache, tmp_path):
-    """SIGSTOP and SIGCONT change nothing; SIGTERM saves within a unit, and has its own exit code; the end is the same."""
+    """SIGSTOP and SIGCONT do nothing; SIGTERM saves within a unit and has its own exit code. The end is the same."""
     run = tmp_path / "run"
-    fault_runs.begin(run)
+    toy_runs.begin(run)
     process = resume(run, cache)
     wait_for_units(run, 1, process)
     process.send_signal(signal.SIGSTOP)
@@ -55,7 +55,7 @@ def test_stopped_ended_and_gone_on_with(sound, cache, tmp_path):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM and time.monotonic() - began < 20
     assert f"gorl train --resume {run}" in output and same_bits.status(run)["status"] == "interrupted"
-    assert fault_runs.go_on(run).status == "finished"
+    assert toy_runs.go_on(run).status == "finished"
     assert same_bits.differences(run, sound) == []
 
 
@@ -86,10 +86,10 @@ def test_a_clock_that_jumps_back(sound, tmp_path, monkeypatch):
 
     monkeypatch.setattr(time, "time", earlier)
     run = tmp_path / "run"
-    fault_runs.begin(run)
-    with pytest.raises(fault_runs.Crash):
-        fault_runs.go_on(run, units=9)
-    assert fault_runs.go_on(run).status == "finished"
+    toy_runs.begin(run)
+    with pytest.raises(toy_runs.Crash):
+        toy_runs.go_on(run, units=9)
+    assert toy_runs.go_on(run).status == "finished"
     assert same_bits.differences(run, sound) == []
     seconds = [json.loads(line)["wall_s"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert seconds == sorted(seconds) and seconds[0] >= 0

@@ -5,14 +5,13 @@ import os
 import pathlib
 import shutil
 
-import bad_folders
 import pytest
-import typer.testing
 
-from gorl.cli.main import build_app
-from gorl.errors import GorlError, RunError
+from gorl.errors import RunError
 from gorl.studies.folder import StudyFolder
 from gorl.training import trainer
+from tests.support import bad_folders
+from tests.support.commands import answer
 
 COMMANDS = {
     "evaluate": ["evaluate", "run"],
@@ -39,16 +38,6 @@ def folder(sound, tmp_path, monkeypatch):
     return pathlib.Path(shutil.copytree(sound, tmp_path / "run"))
 
 
-def gorl(*words):
-    """(exit code, what it says to the user). Anything that is raised and is not for the user is raised here."""
-    result = typer.testing.CliRunner().invoke(build_app(), list(words))
-    if isinstance(result.exception, GorlError):
-        return 2, result.output + str(result.exception)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.output
-
-
 @pytest.mark.parametrize("damage", bad_folders.DAMAGES)
 def test_every_command_answers(damage, folder, sound):
     for name in ("evaluate", "report", "resume", "import"):  # `draw` and `check` read what these read
@@ -56,7 +45,7 @@ def test_every_command_answers(damage, folder, sound):
         shutil.rmtree(folder)
         shutil.copytree(sound, folder)
         bad_folders.DAMAGES[damage](folder)
-        code, said = gorl(*words)
+        code, said = answer(*words)
         assert code == 0 or any(part in said for part in ("run", "--plugin", "@Experiment()")), (name, said)
         assert not [word for word in INSIDE if word in said], (name, said)
 
@@ -74,9 +63,11 @@ ANSWERS = [
     ("resume", "members that are numbers", "cannot read run/run.json: expected a string in \"members\", found 0."),
     ("resume", "members that are not there", "cannot write in run/seed0: No such file or directory."),
     ("resume", "config.gin binary", "run/config.gin:1: this is not UTF-8 text (byte 0xff). Save the file as UTF-8."),
-    ("resume", "metrics.jsonl a folder", "run/metrics.jsonl is in the way: a file of that name belongs there. Remove it, or name another run."),
+    ("resume", "metrics.jsonl a folder",
+     "run/metrics.jsonl is in the way: a file of that name belongs there. Remove it, or name another run."),
     ("resume", "checkpoints a file", "run/checkpoints is in the way: a folder of that name belongs there."),
-    ("resume", "a record with the line b'{torn'", "run/metrics.jsonl:2 is broken: this line is not an entry of a record."),
+    ("resume", "a record with the line b'{torn'",
+     "run/metrics.jsonl:2 is broken: this line is not an entry of a record."),
     ("report", "a record with the line b'[]'", "run/metrics.jsonl:2 is broken: this line is not an entry of a record."),
     ("report", "status.json {}", "cannot read run/status.json: it has no 'status'."),
     ("evaluate", "none", "run has no checkpoint yet."),
@@ -89,22 +80,22 @@ ANSWERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command, damage, answer", ANSWERS)
-def test_what_is_said(command, damage, answer, folder):
+@pytest.mark.parametrize("command, damage, words", ANSWERS)
+def test_a_damage_is_named_exactly(command, damage, words, folder):
     bad_folders.DAMAGES[damage](folder)
-    code, said = gorl(*COMMANDS[command])
-    assert code != 0 and answer in said, said
+    code, said = answer(*COMMANDS[command])
+    assert code != 0 and words in said, said
 
 
 @pytest.mark.parametrize("words", list(COMMANDS.values()), ids=list(COMMANDS))
 @pytest.mark.parametrize("what", ["nothing", "a file", "an empty folder"])
-def test_what_is_no_run_is_named(words, what, folder):
+def test_a_path_without_a_run_is_named(words, what, folder):
     shutil.rmtree(folder)
     if what == "a file":
         folder.write_text("what is this")
     elif what == "an empty folder":
         folder.mkdir()
-    code, said = gorl(*words)
+    code, said = answer(*words)
     assert code != 0 and "run" in said and not [word for word in INSIDE if word in said], said
 
 
@@ -113,7 +104,7 @@ def test_what_is_no_run_is_named(words, what, folder):
 def test_a_folder_without_permission_is_named(words, folder):
     folder.chmod(0)
     try:
-        code, said = gorl(*words)
+        code, said = answer(*words)
     finally:
         folder.chmod(0o755)
     assert code != 0 and "run" in said
@@ -131,7 +122,7 @@ STUDY = {
 
 
 @pytest.mark.parametrize(
-    "text, answer",
+    "text, words",
     [
         ("", "its study.json cannot be read"),
         ("[]", "its study.json should hold an object"),
@@ -147,13 +138,13 @@ STUDY = {
         ),
     ],
 )
-def test_a_damaged_study_is_named(text, answer, tmp_path, monkeypatch):
+def test_a_damaged_study_is_named(text, words, tmp_path, monkeypatch):
     (tmp_path / "study.json").write_text(text)
     with pytest.raises(RunError) as err:
         StudyFolder.open(tmp_path)
-    assert answer in str(err.value) and str(tmp_path) in str(err.value)
+    assert words in str(err.value) and str(tmp_path) in str(err.value)
     monkeypatch.chdir(tmp_path)
-    code, said = gorl("report", str(tmp_path))
+    code, said = answer("report", str(tmp_path))
     assert code != 0 and str(tmp_path) in said
 
 
@@ -165,7 +156,7 @@ def test_a_damaged_result_in_the_store_is_left_out(entry, tmp_path, monkeypatch)
     (tmp_path / "phases" / "abc").mkdir(parents=True)
     (tmp_path / "phases" / "abc" / "entry.json").write_text(entry)
     for words in (["cache"], ["cache", "--prune", "0"]):
-        code, said = gorl(*words)
+        code, said = answer(*words)
         assert code == 0 and "0 results of phases" in said
 
 
@@ -175,7 +166,7 @@ def test_a_result_that_says_little_is_listed(tmp_path, monkeypatch):
     (tmp_path / "phases" / "abc" / "entry.json").write_text(
         '{"parts": {"stage": 1}, "bytes": 1, "seconds": 1, "env_steps": 1}'
     )
-    code, said = gorl("cache")
+    code, said = answer("cache")
     assert code == 0 and "?" in said and "1 results of phases" in said
 
 

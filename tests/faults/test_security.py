@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs_on_disk import entry, info, write
 
 import gorl
 from gorl import config, runs
@@ -30,6 +29,7 @@ from gorl.tracking import aim_repository, local
 from gorl.tracking.tensorboard import TensorBoardTracker
 from gorl.training import trained
 from gorl.training.trained import confirmed_plugins
+from tests.support.run_folders import entry, info, write
 
 PACKAGE = pathlib.Path(gorl.__file__).parent
 SOURCES = {str(path.relative_to(PACKAGE)): path for path in PACKAGE.rglob("*.py")}
@@ -70,14 +70,15 @@ def forbidden(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_no_source_runs_what_it_reads(name):
+def test_no_source_can_run_data_as_code(name):
     assert forbidden(SOURCES[name].read_text()) == []
 
 
 @pytest.mark.parametrize(
     "source",
-    ["import pickle", "from pickle import loads", "import yaml", "eval('1')", "exec(x)", "np.load(f)", "np.load(f, allow_pickle=True)", "import shelve",
-     "subprocess.run(x, shell=True)", "os.system(x)", "import marshal", "read(f, allow_pickle=yes)"],
+    ["import pickle", "from pickle import loads", "import yaml", "eval('1')", "exec(x)", "np.load(f)",
+     "np.load(f, allow_pickle=True)", "import shelve", "subprocess.run(x, shell=True)", "os.system(x)",
+     "import marshal", "read(f, allow_pickle=yes)"],
 )  # fmt: skip
 def test_the_scan_finds(source):
     assert len(forbidden(source)) >= 1
@@ -212,7 +213,7 @@ def test_gins_own_registry_may_be_imported_in_every_way(stranger):
 
 
 @pytest.mark.parametrize("name", ["{}/elsewhere/b.gin", "../elsewhere/b.gin", "../../{name}/elsewhere/b.gin"])
-def test_what_is_included_from_anywhere_imports_nothing_either(name, stranger):
+def test_included_files_import_nothing_either(name, stranger):
     for folder in ("elsewhere", "here"):
         (stranger / folder).mkdir()
     (stranger / "elsewhere" / "b.gin").write_text("import evil\n")
@@ -222,7 +223,7 @@ def test_what_is_included_from_anywhere_imports_nothing_either(name, stranger):
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../secret", "secret.txt", "~/.ssh/id_rsa"])
-def test_what_is_no_gin_file_is_not_included(name, stranger):
+def test_only_gin_files_are_included(name, stranger):
     """Its lines would be quoted, and copied into the run's folder."""
     (stranger / "secret.txt").write_text("password\n")
     (stranger / "a.gin").write_text(f"include '{name}'\n")
@@ -344,7 +345,7 @@ def test_names_of_a_run_do_not_lead_out_of_the_tensorboard_logs(more, tmp_path):
 
 
 @pytest.mark.parametrize("umask", [0o077, 0o022, 0o027], ids=oct)
-def test_what_a_run_leaves_follows_the_umask(umask, tmp_path):
+def test_every_file_of_a_run_follows_the_umask(umask, tmp_path):
     before = os.umask(umask)
     try:
         folder = runs.RunFolder.create(tmp_path / "run")

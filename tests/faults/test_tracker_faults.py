@@ -1,4 +1,4 @@
-"""Trackers that fail in every way: the run goes on, says so once, and its record is whole and can be handed over later."""
+"""Trackers that fail in every way: the run goes on, says so once, and its record can be handed over whole later."""
 
 import contextlib
 import dataclasses
@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import PIL.Image
 import pytest
-from runs_on_disk import entry, events, info, write
 
 from gorl.runs.record import Record, read
 from gorl.tracking import aim_repository as repositories, background, imports
 from gorl.tracking.aim import AimTracker, AimWriter
 from gorl.tracking.tensorboard import TensorBoardTracker, TensorBoardWriter
+from tests.support.run_folders import entry, events, info, write
 
 aim = pytest.importorskip("aim")
 
@@ -247,7 +247,10 @@ def handed_over(tracker: str, folder: pathlib.Path, healthy: pathlib.Path) -> li
 def test_another_process_that_makes_the_repository_is_not_waited_for_without_end(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(repositories, "_LOCK_TIMEOUT", 0.05)
     (tmp_path / "run").mkdir()
-    code = "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); sys.stdin.read()"
+    code = (
+        "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
     command = [sys.executable, "-c", code, str(tmp_path / ".aim_init.lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
@@ -259,7 +262,7 @@ def test_another_process_that_makes_the_repository_is_not_waited_for_without_end
     assert "Timeout: The file lock" in warning and run.failed
 
 
-def test_what_piles_up_before_a_tracker_that_hangs_is_bounded(tmp_path, caplog, monkeypatch):
+def test_the_backlog_of_a_tracker_that_hangs_is_bounded(tmp_path, caplog, monkeypatch):
     stuck = threading.Event()
     monkeypatch.setattr(background, "PATIENCE", 0.05)
     monkeypatch.setattr(background, "BACKLOG", 5)

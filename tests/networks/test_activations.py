@@ -8,7 +8,8 @@ X = jnp.array([-90.0, -3.0, -0.5, 0.0, 0.5, 3.0, 90.0])
 
 
 def test_values_and_slopes_by_hand():
-    # silu(1) = 1 / (1 + e^-1) = 0.7310586; its slope there: s + s (1 - s) = 0.7310586 + 0.7310586 · 0.2689414 = 0.9276705; at 0: 1/2
+    # silu(1) = 1 / (1 + e^-1) = 0.7310586;
+    # its slope there: s + s (1 - s) = 0.7310586 + 0.7310586 · 0.2689414 = 0.9276705; at 0: 1/2
     np.testing.assert_allclose(silu(jnp.array(1.0)), 0.7310586, rtol=1e-6)
     np.testing.assert_allclose(jax.grad(silu)(1.0), 0.9276705, rtol=1e-6)
     np.testing.assert_allclose(jax.grad(silu)(0.0), 0.5)
@@ -31,6 +32,6 @@ def test_one_array_is_stored_for_the_backward_pass():
     assert len(sizes(silu)) == 1 < len(sizes(jax.nn.silu))
 
 
-def test_what_is_not_silu_is_left_alone():
+def test_other_activations_than_silu_are_left_alone():
     assert with_cheap_gradient(jax.nn.silu) is silu
     assert with_cheap_gradient(jnp.tanh) is jnp.tanh

@@ -17,7 +17,7 @@ def test_at_time_0():
 
 
 @pytest.mark.parametrize("frequencies", [1, 4, 7])
-def test_size_is_what_it_returns(frequencies):
+def test_size_is_the_length_of_an_embedding(frequencies):
     embedding = FourierTime(frequencies)
     assert embedding(jnp.float32(0.5)).shape == (embedding.size,) == (2 * frequencies,)
 

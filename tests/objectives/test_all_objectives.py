@@ -42,11 +42,12 @@ from gorl.policies.flow_ratio import (
     VelocityTarget,
 )
 
-ROLES = (AbstractTrustRegion, AbstractRegularizer, AbstractAdvantage, AbstractTimes, AbstractLossTarget, AbstractFlowRatio, AbstractEntropy,
-         AbstractSampler, AbstractGrid, AbstractPrediction, AbstractSchedule, AbstractLevels)  # fmt: skip
+ROLES = (AbstractTrustRegion, AbstractRegularizer, AbstractAdvantage, AbstractTimes, AbstractLossTarget,
+         AbstractFlowRatio, AbstractEntropy, AbstractSampler, AbstractGrid, AbstractPrediction, AbstractSchedule,
+         AbstractLevels)  # fmt: skip
 ELSEWHERE = {AllEpisodes, TopEpisodes, ReturnWeighted, AdvantageWeighted, PriorLatents, EncoderLatents}  # tests/phases
 LAWS = {UniformTimes, ArcsineTimes, LogitNormalTimes}  # no value, but moments and quantiles: test_times.py
-GRIDS = {CosineGrid}  # tests/decoders/test_grids.py
+GRIDS = {CosineGrid}  # tests/generative/test_grids.py
 
 f32 = lambda *x: jnp.asarray(x if len(x) > 1 else x[0], jnp.float32)
 KEY = jax.random.key(3)

@@ -1,14 +1,12 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gorl.networks import MLP, RunningNormalizer
 from gorl.objectives.regularizers import EntropyBonus, LatentKL, LatentL2, SquashedEntropyBonus
 from gorl.policies import GaussianPolicy
+from tests.support.networks import NORMALIZER, mlp
 
 OBS = jnp.array([0.3, -0.7])
 MEAN, STD = np.array([0.5, -1.0, 0.0]), np.array([0.4, 1.5, 1.0])
@@ -16,12 +14,9 @@ MEAN, STD = np.array([0.5, -1.0, 0.0]), np.array([0.4, 1.5, 1.0])
 
 def gaussian(key, mean, std):
     """A policy that is N(mean, diag(std²)) at every observation."""
-    body = functools.partial(
-        MLP, width=4, depth=1, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.0
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
+    body = mlp(4, 1, activation=jax.nn.tanh, output_scale=0.0)
     policy = GaussianPolicy(
-        2, len(mean), body=body, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=1.0, key=key
+        2, len(mean), body=body, normalizer=NORMALIZER, min_std=1e-3, max_std=10.0, initial_std=1.0, key=key
     )
     raw = np.log(np.expm1(np.asarray(std) - 1e-3)) - policy.shift
     bias = jnp.concatenate([jnp.asarray(mean, jnp.float32), jnp.asarray(raw, jnp.float32)])

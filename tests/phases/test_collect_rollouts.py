@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from payers import Learner, Payer, level, played
 
 from gorl.decoders import IdentityDecoder
 from gorl.environments.task import Task
@@ -13,6 +12,7 @@ from gorl.errors import ConfigError
 from gorl.phases import CollectRollouts, PhaseContext
 from gorl.phases.base import PhaseInputs
 from gorl.state import RunState
+from tests.support.payers import Learner, Payer, level, played
 
 ENVS, LENGTH, ROUNDS = 3, 4, 3
 TASK = Task(Payer(1.0), LENGTH, True, True, 2.5)
@@ -51,7 +51,7 @@ def test_each_episode_is_there_once_and_in_order(rounds):
     np.testing.assert_array_equal(steps, np.broadcast_to(np.arange(LENGTH), steps.shape))
 
 
-def test_what_a_step_did_stands_beside_what_it_saw(rounds):
+def test_actions_rewards_and_values_are_of_the_same_step(rounds):
     """The environment pays who + u; the learner values 10 who + steps."""
     buffers, _ = rounds
     data = buffers[-1]

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from payers import Learner, Payer, level, played
 
 from gorl.acting.evaluator import Evaluator
 from gorl.decoders import IdentityDecoder
@@ -14,6 +13,7 @@ from gorl.errors import ConfigError
 from gorl.phases import Evaluate, PhaseContext
 from gorl.phases.base import PhaseInputs
 from gorl.state import RunState
+from tests.support.payers import Learner, Payer, level, played
 
 ENVS, LENGTH = 5, 2
 BEST, LAST, HANDED_ON = 1.5, -0.5, 7.0

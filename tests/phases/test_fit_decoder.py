@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ from gorl.errors import ConfigError
 from gorl.generative.grids import UniformGrid
 from gorl.generative.samplers import Euler
 from gorl.generative.times import UniformTimes
-from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.networks import FourierTime
 from gorl.optimizers import OptaxCall
 from gorl.phases import FitDecoder, PhaseContext
 from gorl.phases.base import PhaseInputs
@@ -23,6 +21,7 @@ from gorl.phases.latents import EncoderLatents, PriorLatents
 from gorl.phases.selection import AllEpisodes, TopEpisodes
 from gorl.runtime import seeds, trees
 from gorl.state import Dataset, Episodes, RunState
+from tests.support.networks import NORMALIZER, mlp
 
 EPISODES, LENGTH = 40, 25  # 4 episodes validate, 900 rows train
 TASK = Task(RewardFromObservation(), LENGTH, True, True, 3.0)
@@ -55,12 +54,9 @@ class Constant(AbstractDecoder):
 
 
 def flow_decoder(obs_size, action_size, *, key):
-    network = functools.partial(
-        MLP, width=32, depth=2, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
+    network = mlp(32, 2)
     return FlowMatchingDecoder(
-        obs_size, action_size, body=network, normalizer=normalizer, time_embedding=FourierTime(4), times=UniformTimes(),
+        obs_size, action_size, body=network, normalizer=NORMALIZER, time_embedding=FourierTime(4), times=UniformTimes(),
         sampler=Euler(40, UniformGrid()), key=key,
     )  # fmt: skip
 
@@ -192,7 +188,7 @@ def test_the_input_statistics_are_those_of_the_training_episodes(flow):
     )
 
 
-def test_what_is_held_out_does_not_touch_the_fit(flow):
+def test_held_out_episodes_do_not_touch_the_fit(flow):
     """Other actions in the held-out episodes: the same weights, another validation loss. In others: other weights."""
     phase, data, states, metrics = flow
     held = held_out(phase, data)
@@ -304,7 +300,7 @@ def test_a_batch_is_one_step():
 
 
 def test_the_weights_of_the_best_validation_loss_are_kept():
-    """level = 1 - 0.96^(9 k) after k epochs; the held-out episodes want 0.75, which it comes closest to in the fourth."""
+    """level = 1 - 0.96^(9 k) after k epochs; the held-out episodes want 0.75, and the fourth epoch comes closest."""
     phase, u = least_squares(learning_rate=0.02), np.ones((EPISODES, LENGTH))
     u[held_out(phase, dataset(u))] = 0.75
     states, metrics = fit(phase, dataset(u), epochs=6)
@@ -317,7 +313,7 @@ def test_the_weights_of_the_best_validation_loss_are_kept():
 
 
 def test_without_validation_the_newest_weights_are_kept():
-    """A rate that diverges: level - 1 is -1.5 times what it was after each of the two batches an epoch, so the loss rises."""
+    """A rate that diverges: each of the two batches an epoch multiplies level - 1 by -1.5, so the loss rises."""
     phase = least_squares(validation_fraction=0.0, learning_rate=1.25, batch_size=EPISODES * LENGTH // 2)
     states, metrics = fit(phase, dataset(1.0), epochs=2)
     np.testing.assert_allclose([s.decoder.level[0] for s in states], [1 - 1.5**2, 1 - 1.5**4], rtol=1e-5)
@@ -333,7 +329,10 @@ class Judged(Constant):
 
 
 def test_weights_are_chosen_by_the_decoders_validation_loss():
-    """The levels rise away from the held-out episodes' 0, so the loss would choose the first epoch, and the validation loss the last."""
+    """The levels rise away from the held-out episodes' 0.
+
+    The loss would choose the first epoch, and the validation loss chooses the last.
+    """
     phase, u = least_squares(decoder=Judged, learning_rate=0.02), np.ones((EPISODES, LENGTH))
     u[held_out(phase, dataset(u))] = 0.0
     states, metrics = fit(phase, dataset(u), epochs=3)
@@ -370,7 +369,7 @@ def test_a_validation_loss_that_is_not_finite_is_a_divergence():
     assert fit(phase, dataset(np.ones((EPISODES, LENGTH))), epochs=1)[1][0]["diverged"] == 0.0
 
 
-def test_what_goes_on():
+def test_a_fit_hands_on_the_decoder_and_drops_the_dataset():
     phase = least_squares()
     state = start(phase, dataset(1.0))
     run = phase.finish(CONTEXT, state)
@@ -414,7 +413,7 @@ def test_settings_that_fit_pass():
 
 @pytest.mark.parametrize("size", [1, 20, 30, 99, 100, 1000], ids="{} of 100".format)
 def test_gradients_added_up_over_pieces_of_a_batch_are_those_of_the_batch(size):
-    """30 and 99 leave a last piece that is smaller; 100 and 1000 leave the batch whole. SGD: an error of a gradient would show in full."""
+    """30 and 99 leave a smaller last piece; 100 and 1000 one whole batch. SGD shows a gradient's error in full."""
     data = dataset(
         two_modes(jax.random.key(3)), valid=np.arange(LENGTH)[None] < np.arange(EPISODES)[:, None] % LENGTH + 1
     )

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from payers import Learner, Level, Payer, played
 
 from gorl.acting.evaluator import Evaluator
 from gorl.algorithms.base import AbstractAlgorithm
@@ -15,6 +14,7 @@ from gorl.phases import ImprovePolicy, PhaseContext
 from gorl.phases.improve_policy import keep_best
 from gorl.runtime import seeds, trees
 from gorl.state import RunState, Snapshot
+from tests.support.payers import Learner, Level, Payer, played
 
 TASK = Task(Payer(0.0), 2, True, True, 10.0)
 CONTEXT = PhaseContext(TASK, seed=0, stage=1, phase=2)
@@ -135,6 +135,15 @@ def test_evaluations_come_before_between_and_after(interval, expected):
     assert " ".join(u.name[0] for u in units) == expected
     kinds = {(u.name, u.subset, u.env_steps, u.eval_steps) for u in units}
     assert kinds == {("iterate", "train", 24, 0), ("evaluate", "eval", 0, 6)}
+
+
+def test_random_numbers_depend_on_the_number_of_iterations_alone():
+    """However often the policy is evaluated, the third iteration and the evaluation after it have the index 3."""
+    for interval in (1, 48, 1000):
+        units = improve(evaluation_interval=interval).units(TASK)
+        assert [u.key_index(p) for p, u in enumerate(units) if u.name == "iterate"] == [1, 2, 3, 4]
+        done = [u.key_index(p) for p, u in enumerate(units) if u.name == "evaluate"]
+        assert done == {1: [0, 1, 2, 3, 4], 48: [0, 2, 4], 1000: [0, 4]}[interval]
 
 
 def test_the_algorithm_acts_through_the_decoder():

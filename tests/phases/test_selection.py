@@ -36,7 +36,7 @@ def test_top_episodes_are_those_of_the_highest_returns(fraction, kept):
 
 
 def test_return_weights():
-    """Returns -1 and 1, standardised as they are: weights in the ratio e^(2 / temperature), with a mean of 1."""
+    """Returns -1 and 1, standardized as they are: weights in the ratio e^(2 / temperature), with a mean of 1."""
     weight = np.asarray(ReturnWeighted(temperature=0.5, max_weight=1e9).weight(episodes([[-1.0], [1.0]])))
     np.testing.assert_allclose(weight[1] / weight[0], np.exp(4.0), rtol=1e-5)
     np.testing.assert_allclose(np.mean(weight), 1.0, rtol=1e-6)
@@ -63,7 +63,8 @@ def advantage_weighted(**changes):
 def test_advantages_by_hand():
     """Rewards are doubled, discount a half, lambda 1.
 
-    Episode 0 runs to the limit: its last step bootstraps from V = 4: d1 = 2·3 + 0.5·4 - 4 = 4, d0 = 2·1 + 0.5·4 - 2 = 2, A0 = 2 + 0.5·4.
+    Episode 0 runs to the limit: its last step bootstraps from V = 4: d1 = 2·3 + 0.5·4 - 4 = 4,
+    d0 = 2·1 + 0.5·4 - 2 = 2, A0 = 2 + 0.5·4.
     Episode 1 ends after its first step: A0 = 2·1 - 2 = 0, and the second counts for nothing.
     """
     data = episodes([[1.0, 3.0], [1.0, 9.0]], valid=[[1, 1], [1, 0]], value=[[2.0, 4.0], [2.0, 50.0]])

@@ -5,7 +5,6 @@ import logging
 
 import numpy as np
 import pytest
-from ends import Scale, TwoPoints, end
 
 from gorl import config
 from gorl.environments.toy import TwoGoals
@@ -15,6 +14,7 @@ from gorl.pictures.base import AbstractPicture, CannotDraw
 from gorl.tracking.base import AbstractTracked
 from gorl.training import execution
 from gorl.training.trained import restore
+from tests.support.ends import Scale, TwoPoints, end
 
 
 class Dot(AbstractPicture):
@@ -48,7 +48,7 @@ class Listener(AbstractTracked):
         pass
 
 
-def test_trackers_get_what_was_drawn_and_a_failure_is_said_once(tmp_path, caplog):
+def test_trackers_get_the_pictures_and_a_failure_is_said_once(tmp_path, caplog):
     broken, other, listener, failed = Broken(CannotDraw("no paint.")), Broken(ValueError("a\nb")), Listener(), set()
     with caplog.at_level(logging.WARNING):
         for seed in (0, 1):

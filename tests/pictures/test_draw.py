@@ -3,12 +3,11 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
 from gorl import config
-from gorl.cli import main
 from gorl.errors import RunError
 from gorl.training import execution
+from tests.support.commands import gorl
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +31,8 @@ def run(tmp_path_factory):
     return folder
 
 
-def gorl(*arguments, error=None):
-    result = CliRunner().invoke(main.build_app(), list(map(str, arguments)))
-    assert (None if result.exception is None else type(result.exception)) == error, result.output
-    return result.output, str(result.exception)
-
-
 def test_pictures_by_name_with_bindings(run):
-    output, _ = gorl(
+    output = gorl(
         "draw",
         run,
         "--picture",
@@ -59,9 +52,9 @@ def test_pictures_by_name_with_bindings(run):
     assert json.loads((run / "status.json").read_text())["status"] == "finished"
 
 
-def test_what_cannot_be_drawn_is_said(run, tmp_path):
-    assert "declares no pictures: name some, such as --picture ActionDensity" in gorl("draw", run, error=RunError)[1]
-    error = gorl("draw", run, "--picture", "Rolout", error=RunError)[1]
+def test_a_picture_that_cannot_be_drawn_is_named(run, tmp_path):
+    assert "declares no pictures: name some, such as --picture ActionDensity" in gorl("draw", run, error=RunError)
+    error = gorl("draw", run, "--picture", "Rolout", error=RunError)
     assert error == "there is no picture 'Rolout'; there are ActionDensity, DecoderMap, Rollout. Did you mean Rollout?"
-    assert gorl("draw", run, "--picture", "Rollout", error=RunError)[1] == f"nothing was drawn of {run}."
-    assert "is not a gorl run folder" in gorl("draw", tmp_path, error=RunError)[1]
+    assert gorl("draw", run, "--picture", "Rollout", error=RunError).endswith(f"nothing was drawn of {run}.")
+    assert "is not a gorl run folder" in gorl("draw", tmp_path, error=RunError)

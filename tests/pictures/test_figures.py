@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from ends import Scale, TwoPoints, end, pixels
 
 from gorl.environments.toy import Slider, TwoGoals
 from gorl.errors import ConfigError
@@ -10,12 +9,13 @@ from gorl.pictures import ActionDensity, CannotDraw, DecoderMap
 from gorl.pictures.action_density import histogram, sample_actions, sort_observations
 from gorl.pictures.base import fresh_observations, picture_keys
 from gorl.pictures.decoder_map import decode_latents
+from tests.support.ends import Scale, TwoPoints, end, pixels
 
 SMALL = dict(observations=3, samples=16, bins=8, dimensions=2, latent_extent=4.0)
 
 
 def test_the_law_of_values_in_bins():
-    """Two rows of four values, bins [-1, -0.5), [-0.5, 0), [0, 0.5), [0.5, 1]; what lies outside is in the outermost."""
+    """Two rows of values in the bins [-1, -0.5), [-0.5, 0), [0, 0.5), [0.5, 1]; the outermost take what is outside."""
     values = np.array([[-0.9, -0.1, 0.1, 0.2], [-7.0, 0.5, 1.0, 9.0]], np.float32)
     assert histogram(values, 1.0, 4).T.tolist() == [[0.25, 0.25, 0.5, 0.0], [0.25, 0.0, 0.0, 0.75]]
 

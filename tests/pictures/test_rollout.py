@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
-from ends import end
 
 from gorl.acting.agent import Agent
 from gorl.acting.evaluator import Evaluator
@@ -19,8 +18,10 @@ from gorl.environments.toy import Slider
 from gorl.pictures import CannotDraw, Rollout, rendering
 from gorl.pictures.rollout import evenly_spaced, record_episode
 from gorl.policies.base import AbstractPolicy
+from tests.support.ends import end
 
-XML = """<mujoco><option timestep="0.05"/><worldbody><light pos="0 0 3"/><camera name="side" pos="0 -3 0"  xyaxes="1 0 0 0 0 1"/>
+XML = """<mujoco><option timestep="0.05"/><worldbody><light pos="0 0 3"/>
+<camera name="side" pos="0 -3 0"  xyaxes="1 0 0 0 0 1"/>
 <body><joint name="x" type="slide" axis="1 0 0"/><geom size=".3" mass="1" rgba="1 0 0 1"/></body></worldbody>
 <actuator><motor joint="x" gear="20" ctrlrange="-1 1" ctrllimited="true"/></actuator></mujoco>"""
 
@@ -48,8 +49,9 @@ def ended(environment):
 def environment(tmp_path, third_party):
     (tmp_path / "slide.xml").write_text(XML)
     return mjcf.MJCFEnvironment(
-        xml=str(tmp_path / "slide.xml"), reward=lambda m, d, a: d.qpos[0], observation=lambda m, d: jnp.concatenate([d.qpos, d.qvel]),
-        terminated=lambda m, d: d.qpos[0] > 1.0, initial=None, substeps=1, impl="jax", obs_key=None, critic_obs_key=None,
+        xml=str(tmp_path / "slide.xml"), reward=lambda m, d, a: d.qpos[0],
+        observation=lambda m, d: jnp.concatenate([d.qpos, d.qvel]), terminated=lambda m, d: d.qpos[0] > 1.0,
+        initial=None, substeps=1, impl="jax", obs_key=None, critic_obs_key=None,
     )  # fmt: skip
 
 
@@ -71,7 +73,8 @@ def picture(**more):
 
 def can_render():
     code = "import mujoco; from gorl.pictures import rendering as r; from gorl.environments.scene import Scene\n"
-    code += f"with r.Camera(Scene(mujoco.MjModel.from_xml_string('''{XML}'''), 1.0, None), None, 64).activate(): print('yes')"
+    code += f"scene = Scene(mujoco.MjModel.from_xml_string('''{XML}'''), 1.0, None)\n"
+    code += "with r.Camera(scene, None, 64).activate(): print('yes')"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "yes\n"
 
 

@@ -1,6 +1,5 @@
 """What holds for every policy that gorl registers, with every trust region. A new one must be added to the table."""
 
-import functools
 import inspect
 
 import equinox as eqx
@@ -14,19 +13,18 @@ from gorl.config import tables
 from gorl.generative.grids import UniformGrid
 from gorl.generative.samplers import Euler
 from gorl.generative.times import DiscreteTimes, UniformTimes
-from gorl.networks import MLP, FourierTime, RunningNormalizer, trainable
+from gorl.networks import FourierTime, trainable
 from gorl.objectives.trust_region import ASPO, SPO, AbstractTrustRegion, Clip
 from gorl.policies import GaussianPolicy
 from gorl.policies.base import AbstractPolicy
 from gorl.policies.denoising import DenoisingPolicy
 from gorl.policies.flow import FlowPolicy
 from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
+from tests.support.networks import NORMALIZER, mlp
 
 OBS_SIZE, ACTION_SIZE, BATCH = 3, 2, 6
-BODY = functools.partial(
-    MLP, width=8, depth=1, activation=jax.nn.silu, initializer=jax.nn.initializers.lecun_uniform, output_scale=1.0
-)
-INPUTS = {"body": BODY, "normalizer": functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)}
+BODY = mlp(8, 1)
+INPUTS = {"body": BODY, "normalizer": NORMALIZER}
 FLOW = {**INPUTS, "time_embedding": FourierTime(2), "velocity_scale": 0.25}
 AVERAGED = {
     **FLOW,
@@ -117,7 +115,10 @@ def test_compiled_it_is_the_same(case):
 
 @pytest.mark.parametrize("region", REGIONS, ids=lambda r: r.__name__)
 def test_at_the_old_policy_every_trust_region_has_the_policy_gradient(case, region):
-    """The objective's gradient is then A times that of the log-ratio, whatever the region and the ratio; and it reaches every weight."""
+    """The objective's gradient is then A times that of the log-ratio, whatever the region and the ratio.
+
+    It reaches every weight.
+    """
     policy, _, obs, action, extras = case
     advantage = jnp.linspace(-1.0, 1.0, BATCH)
     params, rest = eqx.partition(policy, trainable(policy))

@@ -3,10 +3,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_fields import ACTION_SIZE, OBS_SIZE, acted, common, log_ratios, network, nudged, set_linear
 
 from gorl.errors import ConfigError
 from gorl.policies import DenoisingPolicy
+from tests.support.linear_fields import ACTION_SIZE, OBS_SIZE, acted, common, log_ratios, network, nudged, set_linear
 
 SIGMA, STEPS = 0.05, 5
 SLOPE, OFFSET = 0.8, np.array([0.5, -1.0])

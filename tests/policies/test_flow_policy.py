@@ -3,7 +3,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_fields import ACTION_SIZE, OBS_SIZE, acted, common, log_ratios, network, nudged, set_linear
 
 from gorl.errors import ConfigError
 from gorl.generative.grids import UniformGrid
@@ -13,6 +12,7 @@ from gorl.networks import trainable
 from gorl.objectives.trust_region import ASPO, SPO, Clip
 from gorl.policies import FlowPolicy
 from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
+from tests.support.linear_fields import ACTION_SIZE, OBS_SIZE, acted, common, log_ratios, network, nudged, set_linear
 
 DRAWS = 6
 
@@ -134,7 +134,7 @@ def test_a_step_up_the_objective_makes_a_good_action_likelier_and_a_bad_one_less
     assert jnp.mean(change[advantage > 0]) > jnp.mean(change[advantage < 0])
 
 
-def test_normalises_what_the_network_sees(getkey):
+def test_the_networks_input_is_normalised(getkey):
     policy, data = nudged(flow_policy(getkey())), 100.0 + 5.0 * jax.random.normal(getkey(), (500, OBS_SIZE))
     observed, x, t = policy.observe(data, jnp.ones(500)), jnp.array([0.3, -0.2]), jnp.float32(0.5)
     scaled = (data[0] - jnp.mean(data, axis=0)) / jnp.std(data, axis=0)

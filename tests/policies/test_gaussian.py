@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,25 +6,17 @@ import pytest
 
 from gorl.errors import ConfigError
 from gorl.generative.distributions import DiagonalGaussian
-from gorl.networks import MLP, RunningNormalizer
 from gorl.policies import GaussianPolicy
+from tests.support.networks import NORMALIZER, mlp
 
 
 def gaussian_policy(key, *, action_size=2, output_scale=0.01, min_std=1e-3, max_std=10.0, initial_std=1.0):
-    body = functools.partial(
-        MLP,
-        width=16,
-        depth=2,
-        activation=jax.nn.silu,
-        initializer=jax.nn.initializers.lecun_uniform,
-        output_scale=output_scale,
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
+    body = mlp(16, 2, output_scale=output_scale)
     return GaussianPolicy(
         3,
         action_size,
         body=body,
-        normalizer=normalizer,
+        normalizer=NORMALIZER,
         min_std=min_std,
         max_std=max_std,
         initial_std=initial_std,
@@ -121,7 +111,7 @@ def test_mode_is_the_mean_whatever_the_key(getkey):
     assert jnp.all(modes != 0.0)
 
 
-def test_observe_normalises_what_the_body_sees(getkey):
+def test_observe_normalises_the_bodys_input(getkey):
     policy = nudged(gaussian_policy(getkey()))
     data = 100.0 + 5.0 * jax.random.normal(getkey(), (500, 3))
     observed = policy.observe(data, jnp.ones(500))

@@ -82,14 +82,14 @@ def test_nothing_is_repeated_and_the_order_is_kept(session):
     assert log == [("a", 3.0), ("b", 2.0)]
 
 
-def test_what_cannot_end_is_not_begun(session):
+def test_a_cell_that_cannot_end_in_time_is_not_begun(session):
     make, cell, log = session
     wanted = [cell("a", 3.0), cell("long", 50.0), cell("b", 2.0), cell("c", 7.0)]
     assert make(10.0).run(wanted) == {"finished": ["a/task", "b/task"], "left": ["long/task", "c/task"]}
     assert [name for name, _ in log] == ["a", "b"]
 
 
-def test_what_was_cut_off_goes_on(session):
+def test_a_cell_that_was_cut_off_goes_on(session):
     make, cell, log = session
     wanted = [cell("long", 50.0), cell("b", 2.0)]
     assert make(20.0).run(wanted, partial=True) == {"finished": ["b/task"], "cut off": ["long/task"], "left": []}

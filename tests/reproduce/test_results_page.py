@@ -51,7 +51,7 @@ def cpu():
     return Measured(scales.load("cpu"), dict(cells))
 
 
-def test_means_intervals_and_what_is_unmeasured(cpu):
+def test_cells_show_means_intervals_and_unmeasured_ones(cpu):
     assert table.cell(cpu, "GoRL-FM", "CheetahRun", {}) == "**200** [100, 300]"
     assert table.cell(cpu, "SAC", "CheetahRun", {}) == "unmeasured"
     assert table.cell(cpu, "FPO", "CheetahRun", {}) == "25% done"
@@ -62,7 +62,7 @@ def test_means_intervals_and_what_is_unmeasured(cpu):
     assert table.shown(Estimate(12.4, math.nan, math.nan)) == "**12**"
 
 
-def test_a_diverged_seed_counts_with_what_it_had_reached(cpu):
+def test_a_diverged_seed_counts_with_its_last_evaluation(cpu):
     cells = dict([cell_of("PPO", "FingerSpin", [30.0], "diverged")])
     assert Measured(cpu.scale, cells).scores("PPO", "FingerSpin") == [30.0]
 

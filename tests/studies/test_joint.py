@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from toy_study import record, status, sweep, write
 
 from gorl import config, runs
 from gorl.errors import ConfigError
 from gorl.runtime.programs import TRACES
 from gorl.studies.plan import joinable, make_plan
 from gorl.training import trained
+from tests.support.toy_study import record, status, sweep, write
 
 STUDY = """
 Study.grid = {'stage0/OnPolicy.learning_rate': [1e-3, 0.02], 'STAGE_KL': [0.0, 0.5], 'FIT_EPOCHS': [2]}
@@ -19,11 +19,9 @@ Study.variants_together = True
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory, compiled):
+def together(tmp_path_factory):
     root = tmp_path_factory.mktemp("joint")
     with pytest.MonkeyPatch.context() as patch:
-        (root / "cache").mkdir()
-        (root / "cache" / "xla").symlink_to(compiled)
         patch.setenv("GORL_CACHE", str(root / "cache"))
         before = TRACES.copy()
         study, result, _ = sweep(write(root, STUDY), root / "study")
@@ -42,7 +40,7 @@ def test_one_program_trains_all_variants_and_seeds(together):
     assert len(folders) == 8 and folders[0] == "learning_rate=0.001,STAGE_KL=0.0,FIT_EPOCHS=2/seed0"
 
 
-def test_each_run_is_what_it_is_alone(together, tmp_path, cache):
+def test_runs_trained_together_are_as_each_is_alone(together, tmp_path, cache):
     """To rounding, before it has grown: the first two iterations; a learning rate of 0.02 is not one of 0.001."""
     study, _ = together
     for rate in ("0.001", "0.02"):
@@ -127,7 +125,7 @@ APART = {
 
 
 @pytest.mark.parametrize("bindings, together", APART.values(), ids=APART)
-def test_what_can_be_trained_together(bindings, together, tmp_path):
+def test_only_variants_of_the_same_programs_can_be_trained_together(bindings, together, tmp_path):
     path = str(write(tmp_path, ""))
     assert joinable(config.build([path]), config.build([path], bindings)) is together
 
@@ -136,7 +134,8 @@ def test_variants_that_are_no_one_program_are_trained_apart(tmp_path):
     study = "Study.grid = {'FIT_EPOCHS': [2, 3], 'STAGE_KL': [0.0, 0.1]}\nStudy.variants_together = True\n"
     plan = make_plan([str(write(tmp_path, study))])
     assert [[v.name for v in program] for program in plan.programs] == [
-        ["FIT_EPOCHS=2,STAGE_KL=0.0", "FIT_EPOCHS=2,STAGE_KL=0.1"], ["FIT_EPOCHS=3,STAGE_KL=0.0", "FIT_EPOCHS=3,STAGE_KL=0.1"],
+        ["FIT_EPOCHS=2,STAGE_KL=0.0", "FIT_EPOCHS=2,STAGE_KL=0.1"],
+        ["FIT_EPOCHS=3,STAGE_KL=0.0", "FIT_EPOCHS=3,STAGE_KL=0.1"],
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="variants_together = True, but Sweep.halving ends single variants"):
         make_plan([str(write(tmp_path, study + "Sweep.halving = @SuccessiveHalving()\n"))])

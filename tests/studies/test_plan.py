@@ -1,10 +1,10 @@
 """What a study file means, and what is wrong with one, before anything runs."""
 
 import pytest
-from toy_study import write
 
 from gorl.errors import ConfigError
 from gorl.studies.plan import make_plan
+from tests.support.toy_study import write
 
 
 def plan(tmp_path, study, *bindings):
@@ -16,7 +16,8 @@ def test_variants_and_grid_multiply(tmp_path):
         tmp_path,
         """
         Study.variants = {'sound': [], 'defect': ['controls/shrinking_normalizer.gin', "Experiment.precision = 'high'"]}
-        Study.grid = {'stage1/Clip.epsilon': [0.1, 0.3], 'OnPolicy.trust_region': [@Clip(), @SPO()], 'SPO.epsilon': [0.2]}
+        Study.grid = {
+          'stage1/Clip.epsilon': [0.1, 0.3], 'OnPolicy.trust_region': [@Clip(), @SPO()], 'SPO.epsilon': [0.2]}
         Study.seeds = 3
         SEED = 5
         """.replace("\n        ", "\n"),
@@ -40,7 +41,8 @@ def test_variants_and_grid_multiply(tmp_path):
 def test_values_of_a_grid_may_be_references_and_strings(tmp_path):
     found = plan(
         tmp_path,
-        "Study.grid = {'OnPolicy.trust_region': [@Clip(), @SPO()], 'stage1/ImprovePolicy.hand_on': ['best', 'last']}\nSPO.epsilon = 0.2\n",
+        "Study.grid = {'OnPolicy.trust_region': [@Clip(), @SPO()], 'stage1/ImprovePolicy.hand_on': ['best', 'last']}\n"
+        "SPO.epsilon = 0.2\n",
     )
     assert [v.name for v in found.variants] == [
         f"trust_region={r},hand_on={h}" for r in ("Clip", "SPO") for h in ("best", "last")
@@ -97,7 +99,10 @@ BAD = {
     "a missing base": ("include 'nowhere.gin'", "there is no file 'nowhere.gin'"),
     "no seed": ("Study.seeds = 0", "Study.seeds = 0: a study needs at least one seed"),
     "a seed twice": ("Study.seeds = [1, 2, 1]", "it contains a duplicate seed"),
-    "seeds apart in one program": ("Study.seeds = [1, 3]\nStudy.seeds_together = True", "seeds trained in one program must be consecutive"),
+    "seeds apart in one program": (
+        "Study.seeds = [1, 3]\nStudy.seeds_together = True",
+        "seeds trained in one program must be consecutive",
+    ),
     "an executor that is none": (
         "Sweep.executor = @Clip()",
         r"Sweep.executor = @Clip\(\), but it must be of type AbstractExecutor. It takes @InProcess\(\)",
@@ -120,7 +125,7 @@ def test_mistakes_are_one_clear_line(tmp_path, study, message):
     assert "\n" not in str(error.value)
 
 
-def test_what_is_set_for_the_sweep_is_not_set_in_the_runs(tmp_path):
+def test_bindings_of_the_sweep_are_not_set_in_the_runs(tmp_path):
     found = plan(
         tmp_path,
         "",

@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from toy_study import assert_same, status, sweep, write
 
 from gorl import config
 from gorl.reuse.explain import Estimator, explain_differences, explain_miss
 from gorl.reuse.identity import identities
 from gorl.reuse.store import PhaseStore, default_store
 from gorl.runs.record import read
+from tests.support.toy_study import assert_same, status, sweep, write
 
 STUDY = """
 Study.variants = {'flow': [], 'gaussian': ['parts/gaussian_decoder.gin']}
@@ -94,7 +94,7 @@ def equal(a, b):
     return [x == y for x, y in zip(a, b, strict=True)]
 
 
-def test_a_key_changes_with_what_the_phase_depends_on_and_with_nothing_else(tmp_path, monkeypatch):
+def test_a_key_changes_with_the_phases_inputs_and_with_nothing_else(tmp_path, monkeypatch):
     base = keys(tmp_path)
     assert len(set(base)) == 6  # improve, evaluate; collect, fit, improve, evaluate
     assert equal(base, keys(tmp_path)) == [True] * 6
@@ -133,7 +133,7 @@ def test_why_a_phase_is_not_reused(tmp_path, cache):
     ]
 
 
-def test_estimates_come_from_what_was_measured(tmp_path, cache):
+def test_estimates_come_from_stored_phases(tmp_path, cache):
     path = write(tmp_path, "")
     sweep(path, tmp_path / "study")
     stored = default_store().entries()
@@ -157,7 +157,7 @@ def add(store, key, value=0.0):
     )
 
 
-def test_the_store_is_bounded_and_forgets_what_was_not_used(tmp_path):
+def test_the_store_is_bounded_and_forgets_the_least_recently_used(tmp_path):
     import os
 
     store = PhaseStore(tmp_path / "store", limit=14_000)  # three of about 4.6 kB

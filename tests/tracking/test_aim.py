@@ -11,11 +11,11 @@ import sys
 
 import PIL.Image
 import pytest
-import runs_on_disk
-from runs_on_disk import entry, info, write
 
 from gorl.tracking import aim_repository as repositories
 from gorl.tracking.aim import AimTracker
+from tests.support import commands
+from tests.support.run_folders import entry, info, write
 
 aim = pytest.importorskip("aim")
 
@@ -70,7 +70,7 @@ def test_a_run_is_one_series_that_resuming_goes_on_with(tmp_path, folder):
     assert run.experiment == "study" and run.name == "run-1" and run.tags == ["finished"] and not run.active
 
 
-def test_parameters_say_what_a_run_is_grouped_by(tmp_path, folder):
+def test_hyperparameters_of_a_run_can_be_queried(tmp_path, folder):
     track(folder, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
     (run,) = (
         aim.Repo(str(tmp_path / "repo"))
@@ -78,7 +78,8 @@ def test_parameters_say_what_a_run_is_grouped_by(tmp_path, folder):
         .iter_runs()
     )
     assert run.run["hparams"] == {
-        "seed": 3, "variant": "slow", "axes": {"KL": 0.1, "decoder": "spline"}, "env": "Slider", "task": {"episode_length": 50}, "macros": {"SEED": 3},
+        "seed": 3, "variant": "slow", "axes": {"KL": 0.1, "decoder": "spline"}, "env": "Slider",
+        "task": {"episode_length": 50}, "macros": {"SEED": 3},
     }  # fmt: skip
 
 
@@ -112,8 +113,7 @@ def test_a_note_remembers_every_repository(tmp_path, folder):
 
 CHILD = """
 import fcntl, sys, time, pathlib
-sys.path.insert(0, sys.argv[3])
-from runs_on_disk import entry, info
+from tests.support.run_folders import entry, info
 from gorl.tracking.aim import AimTracker
 folder = pathlib.Path(sys.argv[1])
 lock = open(folder / ".lock", "a")
@@ -131,7 +131,8 @@ def test_a_killed_run_does_not_stay_in_progress(tmp_path):
     """While its process lives it is left alone; after SIGKILL it is closed, and resuming goes on with it."""
     folder, repo = write(tmp_path / "run", [1.0]), tmp_path / "repo"
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, folder, repo, os.path.dirname(runs_on_disk.__file__)],
+        [sys.executable, "-c", CHILD, folder, repo],
+        env={**os.environ, "PYTHONPATH": str(commands.ROOT)},
         stdout=subprocess.PIPE,
         text=True,
     )

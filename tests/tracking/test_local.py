@@ -5,13 +5,13 @@ import json
 import subprocess
 
 import pytest
-from runs_on_disk import CONFIG, write
 
 from gorl import config
 from gorl.errors import RunError
 from gorl.runs.provenance import FORMAT
 from gorl.runs.saved_config import parse_parameters
 from gorl.tracking import local
+from tests.support.run_folders import CONFIG, write
 
 
 def test_a_run_is_read_from_its_folder(tmp_path):

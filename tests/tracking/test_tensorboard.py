@@ -4,12 +4,12 @@ import logging
 
 import PIL.Image
 import pytest
-from runs_on_disk import CONFIG, entry, events, info
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from gorl.errors import ConfigError
 from gorl.tracking.aim import AimTracker
 from gorl.tracking.tensorboard import TensorBoardTracker
+from tests.support.run_folders import CONFIG, entry, events, info
 
 
 @pytest.mark.parametrize("root", [None, "boards"])

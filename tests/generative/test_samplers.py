@@ -35,8 +35,9 @@ def test_convergence_order(sampler, grid):
 def test_two_steps_by_hand(sampler, expected):
     """dx/dt = t x from x = 1, t = 1.
 
-    Euler: (1 - 1/2) (1 - 0.5/2). Midpoint: 1 - 0.75² / 2 = 0.71875, then 0.71875 (1 - 0.25 (1 - 0.5/4) / 2). Heun: 1 - (1 + 0.25)/4 =
-    0.6875, then 0.6875 (1 - 0.5/4).
+    Euler: (1 - 1/2) (1 - 0.5/2).
+    Midpoint: 1 - 0.75² / 2 = 0.71875, then 0.71875 (1 - 0.25 (1 - 0.5/4) / 2).
+    Heun: 1 - (1 + 0.25)/4 = 0.6875, then 0.6875 (1 - 0.5/4).
     """
     np.testing.assert_allclose(sampler(2, UniformGrid())(lambda x, t: t * x, START), START * expected, rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""What tests/test_devices.py has done in a process of eight devices: `python on_devices.py FOLDER [sac]`."""
+"""What test_devices.py has done in a process of eight devices: `python -m tests.support.on_devices FOLDER [sac]`."""
 
 import contextlib
 import json

@@ -14,10 +14,11 @@ from gorl.experiment import Stage
 from gorl.phases import AbstractPhase, Unit
 from gorl.runs import RunFolder
 from gorl.runtime import programs
-from gorl.training import execution, trained
+from gorl.training import trained
 from gorl.training.ensemble import Ensemble
 from gorl.training.seed_run import SeedRun
 from gorl.training.trainer import Trainer
+from tests.support.toy_runs import train_here
 
 SLIDER = ["Task.environment = @Slider()"]
 
@@ -25,21 +26,14 @@ SLIDER = ["Task.environment = @Slider()"]
 def run(folder, files=("gorl_fm.gin", "parts/debug.gin"), bindings=()):
     """Trains in this process; returns the experiment and the record's lines."""
     configuration = config.build(list(files), [*SLIDER, *bindings])
-    run_folder = execution.begin(configuration, folder, study="test")
-    entries = []
-    Trainer(
-        Ensemble.of(configuration.experiment),
-        [SeedRun(configuration.experiment.seed, run_folder)],
-        lambda **_: None,
-        [entries.append],
-    ).run()
+    _, entries = train_here(configuration, folder)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [e.unit for e in entries] == [line["unit"] for line in lines]
     return configuration.experiment, lines
 
 
 def test_each_program_compiles_once_for_a_decoder_structure(tmp_path):
-    """Four stages: everything that involves the decoder compiles for the identity and for flow matching, the fit once."""
+    """Four stages: what involves the decoder compiles for the identity and for flow matching, the fit once."""
     programs.TRACES.clear()
     run(tmp_path / "a")
     assert dict(programs.TRACES) == {
@@ -82,8 +76,28 @@ def test_best_is_the_maximum_and_final_episodes_are_others(tmp_path):
     assert finals["final_best"] not in [m["return"] for m in evaluations]
 
 
+def test_the_evaluation_interval_changes_nothing_but_when_one_looks(tmp_path):
+    """Iterations, evaluations at the same step and the learner in the end are the same, bit for bit."""
+    often, seldom = (
+        run(
+            tmp_path / str(interval),
+            files=("ppo.gin", "parts/debug.gin"),
+            bindings=[f"EVALUATION_INTERVAL = {interval}"],
+        )[1]
+        for interval in (240, 480)
+    )
+    by_kind = lambda lines, kind: {line["env_steps"]: line["metrics"] for line in lines if line["kind"] == kind}
+    assert by_kind(often, "iterate") == by_kind(seldom, "iterate")
+    some, all_of_them = by_kind(seldom, "evaluate"), by_kind(often, "evaluate")
+    assert set(some) == {0, 480} and set(all_of_them) == {0, 240, 480}
+    assert all(all_of_them[steps]["return"] == metrics["return"] for steps, metrics in some.items())
+    learners = [trained.restore(tmp_path / str(interval))[1].learner for interval in (240, 480)]
+    for a, b in zip(*map(jax.tree.leaves, learners), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_hand_on_last_and_no_reinitialisation(tmp_path):
-    """With one stage after another on the same learner, the policy goes on where it was: the optimiser has counted on."""
+    """With one stage after another on the same learner, the policy goes on where it was, as does the optimizer."""
     bindings = [
         "Experiment.stages = [@stage0/Stage(), @stage4/Stage()]",
         "stage4/Stage.phases = [@ImprovePolicy(), @Evaluate()]",
@@ -114,7 +128,7 @@ def test_hand_on_last_and_no_reinitialisation(tmp_path):
         (["SEED = -1"], "must be in [0, 2^31)"),
     ],
 )
-def test_what_cannot_run_is_refused_before_anything_is_compiled(bindings, message):
+def test_impossible_experiments_are_refused_before_anything_is_compiled(bindings, message):
     programs.TRACES.clear()
     with pytest.raises(ConfigError) as err:
         config.build(["gorl_fm.gin", "parts/debug.gin"], [*SLIDER, *bindings])

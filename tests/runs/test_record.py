@@ -29,7 +29,7 @@ def test_round_trip_with_numbers_that_json_lacks(tmp_path):
     assert dataclasses.replace(entry, metrics={}) == dataclasses.replace(ENTRY, metrics={})
 
 
-def test_rewind_drops_what_came_after_and_a_torn_line_is_left_out(tmp_path):
+def test_rewind_drops_later_lines_and_a_torn_line_is_left_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     record = Record(path)
     record.log(ENTRY)

@@ -8,7 +8,7 @@ from gorl import config
 from gorl.training.memory import memory_needs
 
 
-def test_the_state_is_what_the_phase_holds_and_more_lanes_need_more():
+def test_needs_are_the_bytes_of_the_state_and_grow_with_lanes():
     def found(num_envs):
         bindings = ["Task.environment = @Slider()", f"NUM_ENVS = {num_envs}", "OnPolicy.batch_size = 256"]
         experiment = config.build(["ppo.gin", "parts/debug.gin"], bindings).experiment

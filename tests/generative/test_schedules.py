@@ -12,7 +12,8 @@ def test_cosine_levels_by_hand():
     alphabar = CosineSchedule(10, **COSINE).alphabar()
     assert alphabar.shape == (11,)
     assert alphabar[0] == 1.0 and alphabar[-1] == 1e-3
-    # level 5: cos²(0.508 / 1.008 · 90°) / cos²(0.008 / 1.008 · 90°) = cos²(45.357143°) / cos²(0.714286°); level 9: cos²(81.071429°) / ...
+    # level 5: cos²(0.508 / 1.008 · 90°) / cos²(0.008 / 1.008 · 90°) = cos²(45.357143°) / cos²(0.714286°);
+    # level 9: cos²(81.071429°) / ...
     np.testing.assert_allclose(alphabar[[5, 9]], [0.70268543**2 / 0.99984458, 0.15520237**2 / 0.99984458], rtol=1e-4)
     np.testing.assert_allclose(1 / np.sqrt(alphabar[[9, 10]]), [6.443, 31.62], rtol=1e-3)
 
@@ -46,7 +47,8 @@ def test_the_published_linear_schedule():
 def test_ten_betas_are_no_diffusion():
     with pytest.raises(
         ConfigError,
-        match=r"LinearSchedule leaves alphabar = 0\.904 at its last level, .* at most 0\.05\. Raise LinearSchedule\.levels = 10",
+        match=r"LinearSchedule leaves alphabar = 0\.904 at its last level, .* at most 0\.05\. "
+        r"Raise LinearSchedule\.levels = 10",
     ):
         LinearSchedule(10, first_beta=1e-4, last_beta=0.02, levels=10)
 

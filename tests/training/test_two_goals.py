@@ -1,4 +1,4 @@
-"""Two equally good actions around a bad mean: GoRL keeps both, a Gaussian cannot. From the files in experiments/two_goals."""
+"""Two equally good actions around a bad mean: GoRL keeps both, a Gaussian cannot. It runs experiments/two_goals."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ import pytest
 
 from gorl.runs.record import read
 
-HOME = pathlib.Path(__file__).parent.parent / "experiments" / "two_goals"
+HOME = pathlib.Path(__file__).parents[2] / "experiments" / "two_goals"
 TWO_STAGES = ["Experiment.stages = [@stage0/Stage(), @stage2/Stage()]"]
 
 
@@ -18,7 +18,7 @@ def masses(folder, name, *parts, bindings=()):
     files = [str(HOME / name), *parts, "--plugin", str(HOME / "action_density.py")]
     sets = [x for b in ("Evaluator.num_envs = 256", *bindings) for x in ("--set", b)]
     command = [sys.executable, "-m", "gorl.cli.main", "train", *files, *sets, "--no-aim", "--run-dir", str(folder)]
-    # Optimised programs, unlike in other tests: this one trains for long.
+    # Optimized programs, unlike in other tests: this one trains for long.
     subprocess.run(
         command,
         check=True,
@@ -30,13 +30,14 @@ def masses(folder, name, *parts, bindings=()):
     return [tuple(e.metrics[f"mass/{k}"] for k in ("left", "right", "between")) for e in entries]
 
 
-@pytest.mark.parametrize("decoder", ["flow_matching", "diffusion"])
+@pytest.mark.parametrize("decoder", ["flow_matching", pytest.param("diffusion", marks=pytest.mark.slow)])
 def test_gorl_keeps_both_goals(decoder, tmp_path):
     first, last = masses(tmp_path / "run", "two_goals.gin", f"parts/{decoder}.gin", bindings=TWO_STAGES)
     assert first[0] + first[1] < 0.6 and first[2] > 0.3  # stage 0: a broad Gaussian, much of it on the bad mean
     assert min(last[:2]) > 0.2 and last[0] + last[1] > 0.75 and last[2] < 0.2
 
 
+@pytest.mark.slow
 def test_a_gaussian_cannot(tmp_path):
     """Once it earns more than a broad one, it has given up a goal. (It trains long, as being broad is a plateau.)"""
     bindings = ["TOTAL_STEPS = 500_000", "OnPolicy.learning_rate = 3e-3"]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import shutil
 import socket
 import subprocess
@@ -12,22 +11,23 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from on_devices import FILES, difference, small
 
 from gorl import config
 from gorl.errors import ConfigError
 from gorl.runtime import devices, hosts
 from gorl.training import trained
+from tests.support import commands
+from tests.support.on_devices import FILES, difference, small
 
-HERE = pathlib.Path(__file__).parent
 FRESH = [*FILES, *(w for b in small() for w in ("--set", b))]
 ROUNDING = 2e-4  # of sums in another order, after an iteration or a fit
 
 
-def start(root, *words, count=1, **env):
+def start(root, *words, count=1, **more):
     """A process of `count` devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "GORL_CACHE": str(root / "cache"), "XLA_FLAGS": flags, **env}
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "GORL_CACHE": str(root / "cache"), "XLA_FLAGS": flags}
+    env |= {"PYTHONPATH": str(commands.ROOT), **more}
     return subprocess.Popen(
         [sys.executable, *map(str, words)], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -59,7 +59,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("devices")
     finish(
         train(root, *FRESH, "--run-dir", root / "one", "--stages", 1),
-        start(root, HERE / "on_devices.py", root, count=8),
+        start(root, "-m", "tests.support.on_devices", root, count=8),
     )
     for name in ("one", "eight"):
         shutil.copytree(root / name, root / f"{name}_then")
@@ -87,7 +87,7 @@ def lines(folder):
 
 
 def test_an_iteration_on_eight_devices_is_that_of_one(root):
-    """Policy, critic, normalisers and optimiser; and the best policy by evaluation."""
+    """Policy, critic, normalizers and optimizer; and the best policy by evaluation."""
     assert difference(arrays(root / "eight"), arrays(root / "one")) < ROUNDING
     experiment = config.build([str(root / "one" / "config.gin")]).experiment
     step = next(iter(experiment.planned_phases()))
@@ -106,7 +106,7 @@ def test_lanes_are_shared_out_and_the_learner_is_everywhere(found):
 
 @pytest.mark.slow
 def test_an_iteration_of_sac_with_two_seeds(tmp_path):
-    finish(start(tmp_path, HERE / "on_devices.py", tmp_path, "sac", count=8))
+    finish(start(tmp_path, "-m", "tests.support.on_devices", tmp_path, "sac", count=8))
     found = json.loads((tmp_path / "sac.json").read_text())
     assert found["difference"] < ROUNDING < 10 * ROUNDING < found["moved"]
     assert found["where"] == {
@@ -133,7 +133,7 @@ def test_a_run_goes_on_with_another_number_of_devices(root):
             )
 
 
-def test_two_processes_train_what_one_does(root, two):
+def test_two_processes_train_as_one_does(root, two):
     (begun, followed), (resumed, _) = two
     assert "cpu x 2 in 2 processes" in begun and "paused" in begun and "finished" in resumed
     assert "stage 1" not in followed  # the other says nothing
@@ -192,7 +192,10 @@ def test_on_one_device_nothing_is_placed():
             {"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "two", "GORL_PROCESS": "0"},
             "GORL_PROCESSES = 'two': it must be a whole number",
         ),
-        ({"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "2", "GORL_PROCESS": "2"}, "GORL_PROCESS = 2: it must be between 0 and 1"),
+        (
+            {"GORL_COORDINATOR": "a:1", "GORL_PROCESSES": "2", "GORL_PROCESS": "2"},
+            "GORL_PROCESS = 2: it must be between 0 and 1",
+        ),
     ],
 )
 def test_half_a_declaration_of_processes_is_refused(env, message, monkeypatch):

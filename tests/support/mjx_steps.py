@@ -1,6 +1,6 @@
 """Steps of DM Control tasks as MJX simulates them, for tests that have no time to compile MJX.
 
-python tests/environments/mjx_steps.py        # writes mjx_steps.json beside this file; minutes
+python -m tests.support.mjx_steps        # writes mjx_steps.json beside this file; minutes
 """
 
 import json
@@ -15,7 +15,7 @@ STEPS, LANES = 12, 2
 
 
 def record(name: str) -> dict:
-    """Of every step, by lane: the fields of the state before it, the action, and what MJX's step showed [STEPS, LANES, ...]."""
+    """The fields of the state before each step, the action, and what MJX's step showed, all [STEPS, LANES, ...]."""
     from gorl.environments.native import engine
     from gorl.environments.playground import PlaygroundEnvironment
 

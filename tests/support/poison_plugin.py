@@ -1,6 +1,7 @@
 """`gorl train --plugin` this file, and `Task.environment = @Poison()`."""
 
 import gin
-from poison import Poison
+
+from tests.support.poison import Poison
 
 gin.register(module="test")(Poison)

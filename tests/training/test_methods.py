@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 
 from gorl import config
-from gorl.training import execution, trained
-from gorl.training.ensemble import Ensemble
-from gorl.training.seed_run import SeedRun
-from gorl.training.trainer import Trainer
+from gorl.training import trained
+from tests.support.toy_runs import train_here
 
 SMALL = [
     "Task.environment = @Slider()",
@@ -42,14 +40,7 @@ METHODS = {
 
 def train(folder, files, bindings):
     configuration = config.build([*files, "parts/debug.gin"], [*SMALL, *bindings])
-    run_folder = execution.begin(configuration, folder, study="test")
-    entries = []
-    Trainer(
-        Ensemble.of(configuration.experiment),
-        [SeedRun(configuration.experiment.seed, run_folder)],
-        lambda **_: None,
-        [entries.append],
-    ).run()
+    _, entries = train_here(configuration, folder)
     return configuration.experiment, entries
 
 

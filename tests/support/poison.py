@@ -11,16 +11,17 @@ from gorl.environments.toy import Slider
 from gorl.state import EnvState
 
 KINDS = (
-    "observation nan", "observation inf", "observation huge", "reward nan", "reward inf", "privileged nan", "privileged inf",
-    "physics nan", "physics huge", "careless nan",
+    "observation nan", "observation inf", "observation huge", "reward nan", "reward inf", "privileged nan",
+    "privileged inf", "physics nan", "physics huge", "careless nan",
 )  # fmt: skip
 
 
 class Poison(AbstractEnvironment):
     """Slider with dict observations: the actor sees 'state' [x, v], the critic 'privileged' [x, v, 10 + steps so far].
 
-    At every step, with probability `rate`, the numbers that `kind` names are broken: in what is shown, in the physics alone
-    ('physics ...': what is shown at that step is still finite), or in a state that did not look for it ('careless nan').
+    At every step, with probability `rate`, the numbers that `kind` names are broken: in what is shown, in the physics
+    alone ('physics ...': what is shown at that step is still finite), or in a state that did not look for it
+    ('careless nan').
     """
 
     kind: Any = eqx.field(converter=lambda kind: KINDS.index(kind) if isinstance(kind, str) else kind)

@@ -1,34 +1,25 @@
 """Velocity fields with closed forms, for the policies that have one."""
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gorl.networks import MLP, FourierTime, RunningNormalizer
+from gorl.networks import FourierTime
+from tests.support.networks import NORMALIZER, mlp
 
 OBS_SIZE, ACTION_SIZE = 3, 2
 
 
 def network(width=8, depth=1):
-    return functools.partial(
-        MLP,
-        width=width,
-        depth=depth,
-        activation=jnp.tanh,
-        initializer=jax.nn.initializers.lecun_uniform,
-        output_scale=1.0,
-    )
+    return mlp(width, depth, activation=jnp.tanh)
 
 
 def common(**changes):
     """What FlowPolicy and DenoisingPolicy both take."""
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
     return {
         "body": network(),
-        "normalizer": normalizer,
+        "normalizer": NORMALIZER,
         "time_embedding": FourierTime(frequencies=2),
         "velocity_scale": 0.25,
         **changes,
@@ -36,7 +27,10 @@ def common(**changes):
 
 
 def set_linear(policy, slope, offset):
-    """The policy (made with a body of depth 0) with v(s, x, t) = slope x + offset. Its output is scaled, so the weights are divided."""
+    """The policy (made with a body of depth 0) with v(s, x, t) = slope x + offset.
+
+    The weights are divided by the scale of its output.
+    """
     layer = policy.body.layers[0]
     columns = np.zeros(layer.weight.shape, np.float32)
     columns[:, OBS_SIZE : OBS_SIZE + ACTION_SIZE] = slope / policy.velocity_scale * np.eye(ACTION_SIZE)

@@ -85,15 +85,18 @@ def _file_for_folder(name: str) -> Callable[[pathlib.Path], None]:
     return damage
 
 
+FILES = ("run.json", "status.json", "config.gin", "operative_config.gin", "metrics.jsonl")
 DAMAGES: dict[str, Callable[[pathlib.Path], None]] = {
     "none": lambda folder: None,
-    **{f"{name} {how}": damage(name) for name in ("run.json", "status.json", "config.gin", "operative_config.gin", "metrics.jsonl")
+    **{f"{name} {how}": damage(name) for name in FILES
        for how, damage in (("missing", _remove), ("cut", _cut), ("a folder", _folder))},
-    **{f"{name} {how}": _write(name, content) for name in ("run.json", "status.json", "config.gin", "operative_config.gin", "metrics.jsonl")
-       for how, content in (("empty", b""), ("binary", b"\x00\xff\xfe\x93NUMPY"), ("a list", b"[]\n"), ("null", b"null\n"), ("{}", b"{}\n"))},
+    **{f"{name} {how}": _write(name, content) for name in FILES
+       for how, content in (("empty", b""), ("binary", b"\x00\xff\xfe\x93NUMPY"), ("a list", b"[]\n"),
+                            ("null", b"null\n"), ("{}", b"{}\n"))},
     "another format": _facts(format=999),
     "a format in words": _facts(format="two"),
-    **{f"no {name}": _facts(**{name: None}) for name in ("seed", "plugins", "versions", "device", "environment", "study", "name")},
+    **{f"no {name}": _facts(**{name: None})
+       for name in ("seed", "plugins", "versions", "device", "environment", "study", "name")},
     "members in words": _facts(members="seed0"),
     "members that are not there": _facts(members=["seed0", "seed1"]),
     "members that are numbers": _facts(members=[0, 1]),
@@ -101,7 +104,8 @@ DAMAGES: dict[str, Callable[[pathlib.Path], None]] = {
     "plugins that are gone": _facts(plugins=["no_such_plugin"]),
     "plugins in words": _facts(plugins=3),
     "a seed in words": _facts(seed="zero"),
-    **{f"a record with the line {line!r}": _middle_line(line) for line in (b"{torn", b"[]", b"{}", b"null", b"\xff\x00", b'{"metrics": {"return": "x"}}', b"")},
+    **{f"a record with the line {line!r}": _middle_line(line)
+       for line in (b"{torn", b"[]", b"{}", b"null", b"\xff\x00", b'{"metrics": {"return": "x"}}', b"")},
     "checkpoints a file": _file_for_folder("checkpoints"),
     "artifacts a file": _file_for_folder("artifacts"),
     "checkpoints missing": _remove("checkpoints"),

@@ -64,9 +64,9 @@ def played(phase, context, run):
     """The states before the first unit and after each, and the metrics of each unit. All of it is of one seed."""
     all_seeds = dataclasses.replace(context, seed=np.full(1, context.seed, np.int32))
     states, metrics = [phase.start(context, run)], []
-    for index, unit in enumerate(phase.units(context.task)):
+    for position, unit in enumerate(phase.units(context.task)):
         mine = trees.unshare_buffers(seeds.add_seed_axis(states[-1]))  # a unit may write over what it is given
-        state, values = unit.run(all_seeds, mine, index)
+        state, values = unit.run(all_seeds, mine, unit.key_index(position))
         states.append(seeds.take_seed(state))
         metrics.append({name: float(value[0]) for name, value in values.items()})
     return states, metrics

@@ -1,5 +1,3 @@
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,20 +5,17 @@ import numpy as np
 
 from gorl.acting.agent import Agent
 from gorl.decoders import IdentityDecoder
-from gorl.networks import MLP, RunningNormalizer
 from gorl.policies import GaussianPolicy
+from tests.support.networks import NORMALIZER, mlp
 
 OBS = jnp.zeros(1)
 
 
 def agent(key, *, rule):
     """Its latent is N((0.5, -40), (0.1, 0.1))."""
-    body = functools.partial(
-        MLP, width=1, depth=0, activation=jax.nn.tanh, initializer=jax.nn.initializers.lecun_uniform, output_scale=0.0
-    )
-    normalizer = functools.partial(RunningNormalizer, epsilon=1e-6, clip=10.0)
+    body = mlp(1, 0, activation=jax.nn.tanh, output_scale=0.0)
     policy = GaussianPolicy(
-        1, 2, body=body, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=0.1, key=key
+        1, 2, body=body, normalizer=NORMALIZER, min_std=1e-3, max_std=10.0, initial_std=0.1, key=key
     )
     policy = eqx.tree_at(lambda p: p.body.layers[-1].bias, policy, jnp.array([0.5, -40.0, 0.0, 0.0]))
     return Agent(policy, IdentityDecoder(1, 2, key=key), np.asarray(3.0, np.float32), rule)

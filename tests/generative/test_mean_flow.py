@@ -9,7 +9,10 @@ VELOCITY = jnp.array([3.0, -1.0])
 
 
 def test_residual_by_hand():
-    """u = t z + r = (1.5, 2.5); du/dt along (2, 1) is t (2, 1) + z = (3, 3); the target is (3, -1) - 0.5 (3, 3) = (1.5, -2.5)."""
+    """u = t z + r = (1.5, 2.5), and du/dt along (2, 1) is t (2, 1) + z = (3, 3).
+
+    The target is (3, -1) - 0.5 (3, 3) = (1.5, -2.5).
+    """
     residual = mean_flow_residual(lambda z, r, t: t * z + r, Z, R, T, VELOCITY, jnp.array([2.0, 1.0]))
     np.testing.assert_allclose(residual, [0.0, 5.0], atol=1e-6)
 

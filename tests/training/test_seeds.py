@@ -15,10 +15,9 @@ from gorl.phases import AbstractPhase, Unit
 from gorl.runs.checkpoint import CheckpointStore
 from gorl.runtime import seeds
 from gorl.state import RunState
-from gorl.training import execution, trained
-from gorl.training.ensemble import Ensemble
-from gorl.training.seed_run import SeedRun
-from gorl.training.trainer import Diverged, Trainer
+from gorl.training import trained
+from gorl.training.trainer import Diverged
+from tests.support.toy_runs import Crash, train_here
 
 FILES = ["gorl_fm.gin", "parts/debug.gin"]
 SMALL = [
@@ -33,28 +32,13 @@ SMALL = [
 ]
 
 
-class Stop(Exception):
-    """What ends a run as a crash would: nothing more is written."""
+def train(folder, *bindings, common=SMALL, units=None):
+    """Each seed's run, which ends by a Crash after so many units."""
+    return train_here(config.build(FILES, [*common, *bindings]), folder, units=units)[0]
 
 
-def train(folder, *bindings, common=SMALL, stop_after=None, resume=False):
-    """Runs in this process; ends by Stop after so many units."""
-    if resume:
-        run_folder = runs.RunFolder.open(folder)
-        configuration = config.build([str(run_folder.config_path)])
-    else:
-        configuration = config.build(FILES, [*common, *bindings])
-        run_folder = execution.begin(configuration, folder, study="test")
-    seen = []
-
-    def watch(entry):
-        seen.append(entry)
-        if stop_after is not None and len(seen) == stop_after:
-            raise Stop
-
-    members = [SeedRun(s, f) for s, f in zip(configuration.experiment.seeds, run_folder.members)]
-    Trainer(Ensemble.of(configuration.experiment), members, lambda **_: None, [watch]).run()
-    return configuration.experiment, members
+def go_on(folder):
+    return train_here(None, folder)[0]
 
 
 def lines(folder):
@@ -74,7 +58,7 @@ def together(tmp_path_factory):
     return folder
 
 
-def test_each_seed_is_what_it_is_alone(together, tmp_path):
+def test_seeds_trained_together_are_as_each_is_alone(together, tmp_path):
     """To rounding, until the first units of the second stage; the decoder was fitted by then."""
     train(tmp_path / "alone", "SEED = 5")
     alone, ours = lines(tmp_path / "alone"), lines(together / "seed5")
@@ -111,10 +95,10 @@ def test_the_best_policy_is_each_seeds_own(together):
 def test_a_stopped_group_goes_on_bit_for_bit(together, tmp_path, units):
     """Within stage 0 and in stage 1."""
     folder = tmp_path / "run"
-    with pytest.raises(Stop):
-        train(folder, "NUM_SEEDS = 3", "SEED = 4", stop_after=units)
+    with pytest.raises(Crash):
+        train(folder, "NUM_SEEDS = 3", "SEED = 4", units=units)
     assert len(lines(folder / "seed4")) <= units
-    train(folder, resume=True)
+    go_on(folder)
     for name in ("seed4", "seed5", "seed6"):
         assert lines(folder / name) == lines(together / name)
         for a, b in zip(arrays(folder / name), arrays(together / name), strict=True):
@@ -124,13 +108,13 @@ def test_a_stopped_group_goes_on_bit_for_bit(together, tmp_path, units):
 def test_a_checkpoint_that_only_some_seeds_have_is_passed_over(together, tmp_path):
     """As when a run is killed while its seeds' checkpoints are being written one after another."""
     folder = tmp_path / "run"
-    with pytest.raises(Stop):
-        train(folder, "NUM_SEEDS = 3", "SEED = 4", stop_after=7)
+    with pytest.raises(Crash):
+        train(folder, "NUM_SEEDS = 3", "SEED = 4", units=7)
     newest = max((folder / "seed6" / "checkpoints").iterdir(), key=lambda p: int(p.name))
     for path in sorted(newest.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     newest.rmdir()
-    train(folder, resume=True)
+    go_on(folder)
     assert lines(folder / "seed4") == lines(together / "seed4")
 
 
@@ -181,7 +165,7 @@ BAD = [
 
 def test_a_seed_that_diverges_is_frozen_and_the_others_go_on(poisoned, tmp_path):
     folder = tmp_path / "run"
-    _, members = train(folder, "NUM_SEEDS = 3", "Poisoned.bad = (1,)", common=BAD)
+    members = train(folder, "NUM_SEEDS = 3", "Poisoned.bad = (1,)", common=BAD)
     assert [m.frozen for m in members] == [False, True, False]
     counts = [[x["metrics"]["count"] for x in lines(folder / f"seed{k}")] for k in range(3)]
     assert counts == [list(range(1, 9)), [1, 2, 3, 4, 5], list(range(1, 9))]  # three units in a row: 3, 4, 5
@@ -194,10 +178,10 @@ def test_a_seed_that_diverges_is_frozen_and_the_others_go_on(poisoned, tmp_path)
 
 def test_a_frozen_seed_stays_frozen_after_a_restart(poisoned, tmp_path):
     folder = tmp_path / "run"
-    with pytest.raises(Stop):
-        train(folder, "NUM_SEEDS = 3", "Poisoned.bad = (1,)", common=BAD, stop_after=7)
+    with pytest.raises(Crash):
+        train(folder, "NUM_SEEDS = 3", "Poisoned.bad = (1,)", common=BAD, units=7)
     before = (folder / "seed1" / "metrics.jsonl").read_bytes()
-    _, members = train(folder, resume=True)
+    members = go_on(folder)
     assert [m.frozen for m in members] == [False, True, False]
     assert (folder / "seed1" / "metrics.jsonl").read_bytes() == before
     assert [x["metrics"]["count"] for x in lines(folder / "seed2")] == list(range(1, 9))

@@ -1,9 +1,17 @@
-"""Run folders, groups and studies as gorl leaves them, with given returns and without training."""
+"""Run folders, groups and studies as gorl leaves them, written by hand and without training."""
 
 import json
+import pathlib
 
-from gorl.runs.provenance import FORMAT
+from gorl import runs
 from gorl.runs.record import Record, RecordEntry
+from gorl.tracking.base import RunInfo
+
+CONFIG = (
+    "SEED = 3\nKL = 0.1\n\nClip:\n  epsilon = 0.2\n\nstage0/LatentKL:\n  coefficient = %KL\n\n"
+    "Task:\n  environment = @Slider()\n  episode_length = 50\n"
+)
+FACTS = {"gorl": "0", "format": runs.FORMAT, "environment": {"name": "Slider", "impl": "jax"}}
 
 
 def make_run(
@@ -13,16 +21,23 @@ def make_run(
     seed=0,
     study="ppo",
     status="finished",
+    entries=(),
     evaluations=(),
     final_best=None,
     final_last=None,
+    config=None,
+    picture=None,
     **facts,
 ):
-    """`evaluations`: (env steps, wall seconds, return) each."""
+    """A run's folder with a record.
+
+    `evaluations`: (env steps, wall seconds, return) each; `status`: its word, or all of status.json;
+    `picture`: a PNG's bytes.
+    """
     folder.mkdir(parents=True)
     environment = {"library": "toy", "name": task}
     known = {
-        "format": FORMAT,
+        "format": runs.FORMAT,
         "gorl": "0.1.0",
         "study": study,
         "name": folder.name,
@@ -31,8 +46,15 @@ def make_run(
         **facts,
     }
     (folder / "run.json").write_text(json.dumps(known))
-    (folder / "status.json").write_text(json.dumps({"status": status}))
+    (folder / "status.json").write_text(json.dumps({"status": status} if isinstance(status, str) else status))
+    if config is not None:
+        (folder / "operative_config.gin").write_text(config)
+    if picture is not None:
+        (folder / "pictures").mkdir()
+        (folder / "pictures" / "stage1-ActionDensity.png").write_bytes(picture)
     record = Record(folder / "metrics.jsonl")
+    for line in entries:
+        record.log(line)
     for unit, (env_steps, wall_s, value) in enumerate(evaluations):
         record.log(
             RecordEntry(
@@ -90,3 +112,54 @@ def make_grid(folder, scores, *, name="study", evaluations=lambda value: ((0, 1.
                     **more,
                 )
     return folder
+
+
+def entry(unit: int, value: float, subset: str = "eval") -> RecordEntry:
+    return RecordEntry(
+        unit,
+        1,
+        "ImprovePolicy",
+        "evaluate",
+        subset,
+        "env_steps",
+        100 * unit,
+        0.5 * unit,
+        {"return": value, "loss/value": 1.0},
+    )
+
+
+def info(folder: pathlib.Path, **more) -> RunInfo:
+    tree = {"macros": {"SEED": 3}, "gin": {"Clip": {"epsilon": 0.2}, "Task": {"episode_length": 50}}}
+    known = dict(name="run-1", study="study", variant="slow", axes={"KL": "0.1", "decoder": "spline"}, seed=3)
+    return RunInfo(
+        **{
+            "folder": str(folder),
+            **known,
+            "parameters": tree,
+            "config": CONFIG,
+            "facts": FACTS,
+            "resumed": False,
+            **more,
+        }
+    )
+
+
+def write(folder: pathlib.Path, values, *, seed: int = 3, **more) -> pathlib.Path:
+    """The run that `info` tells of, whose evaluations gave `values`."""
+    known = {**FACTS, "study": "study", "variant": "slow", "axes": {"KL": "0.1"}, "seed": seed, "config": CONFIG}
+    return make_run(folder, **{"entries": [entry(i, value) for i, value in enumerate(values, 1)], **known, **more})
+
+
+def events(folder):
+    """[(step, value)] of an event file: records of length (8 bytes), checksum (4), data, checksum (4)."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted(folder.glob("events.*")):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            size = int.from_bytes(data[at : at + 8], "little")
+            event = Event.FromString(data[at + 12 : at + 12 + size])
+            found += [(event.step, value) for value in event.summary.value]
+            at += size + 16
+    return found
