@@ -79,12 +79,17 @@ def as_rate(value: Any) -> OptaxCall | np.ndarray:
     return as_float32(value)
 
 
+def require_grad_norm(max_grad_norm: np.ndarray) -> None:
+    """Raises ConfigError for a norm that no gradient has."""
+    require(bool(np.all(max_grad_norm > 0)), f"max_grad_norm = {max_grad_norm}: it must be > 0 (1e999: off).")
+
+
 def build_transformation(
     optimizer: Optimizer, learning_rate: OptaxCall | Array, max_grad_norm: Array
 ) -> optax.GradientTransformation:
     """Returns the optax transformation, which first clips the gradient's global norm (inf: not at all)."""
     if isinstance(max_grad_norm, np.ndarray):  # while the configuration is checked; in a program it is traced
-        require(bool(np.all(max_grad_norm > 0)), f"max_grad_norm = {max_grad_norm}: it must be > 0 (1e999: off).")
+        require_grad_norm(max_grad_norm)
     rate = learning_rate() if isinstance(learning_rate, OptaxCall) else jnp.asarray(learning_rate)
     return optax.chain(optax.clip_by_global_norm(jnp.asarray(max_grad_norm)), optimizer(learning_rate=rate))
 

@@ -12,8 +12,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 import copy
+import gc
 import logging
 
+import equinox as eqx
 import gin
 import jax
 import pytest
@@ -81,6 +83,25 @@ def fresh_gin():
 def few_mappings():
     yield
     compilation.release_programs()
+
+
+def pytest_sessionstart(session):
+    """Tells the garbage collector to leave alone what is imported by now: there are a million objects."""
+    del session
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_heap():
+    """Forgets the programs of a file. What another one needs of them it finds on disk.
+
+    With the programs of a hundred files in memory, a single collection of garbage takes seconds.
+    """
+    yield
+    jax.clear_caches()
+    eqx.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

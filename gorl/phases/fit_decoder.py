@@ -15,7 +15,7 @@ from gorl.environments.task import Task
 from gorl.errors import did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, structural
 from gorl.networks import trainable
-from gorl.optimizers import Optimizer, as_rate, build_transformation
+from gorl.optimizers import Optimizer, as_rate, build_transformation, require_grad_norm
 from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit, require_units
 from gorl.phases.batching import SPLITS, accumulate, mean_over_batches, resolve_micro_batch_size
 from gorl.phases.latents import AbstractLatents
@@ -90,6 +90,7 @@ class FitDecoder(AbstractPhase):
         require(inputs.episodes > 0, "FitDecoder has no data: put a CollectRollouts phase before it.")
         for name in ("epochs", "batch_size", "draws"):
             require(getattr(self, name) >= 1, f"FitDecoder.{name} = {getattr(self, name)}: it must be >= 1.")
+        require_grad_norm(self.max_grad_norm)
         require_units(self.epochs, f"FitDecoder.epochs = {self.epochs}", "Lower it.")
         size = self.micro_batch_size
         require(
