@@ -6,41 +6,34 @@ same seed gives the same mutants.
 
 import dataclasses
 import itertools
-import pathlib
 import random
 import re
 from collections.abc import Callable, Iterator
 
+from experiments.faults.cases import Case as Case, cases as cases
+from experiments.faults.edits import (
+    CHARACTERS,
+    NUMBER,
+    TOKEN,
+    TRIES,
+    edit_lines,
+    edit_match,
+    edit_position,
+    misspelt,
+    swap_references,
+    swap_tokens,
+    swapped_lines,
+)
 from gorl import registry  # noqa: F401  registers the names that edits draw from
 from gorl.config import tables
-from gorl.config.files import runnable_files, shipped
+from gorl.config.files import shipped
 
-EXPERIMENTS = shipped().parent / "experiments"
-TOY = ("Task.environment = @Slider()",)
-PARTS = ("parts/small.gin", "parts/debug.gin", "parts/small_flow.gin", "parts/small_sac.gin")
 COMMON = (
     "OnPolicy", "ImprovePolicy", "FitDecoder", "CollectRollouts", "Experiment", "Stage", "Task", "Clip", "Evaluator",
     "MLP", "Critic", "GaussianPolicy", "RunningNormalizer", "GeneralizedAdvantage", "EntropyBonus", "LatentKL",
     "FlowMatchingDecoder", "Euler", "DiffusionDecoder", "FlowPolicy", "SAC", "AimTracker", "ActionDensity", "Study",
 )  # fmt: skip
 """Classes that many runs use."""
-
-
-_TRIES = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A user's files and command line.
-
-    `texts` maps the names of the user's files to their bytes. `files` and `bindings` are the typed words. `study` is
-    whether the command is `gorl sweep`.
-    """
-
-    texts: dict[str, bytes]
-    files: tuple[str, ...]
-    bindings: tuple[str, ...] = ()
-    study: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,38 +51,6 @@ class Mutant:
     expected: str = ""
 
 
-def _own(*files: str, bindings: tuple[str, ...] = (), study: bool = False) -> Case:
-    """Returns a case whose files are copies of shipped ones."""
-    texts = {pathlib.Path(f).name if pathlib.Path(f).is_absolute() else f: _shipped_text(f) for f in files}
-    return Case(texts, tuple(texts), bindings, study)
-
-
-def _shipped_text(name: str) -> bytes:
-    return (shipped() / name).read_bytes()
-
-
-def cases() -> list[Case]:
-    """Returns typical commands: methods alone, with a task and sizes, with a preset or control; and studies."""
-    tasks = [f"parts/tasks/{p.name}" for p in sorted((shipped() / "parts/tasks").glob("*.gin"))]
-    changes = [
-        f"{folder}/{p.name}" for folder in ("controls", "presets") for p in sorted((shipped() / folder).glob("*.gin"))
-    ]
-    found = []
-    for i, method in enumerate(runnable_files(shipped())):
-        sizes = next(p for p in (*PARTS[2:], PARTS[i % 2]) if p == PARTS[i % 2] or p[12:-4] in method)
-        found += [
-            _own(method),
-            _own(method, tasks[i % len(tasks)], sizes),
-            _own(method, "parts/debug.gin", bindings=TOY),
-        ]
-    for i, change in enumerate(changes):
-        found.append(_own("gorl_diffusion.gin" if i % 2 else "gorl_fm.gin", change, "parts/debug.gin", bindings=TOY))
-    studies = [
-        EXPERIMENTS / name for name in runnable_files(EXPERIMENTS) if b"Study." in (EXPERIMENTS / name).read_bytes()
-    ]
-    return found * 6 + [_own(str(p), study=True) for p in studies]  # studies only once: each takes seconds
-
-
 def mutants(count: int, seed: int, among: list[Case] | None = None) -> Iterator[Mutant]:
     """Yields `count` edited cases, with every kind of edit in turn and a random case for each.
 
@@ -99,7 +60,7 @@ def mutants(count: int, seed: int, among: list[Case] | None = None) -> Iterator[
     made = 0
     while made < count:
         kind = next(kinds)
-        tries = (EDITS[kind](rng, rng.choice(found), kind) for _ in range(_TRIES))
+        tries = (EDITS[kind](rng, rng.choice(found), kind) for _ in range(TRIES))
         mutant = next((m for m in tries if m is not None), None)
         if mutant is not None:
             yield mutant
@@ -168,9 +129,6 @@ def _appended(edit: Callable[[random.Random, Case], str | None], expected: str =
 
 # Edits of text. Positions are drawn from code, not from comments.
 
-_TOKEN = re.compile(r"[\w.]+|[^\w\s]")
-_CHARACTERS = "=.,:/@%#'\"()[]{}_ \t\n-+*0aZé🙂‘’\u00a0\u2028\x00\x0c\x1b\r\\$\ud800"
-_NUMBER = re.compile(r"(?<![\w.'%@/])-?\d[\d_]*(?:\.\d+)?(?:e-?\d+)?(?![\w.'])")
 _ODD = (
     "0", "-1", "-7", "1", "2", "3", "10_000_000_000_000_000", "10**9", "1e300", "-1e300", "1e400", "-1e999", "1e999",
     "1e-300", "0.5", "1.0", "-0.0", "nan", "inf", "float('nan')", "'3'", "'abc'", "''", "None", "True", "False", "[]",
@@ -186,96 +144,6 @@ _BUDGETS = (
     "0", "-1", "1", "2", "3", "7", "13", "97", "10_007", "1_000_003", "2_147_483_647", "10_000_000_000",
     "1_000_000_000_000_000_000", "10_000_000_000_000_000_000_000",
 )  # fmt: skip
-
-
-def _code(text: str) -> list[tuple[int, int]]:
-    """Returns the spans of the lines' code, without comments."""
-    spans, at = [], 0
-    for line in text.splitlines(keepends=True):
-        code = line.partition("#")[0].rstrip()
-        if code:
-            spans.append((at, at + len(code)))
-        at += len(line)
-    return spans
-
-
-def _replaced(text: str, start: int, end: int, new: str) -> str:
-    return text[:start] + new + text[end:]
-
-
-def _position(rng: random.Random, text: str) -> int | None:
-    spans = _code(text)
-    return rng.randrange(*rng.choice(spans)) if spans else None
-
-
-def _a_match(rng: random.Random, pattern: re.Pattern | str, text: str) -> re.Match | None:
-    found = [m for s, e in _code(text) for m in re.compile(pattern).finditer(text, s, e)]
-    return rng.choice(found) if found else None
-
-
-def _edit_match(
-    pattern: re.Pattern | str, new: Callable[[random.Random, re.Match], str]
-) -> Callable[[random.Random, str], str | None]:
-    def edit(rng: random.Random, text: str) -> str | None:
-        match = _a_match(rng, pattern, text)
-        return match and _replaced(text, *match.span(), new(rng, match))
-
-    return edit
-
-
-def _edit_position(new: Callable[[random.Random, str, int], str]) -> Callable[[random.Random, str], str | None]:
-    def edit(rng: random.Random, text: str) -> str | None:
-        at = _position(rng, text)
-        return None if at is None else new(rng, text, at)
-
-    return edit
-
-
-def _edit_lines(
-    new: Callable[[random.Random, list[str], int], list[str]],
-) -> Callable[[random.Random, str], str | None]:
-    """Makes an edit `new(rng, lines, i)` of a random line that has code."""
-
-    def edit(rng: random.Random, text: str) -> str | None:
-        lines = text.splitlines(keepends=True)
-        with_code = [i for i, line in enumerate(lines) if line.partition("#")[0].strip()]
-        return "".join(new(rng, lines, rng.choice(with_code))) if with_code else None
-
-    return edit
-
-
-def _swap_tokens(rng: random.Random, text: str) -> str | None:
-    found = [m.span() for s, e in _code(text) for m in _TOKEN.finditer(text, s, e)]
-    if len(found) < 2:
-        return None
-    (a, b), (c, d) = sorted(rng.sample(found, 2))
-    return text[:a] + text[c:d] + text[b:c] + text[a:b] + text[d:]
-
-
-def _swap_references(rng: random.Random, text: str) -> str | None:
-    found = [m.span() for s, e in _code(text) for m in re.compile(r"[@%][\w./]+(?:\(\))?").finditer(text, s, e)]
-    if len(found) < 2:
-        return None
-    (a, b), (c, d) = sorted(rng.sample(found, 2))
-    return text[:a] + text[c:d] + text[b:c] + text[a:b] + text[d:]
-
-
-def _misspelt(rng: random.Random, word: str) -> str:
-    i = rng.randrange(len(word))
-    return rng.choice(
-        (
-            word[:i] + word[i + 1 :],
-            word[:i] + word[i] + word[i:],
-            word[:i] + rng.choice("abcxyzABCXYZ") + word[i + 1 :],
-            word.swapcase(),
-        )
-    )
-
-
-def _swapped_lines(rng: random.Random, lines: list[str], i: int) -> list[str]:
-    j = rng.randrange(len(lines))
-    lines[i], lines[j] = lines[j], lines[i]
-    return lines
 
 
 def _macros(case: Case) -> list[str]:
@@ -365,7 +233,7 @@ def _dead(rng: random.Random, case: Case) -> str:
 
 
 def _include_dropped(rng: random.Random, text: str) -> str | None:
-    return _edit_match(r"(?m)^include '[^']+'", lambda rng, m: "")(rng, text)
+    return edit_match(r"(?m)^include '[^']+'", lambda rng, m: "")(rng, text)
 
 
 def _includes_moved(rng: random.Random, text: str) -> str | None:
@@ -397,42 +265,42 @@ _LONG = (
 )
 _GARBAGE = (b"", b"\n", b"# nothing\n", b"{}", b"\x7fELF", b"<html>")
 EDITS: dict[str, Callable[..., Mutant | None]] = {
-    "delete a character": _of_text(_edit_position(lambda rng, t, i: t[:i] + t[i + 1 :])),
-    "duplicate a character": _of_text(_edit_position(lambda rng, t, i: t[:i] + t[i] + t[i:])),
-    "swap two characters": _of_text(_edit_position(lambda rng, t, i: t[:i] + t[i + 1 : i + 2] + t[i] + t[i + 2 :])),
-    "insert a character": _of_text(_edit_position(lambda rng, t, i: t[:i] + rng.choice(_CHARACTERS) + t[i:])),
-    "delete a token": _of_text(_edit_match(_TOKEN, lambda rng, m: "")),
-    "duplicate a token": _of_text(_edit_match(_TOKEN, lambda rng, m: f"{m[0]} {m[0]}")),
-    "swap two tokens": _of_text(_swap_tokens),
-    "insert a token": _of_text(_edit_match(_TOKEN, lambda rng, m: f"{m[0]} {rng.choice(_ODD)} ")),
-    "delete a line": _of_text(_edit_lines(lambda rng, lines, i: lines[:i] + lines[i + 1 :])),
-    "duplicate a line": _of_text(_edit_lines(lambda rng, lines, i: lines[: i + 1] + lines[i:])),
-    "swap two lines": _of_text(_edit_lines(_swapped_lines)),
+    "delete a character": _of_text(edit_position(lambda rng, t, i: t[:i] + t[i + 1 :])),
+    "duplicate a character": _of_text(edit_position(lambda rng, t, i: t[:i] + t[i] + t[i:])),
+    "swap two characters": _of_text(edit_position(lambda rng, t, i: t[:i] + t[i + 1 : i + 2] + t[i] + t[i + 2 :])),
+    "insert a character": _of_text(edit_position(lambda rng, t, i: t[:i] + rng.choice(CHARACTERS) + t[i:])),
+    "delete a token": _of_text(edit_match(TOKEN, lambda rng, m: "")),
+    "duplicate a token": _of_text(edit_match(TOKEN, lambda rng, m: f"{m[0]} {m[0]}")),
+    "swap two tokens": _of_text(swap_tokens),
+    "insert a token": _of_text(edit_match(TOKEN, lambda rng, m: f"{m[0]} {rng.choice(_ODD)} ")),
+    "delete a line": _of_text(edit_lines(lambda rng, lines, i: lines[:i] + lines[i + 1 :])),
+    "duplicate a line": _of_text(edit_lines(lambda rng, lines, i: lines[: i + 1] + lines[i:])),
+    "swap two lines": _of_text(edit_lines(swapped_lines)),
     "indent a line": _of_text(
-        _edit_lines(
+        edit_lines(
             lambda rng, lines, i: [*lines[:i], rng.choice((" ", "  ", "\t", "      ")) + lines[i], *lines[i + 1 :]]
         )
     ),
-    "cut the text": _of_text(_edit_position(lambda rng, t, i: t[:i])),
-    "change a number": _of_text(_edit_match(_NUMBER, lambda rng, m: rng.choice(_ODD))),
-    "change a value": _of_text(_edit_match(r"(?<== )\S.*", lambda rng, m: rng.choice(_ODD))),
-    "misspell a class": _of_text(_edit_match(r"(?<![\w'])[A-Z]\w*[a-z]\w+", lambda rng, m: _misspelt(rng, m[0]))),
+    "cut the text": _of_text(edit_position(lambda rng, t, i: t[:i])),
+    "change a number": _of_text(edit_match(NUMBER, lambda rng, m: rng.choice(_ODD))),
+    "change a value": _of_text(edit_match(r"(?<== )\S.*", lambda rng, m: rng.choice(_ODD))),
+    "misspell a class": _of_text(edit_match(r"(?<![\w'])[A-Z]\w*[a-z]\w+", lambda rng, m: misspelt(rng, m[0]))),
     "misspell a parameter": _of_text(
-        _edit_match(r"(?<=[.])[a-z]\w+(?= *=)|(?<=  )[a-z]\w+(?= *=)", lambda rng, m: _misspelt(rng, m[0]))
+        edit_match(r"(?<=[.])[a-z]\w+(?= *=)|(?<=  )[a-z]\w+(?= *=)", lambda rng, m: misspelt(rng, m[0]))
     ),
     "misspell a macro": _of_text(
-        _edit_match(r"%?\b[A-Z][A-Z0-9_]{2,}", lambda rng, m: m[0][0] + _misspelt(rng, m[0][1:]))
+        edit_match(r"%?\b[A-Z][A-Z0-9_]{2,}", lambda rng, m: m[0][0] + misspelt(rng, m[0][1:]))
     ),
-    "misspell a scope": _of_text(_edit_match(r"\w+(?=/)", lambda rng, m: _misspelt(rng, m[0]))),
-    "swap two references": _of_text(_swap_references),
+    "misspell a scope": _of_text(edit_match(r"\w+(?=/)", lambda rng, m: misspelt(rng, m[0]))),
+    "swap two references": _of_text(swap_references),
     "parentheses of a reference": _of_text(
-        _edit_match(r"@[\w./]+(?:\(\))?", lambda rng, m: m[0][:-2] if m[0].endswith(")") else m[0] + "()")
+        edit_match(r"@[\w./]+(?:\(\))?", lambda rng, m: m[0][:-2] if m[0].endswith(")") else m[0] + "()")
     ),
     "drop an include": _of_text(_include_dropped),
     "move an include": _of_text(_includes_moved),
-    "include something else": _of_text(_edit_match(r"include '[^']+'", _included_other)),
+    "include something else": _of_text(edit_match(r"include '[^']+'", _included_other)),
     "a bracket or quote": _of_text(
-        _edit_match(r"[\[\](){}'\"]", lambda rng, m: rng.choice(("", m[0] * 2, *"[](){}'\"")))
+        edit_match(r"[\[\](){}'\"]", lambda rng, m: rng.choice(("", m[0] * 2, *"[](){}'\"")))
     ),
     "BOM": _of_bytes(lambda rng, b: b"\xef\xbb\xbf" + b, "same"),
     "CRLF": _of_bytes(lambda rng, b: b.replace(b"\n", b"\r\n"), "same"),
@@ -446,7 +314,7 @@ EDITS: dict[str, Callable[..., Mutant | None]] = {
         )
     ),
     "bytes": _of_bytes(_other_bytes),
-    "a very long line": _of_text(_edit_lines(lambda rng, lines, i: [*lines[:i], rng.choice(_LONG), *lines[i:]])),
+    "a very long line": _of_text(edit_lines(lambda rng, lines, i: [*lines[:i], rng.choice(_LONG), *lines[i:]])),
     "a garbage file": _of_bytes(lambda rng, b: rng.choice((*_GARBAGE, rng.randbytes(200)))),
     "type a value": _typed(_typed_value),
     "type a macro": _typed(_typed_macro),
@@ -456,5 +324,5 @@ EDITS: dict[str, Callable[..., Mutant | None]] = {
     "type a dead binding": _typed(_dead, "refused"),
     "write a dead binding": _appended(_dead, "refused or noted"),
     "write a value": _appended(_typed_value),
-    "type nonsense": _typed(lambda rng, case: "".join(rng.choices(_CHARACTERS + "SEEDENV", k=rng.randrange(1, 12)))),
+    "type nonsense": _typed(lambda rng, case: "".join(rng.choices(CHARACTERS + "SEEDENV", k=rng.randrange(1, 12)))),
 }
