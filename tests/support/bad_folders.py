@@ -85,12 +85,12 @@ def _file_for_folder(name: str) -> Callable[[pathlib.Path], None]:
     return damage
 
 
-FILES = ("run.json", "status.json", "config.gin", "operative_config.gin", "metrics.jsonl")
+RUN_FILES = ("run.json", "status.json", "config.gin", "operative_config.gin", "metrics.jsonl")
 DAMAGES: dict[str, Callable[[pathlib.Path], None]] = {
     "none": lambda folder: None,
-    **{f"{name} {how}": damage(name) for name in FILES
+    **{f"{name} {how}": damage(name) for name in RUN_FILES
        for how, damage in (("missing", _remove), ("cut", _cut), ("a folder", _folder))},
-    **{f"{name} {how}": _write(name, content) for name in FILES
+    **{f"{name} {how}": _write(name, content) for name in RUN_FILES
        for how, content in (("empty", b""), ("binary", b"\x00\xff\xfe\x93NUMPY"), ("a list", b"[]\n"),
                             ("null", b"null\n"), ("{}", b"{}\n"))},
     "another format": _facts(format=999),
