@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with Python 3.11 or 3.12 and make:
 #   make quickstart   creates the environment, installs, trains GoRL on a real task in minutes
 #   make test         creates what it needs and passes the tests
-# Before a release: make test-slow, which runs the tests that take minutes each.
+# Before a release: make test-slow, which runs the tests that take minutes each, too.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -18,8 +18,9 @@ quickstart: install
 test: lint
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder || { test $$? -eq 75 && $(PYTEST) @$(CRASHED); }
 
+# All tests, the slow ones too, with the annotations of all of gorl checked.
 test-slow: install-dev
-	$(PYTEST) -m slow
+	$(PYTEST) -m "" --jaxtyping-packages=gorl,beartype.beartype -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: install-dev
 	$(BIN)/ruff check gorl tests experiments

@@ -56,6 +56,7 @@ def test_processes_give_the_same_bits(reference, tmp_path, cache):
     assert taken == [0, 0, 4, 4]  # of each seed, one process computed what both variants share
 
 
+@pytest.mark.slow
 def test_one_process_lets_programs_go_after_each_run(reference, tmp_path, cache, monkeypatch):
     calls, clear = [], jax.clear_caches
     monkeypatch.setattr(compilation, "MOST_MAPPINGS", 0)
@@ -93,7 +94,7 @@ def state_of(run: pathlib.Path) -> str:
     return status(run)["status"] if (run / "status.json").exists() else "new"
 
 
-@pytest.mark.parametrize("executor", ["in_process", "local_processes"])
+@pytest.mark.parametrize("executor", ["in_process", pytest.param("local_processes", marks=pytest.mark.slow)])
 def test_a_killed_sweep_goes_on_and_repeats_nothing(executor, reference, tmp_path, cache):
     path, folder = write(tmp_path, STUDY), tmp_path / "study"
     first, third = folder / "STAGE_KL=0.0" / "seed0", folder / "STAGE_KL=0.5" / "seed0"

@@ -85,6 +85,7 @@ def test_a_run_of_many_loads_alone(together):
     assert state.policy is not None and status(folder)["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_stopped_program_goes_on_bit_for_bit(together, tmp_path, cache):
     from gorl.studies.folder import StudyFolder
     from gorl.studies.jobs import JobSettings, run_job

@@ -52,6 +52,7 @@ def test_a_run_that_is_wholly_stored_takes_no_step_and_has_the_same_record(tmp_p
     assert clock[1] == sorted(clock[1])
 
 
+@pytest.mark.slow
 def test_seeds_together_are_shared_together(tmp_path, cache):
     path = write(tmp_path, "Study.grid = {'FIT_EPOCHS': [2, 3]}\nStudy.seeds = 2\nStudy.seeds_together = True\n")
     study, _, _ = sweep(path, tmp_path / "study")

@@ -30,7 +30,8 @@ def masses(folder, name, *parts, bindings=()):
     return [tuple(e.metrics[f"mass/{k}"] for k in ("left", "right", "between")) for e in entries]
 
 
-@pytest.mark.parametrize("decoder", ["flow_matching", pytest.param("diffusion", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", ["flow_matching", "diffusion"])
 def test_gorl_keeps_both_goals(decoder, tmp_path):
     first, last = masses(tmp_path / "run", "two_goals.gin", f"parts/{decoder}.gin", bindings=TWO_STAGES)
     assert first[0] + first[1] < 0.6 and first[2] > 0.3  # stage 0: a broad Gaussian, much of it on the bad mean
