@@ -88,7 +88,6 @@ def few_mappings():
 def pytest_sessionstart(session):
     """Keeps the garbage collector from looking at a million objects again and again."""
     del session
-    gc.set_threshold(100_000, 50, 100)
     gc.collect()
     gc.freeze()
 
@@ -103,7 +102,6 @@ def small_heap():
     jax.clear_caches()
     eqx.clear_caches()
     gc.collect()
-    gc.freeze()  # what is left, such as imported simulators, stays
 
 
 @pytest.fixture

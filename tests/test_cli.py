@@ -49,6 +49,7 @@ def test_train_evaluate_and_where_things_are(tmp_path, cache):
     assert "4 fresh episodes" in output and "best" in output and "last" in output
 
 
+@pytest.mark.slow
 def test_several_seeds_are_runs_of_their_own(tmp_path, cache):
     """In folders and, where Aim is installed, in Aim; together on the command line."""
     less = ["--set", "critic/MLP.depth = 1", "--set", "policy/MLP.depth = 1", "--set", "EPISODE_LENGTH = 20"]

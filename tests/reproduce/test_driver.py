@@ -152,6 +152,7 @@ def drive(folder, out, *words):
     )
 
 
+@pytest.mark.slow
 def test_end_to_end(toy, capsys, quick_compiles, monkeypatch):
     """A cell that is cut off at its first unit and resumed ends like an undisturbed one. The files name no place."""
     assert drive(toy, "whole") == 0

@@ -133,6 +133,7 @@ def test_a_run_goes_on_with_another_number_of_devices(root):
             )
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(root, two):
     (begun, followed), (resumed, _) = two
     assert "cpu x 2 in 2 processes" in begun and "paused" in begun and "finished" in resumed

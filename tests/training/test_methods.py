@@ -36,6 +36,8 @@ METHODS = {
     "gorl_mean_flow.gin": ON_POLICY + GORL,
     "gorl_sac.gin": GORL,
 }
+LIKE_OTHERS = ("fpo_plus_plus.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin")
+"""Methods whose programs differ from another one's in a ratio or a decoder that has tests of its own."""
 
 
 def train(folder, files, bindings):
@@ -59,7 +61,7 @@ def assert_sound(experiment, entries, folder):
     )  # evaluation draws nothing
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [pytest.param(m, marks=[pytest.mark.slow] * (m in LIKE_OTHERS)) for m in METHODS])
 def test_each_method_runs_from_end_to_end(name, tmp_path):
     experiment, entries = train(tmp_path / "run", [name], METHODS[name])
     assert_sound(experiment, entries, tmp_path / "run")
