@@ -182,7 +182,12 @@ def start(tracker: str, target: pathlib.Path, folder: pathlib.Path) -> backgroun
     "ignore::pytest.PytestUnhandledThreadExceptionWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # Aim's own threads
 @pytest.mark.parametrize(
-    "tracker, case", [pytest.param(t, c, id=f"{t}: {name}") for name, c in CASES.items() for t in c.trackers]
+    "tracker, case",
+    [
+        pytest.param(t, c, id=f"{t}: {name}", marks=[pytest.mark.slow] * (t != c.trackers[0]))
+        for name, c in CASES.items()
+        for t in c.trackers
+    ],
 )
 def test_the_run_goes_on_and_loses_nothing(tracker, case, tmp_path, made, healthy, caplog, monkeypatch):
     folder, target, entries = (
