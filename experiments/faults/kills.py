@@ -155,7 +155,12 @@ class Harness:
         )
         repo = self._work / "aim" / folder.name  # separate: a killed writer's lock would block others
         repo.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, "GORL_CACHE": str(self._work / "cache"), "GORL_AIM_REPO": str(repo)}
+        environment = {
+            **os.environ,
+            "GORL_CACHE": str(self._work / "cache"),
+            "JAX_COMPILATION_CACHE_DIR": "",
+            "GORL_AIM_REPO": str(repo),
+        }
         command = [sys.executable, *(fault or ["-m", "gorl.cli.main"]), *train]
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

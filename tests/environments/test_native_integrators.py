@@ -1,4 +1,4 @@
-"""Native physics is MuJoCo's own under every integrator, also where its solver ends before it has converged."""
+"""Native physics is MuJoCo's own, also where its solver ends early. (Euler: without joint damping.)"""
 
 import mujoco
 import numpy as np

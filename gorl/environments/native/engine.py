@@ -110,7 +110,7 @@ class Engine:
         """Does the work of `step` on the host: writes integrated fields and sensors [B, E + S] of rows [B, N] to `out`.
 
         A row that is not finite, or whose simulation MuJoCo aborted, becomes NaN. `qacc_warmstart`, from which the next
-        solve starts, is MuJoCo's own.
+        solve starts, is MuJoCo's own, but under Euler with joint damping, where it includes the damping.
         """
         if self._rollout_has_warmstart:
             self._advance_by_rollout(rows, out, steps)
