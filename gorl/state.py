@@ -86,6 +86,7 @@ class Episodes(eqx.Module):
     reward: Float[Array, "E L"]
     value: Float[Array, "E L"]  # estimated by the learner that collected, in its scaled rewards
     valid: Bool[Array, "E L"]
+    noise: Float[Array, "E L D_z"] | None = None  # standard normal, of the latent that was decoded to the action
 
 
 class Dataset(eqx.Module):

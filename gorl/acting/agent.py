@@ -10,7 +10,7 @@ from gorl.decoders.base import AbstractDecoder
 from gorl.environments.wrappers import bounded
 from gorl.errors import did_you_mean
 from gorl.fields import Scalar, require
-from gorl.policies.base import AbstractPolicy
+from gorl.policies.base import AbstractActor
 
 RULES: dict[str, Callable] = {
     "mode": lambda policy, obs, key: policy.mode(obs, key=key),
@@ -30,15 +30,22 @@ def check_rule(rule: str, where: str) -> None:
 class Agent(eqx.Module):
     """A policy and its decoder: observation -> latent (policy, by `rule`) -> u (decoder) -> tanh(u). Unbatched."""
 
-    policy: AbstractPolicy
+    policy: AbstractActor
     decoder: AbstractDecoder
     action_bound: Scalar
     rule: str = eqx.field(static=True)
 
+    def latent(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
+        """Returns the policy's latent."""
+        return RULES[self.rule](self.policy, obs, key)
+
+    def decode(self, obs: Float[Array, " D_o"], latent: Float[Array, " D_z"]) -> Float[Array, " D_a"]:
+        """Returns the pre-squash action u of a latent, clipped to [-action_bound, action_bound]."""
+        return bounded(self.decoder(obs, latent), self.action_bound)
+
     def control(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_a"]:
         """Returns the pre-squash action u, clipped to [-action_bound, action_bound]."""
-        latent = RULES[self.rule](self.policy, obs, key)
-        return bounded(self.decoder(obs, latent), self.action_bound)
+        return self.decode(obs, self.latent(obs, key=key))
 
     def act(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_a"]:
         """Returns the action tanh(u), in (-1, 1)."""

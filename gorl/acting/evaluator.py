@@ -10,7 +10,7 @@ from gorl.acting.episodes import run_episodes
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
 from gorl.fields import require, structural
-from gorl.policies.base import AbstractPolicy
+from gorl.policies.base import AbstractActor
 from gorl.runtime.programs import program
 
 
@@ -33,7 +33,7 @@ class Evaluator(eqx.Module):
         return self.num_envs * task.episode_length
 
     def returns(
-        self, task: Task, policy: AbstractPolicy, decoder: AbstractDecoder, *, key: Key[Array, " S"]
+        self, task: Task, policy: AbstractActor, decoder: AbstractDecoder, *, key: Key[Array, " S"]
     ) -> dict[str, Float[Array, " S"]]:
         """Returns the metrics of one evaluation of every seed, see `episode_statistics`. Compiled once for all phases.
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from gorl.algorithms.critics import AbstractActionCritic, AbstractCritic
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
+from gorl.networks import keep_statistics
 from gorl.policies.base import AbstractPolicy
 from gorl.state import PyTree, Spaces, Transition
 
@@ -22,11 +23,27 @@ class AbstractLearner(eqx.Module):
     def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
         """Returns V(s) in the algorithm's scaled rewards. `obs` is the policy's observation. Unbatched."""
 
+    def with_statistics_of(self, old: "AbstractLearner") -> "AbstractLearner":
+        """Returns this new learner with the old one's statistics of observations, of policy and critic."""
+        return eqx.tree_at(lambda m: m.policy, self, keep_statistics(self.policy, old.policy))
+
+    def with_critic_of(self, old: "AbstractLearner") -> "AbstractLearner":
+        """Returns this new learner, after a new decoder, with all of the old one that still holds.
+
+        These are the statistics of observations and, where it is a function of states alone, the critic: V(s) of a
+        policy is what it was, if the new decoder with the prior's latents acts as the policy did.
+        """
+        return self.with_statistics_of(old)
+
 
 class AbstractActorCritic(AbstractLearner):
     """A learner whose policy and critic each normalize their observations."""
 
     critic: eqx.AbstractVar[AbstractCritic | AbstractActionCritic]
+
+    def with_statistics_of(self, old: "AbstractActorCritic") -> "AbstractActorCritic":
+        modules = lambda learner: (learner.policy, learner.critic)
+        return eqx.tree_at(modules, self, tuple(map(keep_statistics, modules(self), modules(old))))
 
     def observe(self, rollout: Transition) -> "AbstractActorCritic":
         """Returns the learner with normalizers updated on a rollout of transitions [T, B]."""

@@ -43,6 +43,9 @@ class OnPolicyLearner(AbstractActorCritic):
         del obs
         return self.critic(critic_obs)
 
+    def with_critic_of(self, old: "OnPolicyLearner") -> "OnPolicyLearner":
+        return eqx.tree_at(lambda m: m.critic, self.with_statistics_of(old), old.critic)
+
 
 class OnPolicyState(eqx.Module):
     """The state between iterations."""

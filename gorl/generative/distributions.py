@@ -19,11 +19,18 @@ class DiagonalGaussian(eqx.Module):
     std: Float[Array, " D"]
 
     def sample(self, *, key: PRNGKeyArray) -> Float[Array, " D"]:
-        return self.mean + self.std * jax.random.normal(key, self.mean.shape)
+        return self.at(jax.random.normal(key, self.mean.shape))
+
+    def at(self, noise: Float[Array, " D"]) -> Float[Array, " D"]:
+        """Returns the sample mean + std noise that standard normal noise makes."""
+        return self.mean + self.std * noise
+
+    def noise_of(self, x: Float[Array, " D"]) -> Float[Array, " D"]:
+        """Returns the noise that makes the sample x, the inverse of `at`."""
+        return (x - self.mean) / self.std
 
     def log_prob(self, x: Float[Array, " D"]) -> Float[Array, ""]:
-        z = (x - self.mean) / self.std
-        return -0.5 * jnp.sum(z**2 + 2.0 * jnp.log(self.std) + _LOG_2PI)
+        return -0.5 * jnp.sum(self.noise_of(x) ** 2 + 2.0 * jnp.log(self.std) + _LOG_2PI)
 
     def entropy(self) -> Float[Array, ""]:
         """Returns the entropy in nats."""

@@ -6,6 +6,7 @@ from gorl.networks.normalizer import (
     AbstractNormalizer as AbstractNormalizer,
     RunningNormalizer as RunningNormalizer,
     ShrinkingNormalizer as ShrinkingNormalizer,
+    keep_statistics as keep_statistics,
     trainable as trainable,
     update_normalizers as update_normalizers,
 )

@@ -147,6 +147,21 @@ def trainable(module: PyTree) -> PyTree:
     return jax.tree.map(mark, module, is_leaf=lambda x: isinstance(x, AbstractNormalizer))
 
 
+def keep_statistics(new: _Module, old: PyTree) -> _Module:
+    """Returns the module `new` with the statistics of `old`'s normalizers, in their order.
+
+    Where the normalizers are not of the same number, kinds and sizes, `new` keeps its own.
+    """
+    is_normalizer = lambda x: isinstance(x, AbstractNormalizer)
+    normalizers = lambda m: [x for x in jax.tree.leaves(m, is_leaf=is_normalizer) if is_normalizer(x)]
+    arrays = lambda m: [(type(x), [a.shape for a in jax.tree.leaves(x)]) for x in normalizers(m)]
+    if arrays(new) != arrays(old):
+        return new
+    known = iter(normalizers(old))
+    keep = lambda x: jax.tree.unflatten(jax.tree.structure(x), jax.tree.leaves(next(known)))
+    return jax.tree.map(lambda x: keep(x) if is_normalizer(x) else x, new, is_leaf=is_normalizer)
+
+
 def update_normalizers(module: _Module, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> _Module:
     """Returns the module with all of its normalizers updated by observations. Rows of weight 0 do not count."""
     is_normalizer = lambda x: isinstance(x, AbstractNormalizer)

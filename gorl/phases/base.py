@@ -56,6 +56,7 @@ class PhaseInputs:
     has_policy: bool = False
     episodes: int = 0  # number of episodes in the dataset
     episode_length: int = 0  # maximum length of an episode
+    has_noise: bool = False  # the dataset has the noise that made each action
 
 
 @dataclasses.dataclass(frozen=True)

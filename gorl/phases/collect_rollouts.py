@@ -29,13 +29,15 @@ class CollectRollouts(AbstractPhase):
 
     The number of rounds is rounded up. The policy acts by `rule` ('stochastic': its latents are sampled). The dataset
     contains (s, u), the observation and the pre-squash action clipped to the task's action bound, with the rewards and
-    the critic's values.
+    the critic's values and, with `store_noise`, the noise that made the latent. `latent_kl` is the encoder's mean
+    divergence from the prior N(0, I) in nats, which the next decoder absorbs.
     """
 
     env_steps: int = budget()
     num_envs: int = structural()
     episode_length: int = structural()
     rule: str = structural()
+    store_noise: bool = structural(default=False)
 
     def __check_init__(self):
         check_rule(self.rule, "CollectRollouts.rule")
@@ -46,6 +48,11 @@ class CollectRollouts(AbstractPhase):
         )
         for name in ("env_steps", "num_envs", "episode_length"):
             require(getattr(self, name) >= 1, f"CollectRollouts.{name} = {getattr(self, name)}: it must be >= 1.")
+        require(
+            not self.store_noise or self.rule == "stochastic",
+            f"CollectRollouts.store_noise = True, but CollectRollouts.rule = {self.rule!r} draws no noise."
+            " Set CollectRollouts.rule = 'stochastic'.",
+        )
         rows = self.rounds * self.num_envs * self.episode_length
         require(
             rows <= LARGEST_SIZE,
@@ -54,7 +61,7 @@ class CollectRollouts(AbstractPhase):
             f" CollectRollouts.episode_length = {self.episode_length}, makes {rows:_} rows of data,"
             f" of at most {LARGEST_SIZE:_}. Lower them.",
         )
-        return PhaseInputs(True, self.rounds * self.num_envs, self.episode_length)
+        return PhaseInputs(True, self.rounds * self.num_envs, self.episode_length, self.store_noise)
 
     @property
     def rounds(self) -> int:
@@ -75,6 +82,7 @@ class CollectRollouts(AbstractPhase):
             reward=zeros,
             value=zeros,
             valid=jnp.zeros(shape, bool),
+            noise=jnp.zeros((*shape, run.decoder.latent_size)) if self.store_noise else None,
         )
         return CollectState(run, buffer)
 
@@ -101,12 +109,21 @@ def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dic
     (phase, task), (policy, learner, decoder, first, key) = shared, each
     agent = Agent(policy, decoder, task.action_bound, phase.rule)
     returns, _, diverged, episodes = run_episodes(
-        task.squashed, agent, key, num_envs=phase.num_envs, length=phase.episode_length, value=learner.value
+        task.squashed,
+        agent,
+        key,
+        num_envs=phase.num_envs,
+        length=phase.episode_length,
+        value=learner.value,
+        store_noise=phase.store_noise,
     )
     write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, first, 0)
     counted = episodes.valid & ~diverged[:, None]
     saturated = jnp.mean(jnp.abs(episodes.action) >= task.action_bound, axis=-1)
+    # One time step after the other, so that the encoder's activations stay small.
+    kl = jax.lax.map(jax.vmap(policy.kl_to_prior), jnp.swapaxes(episodes.obs, 0, 1)).T
     metrics = {
+        "latent_kl": jnp.sum(jnp.where(counted, kl, 0.0)) / jnp.sum(counted),
         "return": jnp.nanmean(jnp.where(diverged, jnp.nan, returns)),  # NaN if every episode diverged
         "action_saturation": jnp.sum(jnp.where(counted, saturated, 0.0)) / jnp.sum(counted),
         "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),

@@ -18,7 +18,7 @@ from gorl.networks import trainable
 from gorl.optimizers import Optimizer, as_rate, build_transformation, require_grad_norm
 from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit, require_units
 from gorl.phases.batching import SPLITS, accumulate, mean_over_batches, resolve_micro_batch_size
-from gorl.phases.latents import AbstractLatents
+from gorl.phases.latents import AbstractLatents, DataSource, Row
 from gorl.phases.selection import AbstractSelection
 from gorl.runtime import devices, trees
 from gorl.runtime.programs import program
@@ -88,6 +88,7 @@ class FitDecoder(AbstractPhase):
 
     def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
         require(inputs.episodes > 0, "FitDecoder has no data: put a CollectRollouts phase before it.")
+        self.latents.check(inputs)
         for name in ("epochs", "batch_size", "draws"):
             require(getattr(self, name) >= 1, f"FitDecoder.{name} = {getattr(self, name)}: it must be >= 1.")
         require_grad_norm(self.max_grad_norm)
@@ -142,10 +143,12 @@ class FitDecoder(AbstractPhase):
 
     def epoch(self, context: PhaseContext, state: FitState, index: int) -> tuple[FitState, dict[str, Array]]:
         # The dataset and the other modules are only read, so they are not donated.
-        each = (state.run.policy, state.run.dataset, state.rows, context.key("epoch", index), context.key("validation"))
+        run = state.run
+        data = (run.policy, run.decoder, run.learner, run.dataset)
+        each = (data, state.rows, context.key("epoch", index), context.key("validation"))
         updated = (state.decoder, state.optimizer, state.best, state.best_loss)
-        (decoder, optimizer, best, best_loss), metrics = epoch(self, each, updated)
-        return FitState(state.run, decoder, optimizer, best, best_loss, state.rows), metrics
+        (decoder, optimizer, best, best_loss), metrics = epoch((self, context.task), each, updated)
+        return FitState(run, decoder, optimizer, best, best_loss, state.rows), metrics
 
     def finish(self, context: PhaseContext, state: FitState) -> RunState:
         del context
@@ -155,9 +158,8 @@ class FitDecoder(AbstractPhase):
     def loss(
         self,
         decoder: AbstractDecoder,
-        policy: PyTree,
-        obs: Float[Array, " D_o"],
-        action: Float[Array, " D_a"],
+        source: DataSource,
+        row: Row,
         *,
         key: PRNGKeyArray,
         validation: bool = False,
@@ -167,20 +169,20 @@ class FitDecoder(AbstractPhase):
 
         def draw(key: PRNGKeyArray) -> Float[Array, ""]:
             latent_key, loss_key = jax.random.split(key)
-            latent = self.latents.sample(policy, obs, decoder.latent_size, key=latent_key)
-            return loss(obs, action, latent, key=loss_key)
+            latent, action = self.latents.pair(source, row, decoder.latent_size, key=latent_key)
+            return loss(row.obs, action, latent, key=loss_key)
 
         return jnp.mean(jax.vmap(draw)(jax.random.split(key, self.draws)))
 
 
-def _flatten_dataset(dataset: Dataset) -> tuple[Float[Array, "N D_o"], Float[Array, "N D_a"]]:
-    """Returns every step's observation and action, which are 0 at invalid steps.
+def _flatten_dataset(dataset: Dataset) -> Row:
+    """Returns every step's observation, action and noise [N, ...], which are 0 at invalid steps.
 
     Invalid rows are drawn too, with weight 0, and 0 times NaN would be NaN.
     """
     episodes = dataset.episodes
     flat = lambda x: jnp.where(episodes.valid[..., None], x, 0.0).reshape(-1, x.shape[-1])
-    return flat(episodes.obs), flat(episodes.action)
+    return jax.tree.map(flat, Row(episodes.obs, episodes.action, episodes.noise))
 
 
 @eqx.filter_jit
@@ -197,16 +199,17 @@ def _prepare(
     valid = episodes.valid.reshape(-1).astype(jnp.float32)
     observed = jnp.zeros_like(valid).at[training].set(valid[training])
     return trees.strip_weak_types(
-        (decoder.observe(_flatten_dataset(dataset)[0], observed), Rows(training, validation, weight))
+        (decoder.observe(_flatten_dataset(dataset).obs, observed), Rows(training, validation, weight))
     )
 
 
 @program
-def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str, Float[Array, ""]]]:
+def epoch(shared: tuple, each: tuple, state: tuple) -> tuple[tuple, dict[str, Float[Array, ""]]]:
     """Trains on the permuted training rows, without those that do not fill a batch, and then validates."""
-    policy, dataset, split, key, validation_key = each
+    (phase, task), ((policy, old_decoder, learner, dataset), split, key, validation_key) = shared, each
     decoder, optimizer, best, best_loss = state
-    obs, action = _flatten_dataset(dataset)
+    source = DataSource(policy, old_decoder, learner, task.action_bound)
+    data = _flatten_dataset(dataset)
     training, validation, weights = split.training, split.validation, split.weight
     shuffle_key, noise_key = jax.random.split(key)
     batches = training.shape[0] // phase.batch_size
@@ -224,8 +227,8 @@ def epoch(phase: FitDecoder, each: tuple, state: tuple) -> tuple[tuple, dict[str
     ) -> Float[Array, ""]:
         """Returns these rows' contribution to the weighted mean loss, where all weights sum to `total`."""
         rows = devices.shard(rows)
-        loss = lambda o, a, k: phase.loss(decoder, policy, o, a, key=k, validation=validation)
-        losses = jax.vmap(loss)(obs[rows], action[rows], keys)
+        loss = lambda row, k: phase.loss(decoder, source, row, key=k, validation=validation)
+        losses = jax.vmap(loss)(jax.tree.map(lambda x: x[rows], data), keys)
         return jnp.sum(losses * weights[rows]) / jnp.where(total > 0, total, 1.0)
 
     def validation_loss(rows: Int[Array, " N"], key: PRNGKeyArray) -> Float[Array, ""]:

@@ -1,5 +1,7 @@
 """The phase that improves the policy with an RL algorithm, in the environment decoded by the frozen decoder."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import gin
 import jax.numpy as jnp
@@ -17,6 +19,16 @@ from gorl.runtime import trees
 from gorl.runtime.programs import program
 from gorl.state import PyTree, RunState, Snapshot, Spaces
 
+# What a phase begins with, from a new learner and that of the previous ImprovePolicy phase.
+REINITIALIZE: dict[str, Callable[[AbstractLearner, AbstractLearner], AbstractLearner]] = {
+    "policy": lambda new, old: new.with_critic_of(old),
+    "networks": lambda new, old: new.with_statistics_of(old),
+    "all": lambda new, old: new,
+    "nothing": lambda new, old: old,
+}
+FORMER = {True: "all", False: "nothing"}
+"""The former values of `reinitialize`, which saved runs have."""
+
 HAND_ON = {"best": lambda state: state.best.policy, "last": lambda state: state.training.learner.policy}
 
 
@@ -33,16 +45,20 @@ class ImprovePolicy(AbstractPhase):
     """Runs `algorithm` for `env_steps` environment steps, rounded up to whole iterations, and evaluates the policy.
 
     Evaluations take place before the first iteration, every `evaluation_interval` environment steps (rounded up
-    likewise) and at the end. With `reinitialize`, the phase begins with a new learner, otherwise with that of the
-    previous ImprovePolicy phase, if there was one. `hand_on` is the policy that the next phase receives: that of this
-    phase's 'best' evaluation, or the 'last'.
+    likewise) and at the end. `hand_on` is the policy that the next phase receives: that of this phase's 'best'
+    evaluation, or the 'last'.
+
+    `reinitialize` is what begins anew after an earlier ImprovePolicy phase: the 'policy' (the critic V(s) goes on, and
+    so do the statistics of observations), the 'networks' (both, with the known statistics), 'all' (the statistics too,
+    as published) or 'nothing'. The optimizer begins anew with any of them. A critic of latents, Q(s, z), holds for one
+    decoder alone, so it begins anew with the 'policy'.
     """
 
     algorithm: AbstractAlgorithm
     evaluator: Evaluator
     env_steps: int = budget()
     evaluation_interval: int = budget()
-    reinitialize: bool = structural()
+    reinitialize: str | bool = structural(converter=lambda value: FORMER.get(value, value))
     hand_on: str = structural()
 
     def __check_init__(self):
@@ -51,6 +67,11 @@ class ImprovePolicy(AbstractPhase):
                 f"ImprovePolicy.hand_on = {self.hand_on!r}: it is 'best' or 'last'."
                 f"{did_you_mean(self.hand_on, HAND_ON)}"
             )
+        require(
+            self.reinitialize in REINITIALIZE,
+            f"ImprovePolicy.reinitialize = {self.reinitialize!r}: it is one of"
+            f" {', '.join(map(repr, REINITIALIZE))}.{did_you_mean(str(self.reinitialize), REINITIALIZE)}",
+        )
         for name, kind in (("algorithm", AbstractAlgorithm), ("evaluator", Evaluator)):
             value = getattr(self, name)
             require(
@@ -115,11 +136,10 @@ class ImprovePolicy(AbstractPhase):
         return tuple(units)
 
     def start(self, context: PhaseContext, run: RunState) -> ImproveState:
-        if self.reinitialize or run.learner is None:
-            spaces = context.task.environment.spaces()
-            learner = self._create_learner(spaces, run.decoder, key=context.key("init"))
-        else:
-            learner = run.learner
+        spaces = context.task.environment.spaces()
+        learner = self._create_learner(spaces, run.decoder, key=context.key("init"))
+        if run.learner is not None:
+            learner = REINITIALIZE[self.reinitialize](learner, run.learner)
         env = DecodedEnvironment(context.task.squashed, run.decoder)
         training = self.algorithm.start(env, learner, context.task.episodes, key=context.key("environment"))
         best = Snapshot(learner.policy, jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0, jnp.int32))

@@ -1,4 +1,4 @@
-"""Sources of the latents that a decoder is fitted with."""
+"""Sources of the pairs of latent and action that a decoder is fitted to."""
 
 import abc
 
@@ -7,35 +7,98 @@ import gin
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl.environments.wrappers import bounded
+from gorl.fields import Scalar, require
+from gorl.phases.base import PhaseInputs
 from gorl.state import PyTree
 
 
+class DataSource(eqx.Module):
+    """What the data was collected with: the policy, its decoder and the learner; and the bound on |u| of the task."""
+
+    policy: PyTree
+    decoder: PyTree
+    learner: PyTree
+    action_bound: Scalar
+
+
+class Row(eqx.Module):
+    """One step of the data: observation, pre-squash action and, where it was stored, the noise that made it."""
+
+    obs: Float[Array, "*batch D_o"]
+    action: Float[Array, "*batch D_a"]
+    noise: Float[Array, "*batch D_z"] | None = None
+
+
 class AbstractLatents(eqx.Module):
-    """A source of the latents that a decoder is fitted with."""
+    """A source of the latents that a decoder is fitted with, and of the action that belongs to each."""
+
+    def check(self, inputs: PhaseInputs) -> None:
+        """Raises ConfigError if the collected data lacks what the pairs are made of."""
+        del inputs
 
     @abc.abstractmethod
-    def sample(
-        self, policy: PyTree, obs: Float[Array, " D_o"], size: int, *, key: PRNGKeyArray
-    ) -> Float[Array, " D_z"]:
-        """Samples a latent of `size` numbers for an observation. Unbatched."""
+    def pair(
+        self, source: DataSource, row: Row, size: int, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " D_z"], Float[Array, " D_a"]]:
+        """Samples a latent of `size` numbers for a step of the data, and returns it with its action. Unbatched."""
 
 
 @gin.register(module="gorl")
 class PriorLatents(AbstractLatents):
-    """Latents from the fixed prior N(0, I), independent of the encoder (GoRL)."""
+    """Latents from the fixed prior N(0, I), independent of the encoder and of the action (GoRL)."""
 
-    def sample(
-        self, policy: PyTree, obs: Float[Array, " D_o"], size: int, *, key: PRNGKeyArray
-    ) -> Float[Array, " D_z"]:
-        del policy, obs
-        return jax.random.normal(key, (size,))
+    def pair(
+        self, source: DataSource, row: Row, size: int, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " D_z"], Float[Array, " D_a"]]:
+        del source
+        return jax.random.normal(key, (size,)), row.action
 
 
 @gin.register(module="gorl")
 class EncoderLatents(AbstractLatents):
     """The encoder's latents, sampled at the same observation (an ablation). The decoder then depends on the encoder."""
 
-    def sample(
-        self, policy: PyTree, obs: Float[Array, " D_o"], size: int, *, key: PRNGKeyArray
-    ) -> Float[Array, " D_z"]:
-        return policy.sample(obs, key=key)[0].reshape(size)
+    def pair(
+        self, source: DataSource, row: Row, size: int, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " D_z"], Float[Array, " D_a"]]:
+        return source.policy.sample(row.obs, key=key)[0].reshape(size), row.action
+
+
+@gin.register(module="gorl")
+class PairedLatents(AbstractLatents):
+    """Latents n ~ N(0, I) from the prior, each with the action that it makes: u = decoder(s, mean(s) + std(s) n).
+
+    The encoder N(mean(s), std(s)²) and the decoder are those that collected the data, of which only the observations
+    are used. The fit is then a regression of one function on another, instead of the learning of a distribution from
+    samples whose noise was forgotten. The prior stays N(0, I), and every draw makes a fresh pair. It needs an encoder
+    with a `distribution`. Weights of a `selection` apply to observations, not to the actions that were collected.
+    """
+
+    def pair(
+        self, source: DataSource, row: Row, size: int, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " D_z"], Float[Array, " D_a"]]:
+        noise = jax.random.normal(key, (size,))
+        action = source.decoder(row.obs, source.policy.distribution(row.obs).at(noise))
+        return noise, jax.lax.stop_gradient(bounded(action, source.action_bound))
+
+
+@gin.register(module="gorl")
+class StoredLatents(AbstractLatents):
+    """The noise n ~ N(0, I) that made the collected action, u = decoder(s, mean(s) + std(s) n).
+
+    It needs `CollectRollouts.store_noise`. Pairs are rows of the data, so a `selection` can weight single actions.
+    """
+
+    def check(self, inputs: PhaseInputs) -> None:
+        require(
+            inputs.has_noise,
+            "FitDecoder.latents = @StoredLatents(), but the collected data has no noise."
+            " Set CollectRollouts.store_noise = True.",
+        )
+
+    def pair(
+        self, source: DataSource, row: Row, size: int, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " D_z"], Float[Array, " D_a"]]:
+        del source, key
+        return row.noise.reshape(size), row.action

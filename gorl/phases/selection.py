@@ -35,6 +35,23 @@ def episode_returns(episodes: Episodes) -> Float[Array, " E"]:
     return jnp.sum(jnp.where(episodes.valid, episodes.reward, 0.0), axis=1)
 
 
+def episode_advantages(
+    episodes: Episodes, discount: Scalar, gae_lambda: Scalar, reward_scale: Scalar
+) -> tuple[Float[Array, "E L"], Float[Array, "E L"]]:
+    """Returns the advantage and the value target of every step, by GAE with the values that were collected.
+
+    An episode that reached its time limit bootstraps from the value of its last state.
+    """
+    value, valid = episodes.value, episodes.valid
+    next_value = jnp.concatenate([value[:, 1:], value[:, -1:]], axis=1)
+    next_valid = jnp.concatenate([valid[:, 1:], valid[:, -1:]], axis=1)
+    terminated = valid & ~next_valid  # a step before the time limit that has no successor
+    at_limit = jnp.zeros_like(valid).at[:, -1].set(True)
+    constants = {"discount": jnp.asarray(discount), "gae_lambda": jnp.asarray(gae_lambda)}
+    estimate = lambda *row: generalized_advantage(*row, **constants)
+    return jax.vmap(estimate)(episodes.reward * reward_scale, value, next_value, terminated, at_limit, valid)
+
+
 def _valid(episodes: Episodes) -> Float[Array, "E L"]:
     return episodes.valid.astype(jnp.float32)
 
@@ -122,14 +139,7 @@ class AdvantageWeighted(AbstractSelection):
 
     def advantages(self, episodes: Episodes) -> Float[Array, "E L"]:
         """Returns the advantage of every step."""
-        value, valid = episodes.value, episodes.valid
-        next_value = jnp.concatenate([value[:, 1:], value[:, -1:]], axis=1)
-        next_valid = jnp.concatenate([valid[:, 1:], valid[:, -1:]], axis=1)
-        terminated = valid & ~next_valid  # a step before the time limit that has no successor
-        at_limit = jnp.zeros_like(valid).at[:, -1].set(True)
-        constants = {"discount": jnp.asarray(self.discount), "gae_lambda": jnp.asarray(self.gae_lambda)}
-        estimate = lambda *row: generalized_advantage(*row, **constants)[0]
-        return jax.vmap(estimate)(episodes.reward * self.reward_scale, value, next_value, terminated, at_limit, valid)
+        return episode_advantages(episodes, self.discount, self.gae_lambda, self.reward_scale)[0]
 
 
 def _check_weights(selection: ReturnWeighted | AdvantageWeighted) -> None:

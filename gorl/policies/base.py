@@ -3,6 +3,7 @@
 import abc
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.generative.distributions import DiagonalGaussian
@@ -10,17 +11,12 @@ from gorl.networks import AbstractNormalizer, update_normalizers
 from gorl.state import PyTree
 
 
-class AbstractPolicy(eqx.Module):
-    """A distribution over (latent) actions, with the likelihood ratios that on-policy objectives need. Unbatched.
-
-    A policy is constructed as `Policy(obs_size, action_size, key=key)` with everything else bound.
-    """
-
-    normalizer: eqx.AbstractVar[AbstractNormalizer]
+class AbstractActor(eqx.Module):
+    """A distribution over (latent) actions that can act. Unbatched."""
 
     @abc.abstractmethod
     def sample(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> tuple[Float[Array, " D_z"], PyTree]:
-        """Returns an action and the extras that `log_ratio` needs for it."""
+        """Returns an action and the extras that a policy's `log_ratio` needs for it."""
 
     @abc.abstractmethod
     def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
@@ -35,6 +31,15 @@ class AbstractPolicy(eqx.Module):
         Override it where that is not the mode.
         """
         return self.mode(obs, key=key)
+
+
+class AbstractPolicy(AbstractActor):
+    """A distribution over (latent) actions, with the likelihood ratios that on-policy objectives need. Unbatched.
+
+    A policy is constructed as `Policy(obs_size, action_size, key=key)` with everything else bound.
+    """
+
+    normalizer: eqx.AbstractVar[AbstractNormalizer]
 
     @abc.abstractmethod
     def log_ratio(
@@ -51,6 +56,16 @@ class AbstractPolicy(eqx.Module):
         """
         return self.log_ratio(obs, action, extras, key=key), None
 
+    def kl_to_prior(self, obs: Float[Array, " D_o"]) -> Float[Array, ""]:
+        """Returns KL(pi(. | obs) || N(0, I)) in nats, or NaN where it has no closed form."""
+        del obs
+        return jnp.asarray(jnp.nan)
+
+    def noise_of(self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"]) -> Float[Array, " D_z"]:
+        """Returns the standard normal noise that makes this sample, or NaN where a policy has no such form."""
+        del obs
+        return jnp.full_like(action, jnp.nan)
+
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractPolicy":
         """Returns the policy with its normalizer's statistics updated.
 
@@ -65,6 +80,12 @@ class AbstractGaussianPolicy(AbstractPolicy):
     @abc.abstractmethod
     def distribution(self, obs: Float[Array, " D_o"]) -> DiagonalGaussian:
         """Returns the distribution of the action at `obs`."""
+
+    def kl_to_prior(self, obs: Float[Array, " D_o"]) -> Float[Array, ""]:
+        return self.distribution(obs).kl_to_standard()
+
+    def noise_of(self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"]) -> Float[Array, " D_z"]:
+        return self.distribution(obs).noise_of(action)
 
     def log_ratio_and_distribution(
         self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: PyTree, *, key: PRNGKeyArray

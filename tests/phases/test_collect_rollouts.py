@@ -3,16 +3,19 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gorl.decoders import IdentityDecoder
 from gorl.environments.task import Task
 from gorl.errors import ConfigError
+from gorl.generative.distributions import DiagonalGaussian
 from gorl.phases import CollectRollouts, PhaseContext
 from gorl.phases.base import PhaseInputs
+from gorl.policies.base import AbstractGaussianPolicy
 from gorl.state import RunState
-from tests.support.payers import Learner, Payer, level, played
+from tests.support.payers import Learner, Level, Payer, level, played
 
 ENVS, LENGTH, ROUNDS = 3, 4, 3
 TASK = Task(Payer(1.0), LENGTH, True, True, 2.5)
@@ -21,8 +24,8 @@ DECODER = IdentityDecoder(2, 1, key=jax.random.key(0))
 RUN = RunState(DECODER, policy=level(0.5), best=level(7.0), learner=Learner(level(8.0)))
 
 
-def collecting(env_steps, rule="stochastic"):
-    return CollectRollouts(env_steps=env_steps, num_envs=ENVS, episode_length=LENGTH, rule=rule)
+def collecting(env_steps, rule="stochastic", **more):
+    return CollectRollouts(env_steps=env_steps, num_envs=ENVS, episode_length=LENGTH, rule=rule, **more)
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +110,33 @@ def test_settings_are_checked():
         collecting(1).check(TASK, PhaseInputs())
     with pytest.raises(ConfigError, match=r"CollectRollouts\.env_steps = 0: it must be >= 1"):
         collecting(0).check(TASK, PhaseInputs(has_policy=True))
+
+
+class Gaussian(Level):
+    """N(level, 0.5²), with what a Gaussian encoder knows about it."""
+
+    def sample(self, obs, *, key):
+        return self.distribution(obs).sample(key=key), ()
+
+    def distribution(self, obs):
+        del obs
+        return DiagonalGaussian(self.level[None], jnp.full((1,), 0.5))
+
+    def kl_to_prior(self, obs):
+        return AbstractGaussianPolicy.kl_to_prior(self, obs)
+
+    def noise_of(self, obs, action):
+        return AbstractGaussianPolicy.noise_of(self, obs, action)
+
+
+def test_stored_noise_made_the_actions():
+    """u = 0.8 + 0.5 n, and KL(N(0.8, 0.5²) || N(0, 1)) = (0.64 + 0.25 - 1 - 2 log 0.5) / 2."""
+    phase = collecting(1, store_noise=True)
+    run = dataclasses.replace(RUN, policy=Gaussian(jnp.asarray(0.8)))
+    (_, state), (metrics,) = played(phase, CONTEXT, run)
+    np.testing.assert_allclose(state.buffer.action, 0.8 + 0.5 * state.buffer.noise, rtol=1e-5)
+    assert len(set(state.buffer.noise.ravel().tolist())) == ENVS * LENGTH
+    assert metrics["latent_kl"] == pytest.approx((0.64 + 0.25 - 1.0 + 2.0 * np.log(2.0)) / 2, rel=1e-5)
+    assert phase.check(TASK, PhaseInputs(has_policy=True)).has_noise
+    with pytest.raises(ConfigError, match="CollectRollouts.rule = 'mode' draws no noise"):
+        collecting(1, rule="mode", store_noise=True).check(TASK, PhaseInputs(has_policy=True))

@@ -10,7 +10,7 @@ from gorl.acting.evaluator import Evaluator
 from gorl.decoders import IdentityDecoder
 from gorl.environments.task import Task
 from gorl.errors import ConfigError
-from gorl.phases import Evaluate, PhaseContext
+from gorl.phases import Evaluate, EvaluatePrior, PhaseContext
 from gorl.phases.base import PhaseInputs
 from gorl.state import RunState
 from tests.support.payers import Learner, Payer, level, played
@@ -67,3 +67,33 @@ def test_there_must_be_a_policy():
     with pytest.raises(ConfigError, match="Evaluate has no policy to evaluate"):
         PHASE.check(CONTEXT.task, PhaseInputs())
     assert PHASE.check(CONTEXT.task, PhaseInputs(True, 5, 7)) == PhaseInputs(True, 5, 7)
+
+
+def test_other_rules_act_in_the_same_episodes():
+    """The policy's mode is its level, and its samples are N(level, 1): an episode of two steps differs by N(0, 2)."""
+    phase = Evaluate(PHASE.evaluator, other_rules=("stochastic", "mode", "stochastic"))
+    units = phase.units(CONTEXT.task)
+    names = ["final_best", "final_best_stochastic", "final_last", "final_last_stochastic"]
+    assert [u.subset for u in units] == names and {u.eval_steps for u in units} == {ENVS * LENGTH}
+    _, (best, sampled, last, _) = played(phase, CONTEXT, left_by_the_phase_before())
+    assert 0.01 < abs(sampled["return"] - best["return"]) < 5 * np.sqrt(2 / ENVS)
+    assert best["return"] - last["return"] == pytest.approx(2 * (BEST - LAST), abs=1e-4)
+    with pytest.raises(ConfigError, match=r"Evaluate\.other_rules = 'mod': it is one of"):
+        Evaluate(PHASE.evaluator, other_rules=("mod",))
+
+
+class Shifted(IdentityDecoder):
+    """u = latent + 2."""
+
+    def __call__(self, obs, latent):
+        return latent + 2.0
+
+
+def test_the_decoder_is_evaluated_with_its_prior():
+    """An episode pays 2 (who + u): with the latent 0 between 4 and 6, with latents from N(0, 1) other than that."""
+    phase = EvaluatePrior(PHASE.evaluator)
+    run = RunState(Shifted(2, 1, key=jax.random.key(0)), policy=level(HANDED_ON))
+    assert [u.subset for u in phase.units(CONTEXT.task)] == ["swap_mode", "swap_stochastic"]
+    _, (mode, sampled) = played(phase, CONTEXT, run)
+    assert 4.0 < mode["return_min"] < mode["return_max"] < 6.0
+    assert 0.01 < abs(sampled["return"] - mode["return"]) < 5 * np.sqrt(2 / ENVS)

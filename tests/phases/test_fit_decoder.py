@@ -17,7 +17,7 @@ from gorl.optimizers import OptaxCall
 from gorl.phases import FitDecoder, PhaseContext
 from gorl.phases.base import PhaseInputs
 from gorl.phases.batching import accumulate
-from gorl.phases.latents import EncoderLatents, PriorLatents
+from gorl.phases.latents import DataSource, PriorLatents, Row
 from gorl.phases.selection import AllEpisodes, TopEpisodes
 from gorl.runtime import seeds, trees
 from gorl.state import Dataset, Episodes, RunState
@@ -160,8 +160,11 @@ def test_the_fitted_flow_is_near_the_known_optimum(flow):
     phase, _, states, _ = flow
     decoder = phase.finish(CONTEXT, states[-1]).decoder
     actions = two_modes(jax.random.key(4)).reshape(-1, 1)
+    source = DataSource(None, None, None, TASK.action_bound)
     keys = jax.random.split(jax.random.key(5), (20, len(actions)))
-    loss = jax.jit(jax.vmap(jax.vmap(lambda u, k: phase.loss(decoder, None, jnp.array([7.0]), u, key=k)), (None, 0)))
+    loss = jax.jit(
+        jax.vmap(jax.vmap(lambda u, k: phase.loss(decoder, source, Row(jnp.array([7.0]), u), key=k)), (None, 0))
+    )
     fresh, least = float(jnp.mean(loss(actions, keys))), least_loss()
     assert 0.97 * least < fresh < 1.1 * least
 
@@ -251,18 +254,6 @@ def test_at_most_so_many_samples_are_used():
     assert not set((rows // LENGTH).tolist()) & set(held_out(phase, dataset(0.0)).tolist())
     states, _ = fit(phase, dataset(1.0), epochs=1)
     np.testing.assert_allclose(states[0].decoder.level, [0.75], rtol=1e-6)  # two batches
-
-
-def test_latents_of_the_encoder_are_its_samples(getkey):
-    class Encoder:
-        def sample(self, obs, *, key):
-            return obs + jax.random.normal(key, (3,)), None
-
-    key, obs = getkey(), jnp.array([5.0])
-    np.testing.assert_array_equal(
-        EncoderLatents().sample(Encoder(), obs, 3, key=key), 5.0 + jax.random.normal(key, (3,))
-    )
-    np.testing.assert_array_equal(PriorLatents().sample(Encoder(), obs, 3, key=key), jax.random.normal(key, (3,)))
 
 
 def test_losses_are_means_over_the_two_parts():

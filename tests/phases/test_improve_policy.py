@@ -8,12 +8,18 @@ import pytest
 
 from gorl.acting.evaluator import Evaluator
 from gorl.algorithms.base import AbstractAlgorithm
+from gorl.algorithms.critics import Critic, TwinCritic
+from gorl.algorithms.on_policy import OnPolicyLearner
+from gorl.algorithms.sac import SACLearner
 from gorl.decoders import IdentityDecoder
 from gorl.environments.task import Task
+from gorl.errors import ConfigError
 from gorl.phases import ImprovePolicy, PhaseContext
-from gorl.phases.improve_policy import keep_best
+from gorl.phases.improve_policy import REINITIALIZE, keep_best
+from gorl.policies import GaussianPolicy
 from gorl.runtime import seeds, trees
 from gorl.state import RunState, Snapshot
+from tests.support.networks import NORMALIZER, mlp
 from tests.support.payers import Learner, Level, Payer, played
 
 TASK = Task(Payer(0.0), 2, True, True, 10.0)
@@ -71,7 +77,7 @@ def policy(mark):
 
 def improve(**changes):
     """Five evaluations: before, and after each of four iterations."""
-    settings = {"env_steps": 4 * STEPS, "evaluation_interval": STEPS, "reinitialize": True, "hand_on": "best"}
+    settings = {"env_steps": 4 * STEPS, "evaluation_interval": STEPS, "reinitialize": "all", "hand_on": "best"}
     return ImprovePolicy(Succession(), Evaluator(num_envs=3, rule="mode"), **{**settings, **changes})
 
 
@@ -152,8 +158,69 @@ def test_the_algorithm_acts_through_the_decoder():
     assert metrics[1]["earned"] == pytest.approx(2.0, rel=1e-4)
 
 
-@pytest.mark.parametrize("reinitialize, mark", [(True, 0), (False, 2)])
+@pytest.mark.parametrize(
+    "reinitialize, mark", [("all", 0), ("networks", 0), ("policy", 0), ("nothing", 2), (True, 0), (False, 2)]
+)
 def test_a_learner_begins_anew_or_goes_on(reinitialize, mark):
     run = RunState(IdentityDecoder(2, 1, key=jax.random.key(0)), learner=Learner(policy(2)))
     state = improve(reinitialize=reinitialize).start(CONTEXT, run)
     assert int(state.training.learner.policy.mark) == int(state.best.policy.mark) == mark
+
+
+def on_policy_learner(number):
+    """A learner whose networks and statistics are those of one key and of observations near the number."""
+    networks = {"body": mlp(8, 1), "normalizer": NORMALIZER}
+    keys = jax.random.split(jax.random.key(number))
+    policy = GaussianPolicy(2, 1, **networks, min_std=1e-3, max_std=10.0, initial_std=1.0, key=keys[0])
+    critic = Critic(2, **networks, key=keys[1])
+    obs = number + jnp.arange(6.0).reshape(3, 2)
+    return OnPolicyLearner(policy.observe(obs, jnp.ones(3)), critic.observe(obs, jnp.ones(3)), jnp.asarray(number))
+
+
+def parts(learner):
+    """What a learner is made of, as the number of the learner that each came from."""
+    known = {number: on_policy_learner(number) for number in (1, 2)}
+    take = {
+        "policy": lambda m: m.policy.body,
+        "critic": lambda m: m.critic.body,
+        "policy's statistics": lambda m: m.policy.normalizer,
+        "critic's statistics": lambda m: m.critic.normalizer,
+        "optimizer": lambda m: m.optimizer,
+    }
+    same = lambda a, b: bool(eqx.tree_equal(a, b))
+    return {name: [n for n, m in known.items() if same(f(learner), f(m))] for name, f in take.items()}
+
+
+@pytest.mark.parametrize(
+    "reinitialize, new",
+    [
+        ("all", {"policy", "critic", "policy's statistics", "critic's statistics", "optimizer"}),
+        ("networks", {"policy", "critic", "optimizer"}),
+        ("policy", {"policy", "optimizer"}),
+        ("nothing", set()),
+    ],
+)
+def test_what_begins_anew(reinitialize, new):
+    """Learner 1 is the old one and learner 2 the new one."""
+    found = parts(REINITIALIZE[reinitialize](on_policy_learner(2), on_policy_learner(1)))
+    assert found == {name: [2 if name in new else 1] for name in found}
+
+
+def test_a_critic_of_latents_holds_for_one_decoder():
+    """SAC's critic begins anew with the policy, and only the statistics go on."""
+    learners = []
+    for number in (1.0, 2.0):
+        one, key = on_policy_learner(int(number)), jax.random.key(int(number))
+        critic = TwinCritic(2, 1, body=mlp(8, 1), normalizer=NORMALIZER, squash=False, key=key)
+        critic = eqx.tree_at(lambda m: m.normalizer, critic, one.critic.normalizer)
+        learners.append(SACLearner(one.policy, critic, critic.bodies, jnp.asarray(number, jnp.float32), ()))
+    old, new = learners
+    kept = REINITIALIZE["policy"](new, old)
+    assert eqx.tree_equal(kept.critic.bodies, new.critic.bodies) and kept.log_temperature == 2.0
+    assert eqx.tree_equal(kept.critic.normalizer, old.critic.normalizer)
+    assert eqx.tree_equal(kept.policy.normalizer, old.policy.normalizer)
+
+
+def test_a_name_that_says_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"reinitialize = 'polcy': it is one of .*Did you mean policy"):
+        improve(reinitialize="polcy")
