@@ -24,7 +24,7 @@ from experiments.benchmarks.provenance import provenance
 from experiments.benchmarks.timing import MatrixProducts, in_turn, rounded
 from gorl import config
 from gorl.networks import trainable
-from gorl.phases import FitDecoder, PhaseContext
+from gorl.phases import DataSource, FitDecoder, PhaseContext, Row
 from gorl.runtime import seeds, trees
 from gorl.runtime.precision import matrix_products
 from gorl.state import Dataset, Episodes, RunState
@@ -35,6 +35,7 @@ DECODERS = {
     "MeanFlow": "gorl_mean_flow.gin",
     "Gaussian": "gorl_gaussian.gin",
 }
+PLAIN = ["FitDecoder.validation_fraction = 0.0", "FitDecoder.latents = @PriorLatents()"]
 LENGTH = 1000
 
 
@@ -42,7 +43,7 @@ class Fit:
     """A fit before its first epoch, on `batches` batches of random data, without validation."""
 
     def __init__(self, file: str, bindings: list[str], batches: int):
-        experiment = config.build([file], ["FitDecoder.validation_fraction = 0.0", *bindings]).experiment
+        experiment = config.build([file], [*PLAIN, *bindings]).experiment
         step = next(s for s in experiment.planned_phases() if isinstance(s.declaration, FitDecoder))
         self.phase: FitDecoder = step.declaration
         self.samples = batches * self.phase.batch_size
@@ -75,14 +76,13 @@ class Fit:
     def op_by_op(self) -> None:
         """Runs the update of one batch, in which only single operations are compiled."""
         phase, decoder = self.phase, self.decoder
-        obs, action = (
-            x.reshape(-1, x.shape[-1])[: phase.batch_size]
-            for x in (self._data.episodes.obs, self._data.episodes.action)
-        )
+        flat = lambda x: x.reshape(-1, x.shape[-1])[: phase.batch_size]  # noqa: E731
+        rows = Row(flat(self._data.episodes.obs), flat(self._data.episodes.action))
+        source = DataSource(None, None, None, self._context.task.action_bound)
         keys = jax.random.split(jax.random.key(1), phase.batch_size)
         params, rest = eqx.partition(decoder, trainable(decoder))
         loss = lambda p: jnp.mean(
-            jax.vmap(lambda o, a, k: phase.loss(eqx.combine(p, rest), None, o, a, key=k))(obs, action, keys)
+            jax.vmap(lambda row, k: phase.loss(eqx.combine(p, rest), source, row, key=k))(rows, keys)
         )  # noqa: E731
         optimizer = phase._optimizer()
         grads = jax.grad(loss)(params)

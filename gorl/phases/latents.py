@@ -14,7 +14,7 @@ from gorl.state import PyTree
 
 
 class DataSource(eqx.Module):
-    """What the data was collected with: the policy, its decoder and the learner; and the bound on |u| of the task."""
+    """The policy, decoder and learner that collected the data, and the task's bound on |u|."""
 
     policy: PyTree
     decoder: PyTree
@@ -72,7 +72,8 @@ class PairedLatents(AbstractLatents):
     The encoder N(mean(s), std(s)²) and the decoder are those that collected the data, of which only the observations
     are used. The fit is then a regression of one function on another, instead of the learning of a distribution from
     samples whose noise was forgotten. The prior stays N(0, I), and every draw makes a fresh pair. It needs an encoder
-    with a `distribution`. Weights of a `selection` apply to observations, not to the actions that were collected.
+    with a `distribution`. A `selection` says at which observations the fit is exact; to change what the decoder does
+    there, for example by weights of good actions, take `PriorLatents`.
     """
 
     def pair(
@@ -87,7 +88,8 @@ class PairedLatents(AbstractLatents):
 class StoredLatents(AbstractLatents):
     """The noise n ~ N(0, I) that made the collected action, u = decoder(s, mean(s) + std(s) n).
 
-    It needs `CollectRollouts.store_noise`. Pairs are rows of the data, so a `selection` can weight single actions.
+    It needs `CollectRollouts.store_noise`. The pairs are rows of the data, so a `selection` weights single actions; as
+    an action is a function of its noise, a weight says how exact the fit is there, and not how likely the action is.
     """
 
     def check(self, inputs: PhaseInputs) -> None:

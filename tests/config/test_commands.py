@@ -152,6 +152,8 @@ def test_types_read_as_one_writes_them():
                 "Experiment.devices",
                 "PlaygroundEnvironment.threads",
                 "FitDecoder.micro_batch_size",
+                "CollectRollouts.store_noise",
+                "Evaluate.other_rules",
             )
             older = f"{entry.name}.{p.name}" in later
             assert selector.startswith("optax.") or older or p.default is None, (
@@ -171,7 +173,7 @@ def test_types_read_as_one_writes_them():
                 "regularizers": "list of AbstractRegularizer",
             },
         ),
-        ("ImprovePolicy", {"reinitialize": "bool", "hand_on": "str", "algorithm": "AbstractAlgorithm"}),
+        ("ImprovePolicy", {"evaluation_interval": "int", "hand_on": "str", "algorithm": "AbstractAlgorithm"}),
         ("PlaygroundEnvironment", {"name": "str", "obs_key": "str | None"}),
         ("MLP", {"width": "int", "activation": "function or class (no parentheses)"}),
         ("MJCFEnvironment", {"terminated": "function or class (no parentheses) | None"}),

@@ -21,7 +21,7 @@ from gorl.generative.samplers import Midpoint
 from gorl.generative.times import UniformTimes
 from gorl.networks import MLP, FourierTime, RunningNormalizer
 from gorl.optimizers import OptaxCall
-from gorl.phases import CollectRollouts, Evaluate, FitDecoder, ImprovePolicy
+from gorl.phases import CollectRollouts, Evaluate, EvaluatePrior, FitDecoder, ImprovePolicy
 from gorl.policies import GaussianPolicy
 from gorl.state import Spaces
 
@@ -106,7 +106,17 @@ CHANGED = {
     "latent_l2.gin": ("stage1/LatentL2.coefficient", 1e-3),
     "lockstep.gin": ("Task.staggered_starts", False),
     "no_regularizer.gin": ("stage1/LatentKL.coefficient", 0.0),
-    "no_reinitialization.gin": ("stage1/ImprovePolicy.reinitialize", False),
+    "no_reinitialization.gin": ("stage1/ImprovePolicy.reinitialize", "nothing"),
+    "new_critic.gin": ("stage1/ImprovePolicy.reinitialize", "networks"),
+    "prior_latents.gin": ("stage1/FitDecoder.latents", "@PriorLatents()"),
+    "exact_swap.gin": (
+        "stage1/Stage.phases",
+        ["@AbsorbEncoder()", "@EvaluatePrior()", "@ImprovePolicy()", "@Evaluate()"],
+    ),
+    "fitted_critic.gin": (
+        "stage1/Stage.phases",
+        ["@CollectRollouts()", "@FitCritic()", "@FitDecoder()", "@EvaluatePrior()", "@ImprovePolicy()", "@Evaluate()"],
+    ),
     "shrinking_normalizer.gin": ("GaussianPolicy.normalizer", "@ShrinkingNormalizer"),
     "stage0_only.gin": ("Experiment.stages", ["@stage0/Stage()"]),
 }
@@ -249,7 +259,7 @@ def test_the_stages_of_gorl():
     experiment = build("gorl_fm.gin").experiment
     improve = [stage.phases[-2] for stage in experiment.stages]
     assert [p.env_steps for p in improve] == [60_000_000, 60_000_000, 30_000_000, 30_000_000]
-    later = [CollectRollouts, FitDecoder, ImprovePolicy, Evaluate]
+    later = [CollectRollouts, FitDecoder, EvaluatePrior, ImprovePolicy, Evaluate]
     assert [[type(p) for p in s.phases] for s in experiment.stages] == [[ImprovePolicy, Evaluate], later, later, later]
     iteration = 32 * 1024 * 30
     per_stage = [62 * iteration, 62 * iteration + 512_000, 31 * iteration + 512_000, 31 * iteration + 512_000]

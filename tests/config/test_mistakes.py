@@ -79,7 +79,7 @@ MISTAKES = {
     "missing @ in a list": ("Experiment.stages = [Stage()]", "A class or function needs @ in front. Write @Stage()."),
     "missing %": ("MLP.activation = jax.nn.silu", "jax.nn.silu is a constant. Write %jax.nn.silu."),
     "missing % of a macro": ("Experiment.seed = SEED", "A macro needs % in front. Write %SEED."),
-    "true": ("ImprovePolicy.reinitialize = true", "true is not a value. Write True."),
+    "true": ("OnPolicy.normalize_advantage = true", "true is not a value. Write True."),
     "none": ("AimTracker.repo = none", "none is not a value. Write None."),
     "inf": ("OnPolicy.max_grad_norm = inf", "inf is not a value. Write 1e999."),
     "-inf": ("OnPolicy.max_grad_norm = -inf", "-inf is not a value. Write -1e999."),
@@ -131,8 +131,8 @@ MISTAKES = {
     "string for a number": ("Clip.epsilon = '0.1'",
                             "Clip.epsilon = '0.1', but it must be of type float. Write it without quotes: 0.1."),
     "number for a string": ("ENV = 3", "ENV = 3", "PlaygroundEnvironment.name, which must be of type str. Write '3'."),
-    "number for a bool": ("ImprovePolicy.reinitialize = 1", "must be of type bool. Write True."),
-    "string for a bool": ("ImprovePolicy.reinitialize = 'True'", "must be of type bool. Write it without quotes."),
+    "number for a bool": ("OnPolicy.normalize_advantage = 1", "must be of type bool. Write True."),
+    "string for a bool": ("OnPolicy.normalize_advantage = 'True'", "must be of type bool. Write it without quotes."),
     "None for a number": ("OnPolicy.max_grad_norm = None", "must be of type float.", "'off' is written 0, or 1e999"),
     "string for a class": ("OnPolicy.trust_region = 'Clip'", "must be of type AbstractTrustRegion. Write @Clip()."),
     "string for a function": ("MLP.activation = 'silu'", "Write %jax.nn.silu."),
@@ -140,7 +140,7 @@ MISTAKES = {
     "one for a list": ("OnPolicy.regularizers = @EntropyBonus()", "Write it in brackets: [@EntropyBonus()]."),
     "another class": ("Stage.phases = [@Clip()]",
                       "Stage.phases[0] = @Clip(), but it must be of type AbstractPhase. "
-                      "It takes @CollectRollouts() or"),
+                      "It takes @AbsorbEncoder() or @CollectRollouts() or"),
     "forgotten ()": ("OnPolicy.trust_region = @Clip", "OnPolicy.trust_region = @Clip",
                      "Did you forget '()'? Write @Clip()."),
     "forgotten () in a list": ("stage1/Stage.phases = [@ImprovePolicy(), @Evaluate]",
@@ -212,8 +212,8 @@ MISTAKES_ELSEWHERE = {
 
 # What a file may say (a note tells), but who types it means it.
 USELESS = {
-    "part not in this run": ("SquashedEntropyBonus.coefficient = 0.1", "SquashedEntropyBonus is not part of this run",
-                             "as in OnPolicy.regularizers = [@SquashedEntropyBonus()]"),
+    "part not in this run": ("ReturnWeighted.max_weight = 0.1", "ReturnWeighted is not part of this run",
+                             "as in FitDecoder.selection = @ReturnWeighted()"),
     "shadowed by a scope": ("MLP.width = 9", "overridden everywhere by more specific bindings",
                             "Change those: critic/MLP.width (parts/base.gin:", "policy/MLP.width (parts/gaussian.gin:"),
     "phase not in this stage": ("stage0/FitDecoder.draws = 3", "FitDecoder is not built in scope 'stage0'",
@@ -439,6 +439,8 @@ def test_gorl_has_no_numbers_of_its_own():
     for selector, target in tables.registered().items():
         if selector.startswith("gorl."):
             numbers = [
-                n for n, p in inspect.signature(target).parameters.items() if isinstance(p.default, (int, float))
+                name
+                for name, p in inspect.signature(target).parameters.items()
+                if isinstance(p.default, (int, float)) and not isinstance(p.default, bool)
             ]
             assert not numbers, f"{selector}: {numbers}"
