@@ -2,6 +2,7 @@
 
     python -m experiments.benchmarks.decoder_fit --out experiments/results/decoder_fit.json
     python -m experiments.benchmarks.decoder_fit --mean-flow --out experiments/results/mean_flow_fit.json
+    python -m experiments.benchmarks.decoder_fit --diffusion --seeds 5 --out experiments/results/diffusion_fit.json
 
 The fit is the shipped one (parts/small.gin) with one latent per sample. Every decoder has the same network, data,
 updates and latents. Its latents for the measurement are a deterministic grid of quantiles of N(0, 1). Reports the
@@ -64,6 +65,15 @@ MEAN_FLOW = {
     "loss power 1": ["MeanFlowDecoder.loss_power = 1.0"],
     "4 frequencies": ["FourierTime.frequencies = 4"],
 }
+# What the diffusion decoder predicts, and its clip of x0 in every step of sampling (1e999: off).
+DIFFUSION = {
+    f"{prediction}, x0_clip {clip}": [
+        f"DiffusionDecoder.prediction = @{prediction}Prediction()",
+        f"DiffusionDecoder.x0_clip = {clip}",
+    ]
+    for prediction in ("Noise", "Velocity", "Data")
+    for clip in ("1e999", "3.0")
+}
 EPISODES, LENGTH, LATENTS = 256, 500, 2001
 TASK = Task(RewardFromAction(), LENGTH, staggered_starts=True, fresh_resets=True, action_bound=3.0)
 
@@ -109,13 +119,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="", help="only decoders whose names contain this")
-    parser.add_argument(
-        "--mean-flow", action="store_true", help="vary MeanFlow's settings one at a time, instead of comparing decoders"
-    )
+    parser.add_argument("--mean-flow", action="store_true", help="vary MeanFlow's settings one at a time instead")
+    parser.add_argument("--diffusion", action="store_true", help="vary the diffusion decoder's prediction and clip")
     args = parser.parse_args()
-    variants = (
-        {f"MeanFlow, {k}": ("gorl_mean_flow.gin", v) for k, v in MEAN_FLOW.items()} if args.mean_flow else DECODERS
-    )
+    variants = DECODERS
+    if args.mean_flow:
+        variants = {f"MeanFlow, {k}": ("gorl_mean_flow.gin", v) for k, v in MEAN_FLOW.items()}
+    if args.diffusion:
+        variants = {f"diffusion, {k}": ("gorl_diffusion.gin", v) for k, v in DIFFUSION.items()}
     print(
         "| decoder | calls | "
         + " | ".join(f"{mixture}: W1, std, mass" for mixture in MIXTURES)
