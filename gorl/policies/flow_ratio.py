@@ -1,9 +1,11 @@
 """Surrogates of flow policies' likelihood ratios, computed from their losses."""
 
 import abc
+import math
 
 import equinox as eqx
 import gin
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -57,23 +59,52 @@ class AbstractFlowRatio(eqx.Module):
 
 @gin.register(module="gorl")
 class AveragedRatio(AbstractFlowRatio):
-    """A single log-ratio, the mean over the draws of (old loss - loss). Source: FPO, arXiv 2507.21053."""
+    """A single log-ratio, the mean over the draws of (old loss - loss). Source: FPO, arXiv 2507.21053.
+
+    `clip` is a guard that FPO does not have: the log-ratio's value is limited to [-clip, clip] (1e999: not at all), and
+    its gradient passes, as `bounded` says. Losses have no upper bound, so exp(old loss - loss) has none either. Clip
+    has a gradient outside its region only where it pulls a ratio back, and that gradient is proportional to the ratio:
+    one bad action whose ratio has become huge then outweighs the whole batch. The guard limits its weight to exp(clip).
+    Without its gradient nothing would pull that action back at all.
+    """
+
+    # Not in gin alone, as a setting should be: runs saved without the guard resume without it.
+    clip: float = structural(default=math.inf)
+
+    def __check_init__(self):
+        _require_clip(self)
 
     def __call__(self, old_loss: Float[Array, " K"], loss: Float[Array, " K"]) -> Float[Array, " one"]:
-        return jnp.mean(old_loss - loss)[None]
+        return bounded(jnp.mean(old_loss - loss), self.clip)[None]
 
 
 @gin.register(module="gorl")
 class PerDrawRatio(AbstractFlowRatio):
     """One log-ratio per draw, clip(old loss - loss, -clip, clip), so that the trust region acts on each.
 
-    Source: FPO++, arXiv 2602.02481.
+    The gradient passes the clip, as `bounded` says. ASPO pulls an action with A < 0 back to the ratio 1 - epsilon from
+    wherever it is; a clip that stopped the gradient would end that pull beyond exp(clip) and below exp(-clip), where it
+    is needed most. Source: FPO++, arXiv 2602.02481.
     """
 
     clip: float = structural()
 
     def __check_init__(self):
-        require(self.clip > 0, f"PerDrawRatio.clip = {self.clip}: it must be > 0 (1e999: no clip).")
+        _require_clip(self)
 
     def __call__(self, old_loss: Float[Array, " K"], loss: Float[Array, " K"]) -> Float[Array, " K"]:
-        return jnp.clip(old_loss - loss, -self.clip, self.clip)
+        return bounded(old_loss - loss, self.clip)
+
+
+def bounded(x: Float[Array, "*batch"], bound: float) -> Float[Array, "*batch"]:
+    """Returns clip(x, -bound, bound) with the gradient of x itself (a straight-through estimator).
+
+    Source: Bengio et al., arXiv 1308.3432.
+    """
+    fixed = jax.lax.stop_gradient(x)
+    return jnp.clip(fixed, -bound, bound) + (x - fixed)  # the second term is exactly 0
+
+
+def _require_clip(ratio: AveragedRatio | PerDrawRatio) -> None:
+    name = type(ratio).__name__
+    require(ratio.clip > 0, f"{name}.clip = {ratio.clip}: it must be > 0 (1e999: no clip).")

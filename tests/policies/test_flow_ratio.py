@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gorl.errors import ConfigError
+from gorl.objectives.trust_region import ASPO, Clip
 from gorl.policies.flow_ratio import AveragedRatio, NoiseTarget, PerDrawRatio, VelocityTarget
 
 
@@ -38,11 +39,54 @@ def test_ratios_by_hand():
     np.testing.assert_allclose(PerDrawRatio(clip=np.inf)(OLD, NEW), [4.0, -1.0, -0.5, 8.0])
 
 
-def test_a_clipped_draw_has_no_gradient():
-    slopes = jax.grad(lambda new: jnp.sum(PerDrawRatio(clip=3.0)(OLD, new)))(NEW)
-    np.testing.assert_array_equal(slopes, [0.0, -1.0, -1.0, 0.0])
+def test_the_guard_of_a_mean_by_hand():
+    """The mean difference is 10.5 / 4 = 2.625."""
+    np.testing.assert_array_equal(AveragedRatio(clip=2.0)(OLD, NEW), [2.0])
+    np.testing.assert_array_equal(AveragedRatio(clip=2.0)(NEW, OLD), [-2.0])
+    np.testing.assert_array_equal(AveragedRatio(clip=3.0)(OLD, NEW), [2.625])
+    assert AveragedRatio().clip == np.inf  # runs saved before the guard existed have none
 
 
-def test_the_clip_must_be_positive():
-    with pytest.raises(ConfigError, match=r"PerDrawRatio\.clip = -3\.0: it must be > 0"):
-        PerDrawRatio(clip=-3.0)
+def test_the_gradient_passes_the_clip():
+    """That of the value without a clip, by hand, whatever the bound and on both of its sides."""
+    slopes = lambda ratio: jax.grad(lambda new: jnp.sum(ratio(OLD, new)))(NEW)
+    for clip in (0.1, 3.0, np.inf):
+        np.testing.assert_array_equal(slopes(PerDrawRatio(clip=clip)), [-1.0] * 4)
+        np.testing.assert_array_equal(slopes(AveragedRatio(clip=clip)), [-0.25] * 4)
+
+
+def test_a_value_far_beyond_the_clip_is_the_clip():
+    far = jnp.array([1e30, 0.0])
+    np.testing.assert_array_equal(PerDrawRatio(clip=3.0)(far, far[::-1]), [3.0, -3.0])
+
+
+@pytest.mark.parametrize("log_ratio, sign", [(5.0, 1.0), (-5.0, -1.0)])
+def test_aspo_pulls_a_bad_action_back_from_beyond_the_clip(log_ratio, sign):
+    """A = -1, r = exp(+-3): the objective's slope in the log-ratio is r (-1 - (r - 1) / epsilon), epsilon = 0.2.
+
+    Descending in the loss ascends in the objective, so the loss must rise where r is too large, and fall where it is
+    too small.
+    """
+    objective = lambda new: ASPO(0.2).objective(PerDrawRatio(clip=3.0)(jnp.array([6.0]), new)[0], jnp.float32(-1.0))
+    r = np.exp(sign * 3.0)
+    found = jax.grad(objective)(jnp.array([6.0 - log_ratio]))
+    np.testing.assert_allclose(found, [r * (1.0 + (r - 1.0) / 0.2)], rtol=1e-5)
+    assert np.sign(found[0]) == sign
+
+
+def test_the_guard_limits_the_pull_of_one_bad_action():
+    """FPO, A = -1, log-ratio 10: without the guard its gradient is exp(10), with it exp(3). A = 1 has none."""
+    old, new = jnp.full((4,), 12.0), jnp.full((4,), 2.0)
+
+    def slope(clip, advantage):
+        objective = lambda new: Clip(0.05).objective(AveragedRatio(clip=clip)(old, new)[0], jnp.float32(advantage))
+        return jnp.sum(jax.grad(objective)(new))
+
+    np.testing.assert_allclose([slope(np.inf, -1.0), slope(3.0, -1.0)], np.exp([10.0, 3.0]), rtol=1e-5)
+    assert slope(3.0, 1.0) == slope(np.inf, 1.0) == 0.0
+
+
+@pytest.mark.parametrize("kind", [AveragedRatio, PerDrawRatio])
+def test_the_clip_must_be_positive(kind):
+    with pytest.raises(ConfigError, match=rf"{kind.__name__}\.clip = -3\.0: it must be > 0"):
+        kind(clip=-3.0)
