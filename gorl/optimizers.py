@@ -18,7 +18,7 @@ import optax
 
 from gorl.errors import ConfigError
 from gorl.fields import as_float32, instances, require, structural
-from gorl.state import Array
+from gorl.state import Array, PyTree
 
 OPTIMIZERS = ("adabelief", "adam", "adamw", "lamb", "lion", "nadam", "nadamw", "radam", "rmsprop", "sgd")
 TRANSFORMS = ("add_decayed_weights", "centralize", "clip", "clip_by_block_rms", "scale_by_adam", "scale_by_belief",
@@ -84,14 +84,31 @@ def require_grad_norm(max_grad_norm: np.ndarray) -> None:
     require(bool(np.all(max_grad_norm > 0)), f"max_grad_norm = {max_grad_norm}: it must be > 0 (1e999: off).")
 
 
+def clip_each_by_norm(max_norm: Array) -> optax.GradientTransformation:
+    """Clips the global norm of every entry of a tuple of gradients apart.
+
+    Its state is that of `optax.clip_by_global_norm`, which clips the norm of all entries together.
+    """
+    one = optax.clip_by_global_norm(max_norm)
+
+    def update(updates: tuple, state: optax.OptState, params: PyTree = None) -> tuple[tuple, optax.OptState]:
+        del params
+        return tuple(one.update(entry, state)[0] for entry in updates), state
+
+    return optax.GradientTransformation(one.init, update)
+
+
 def build_transformation(
-    optimizer: Optimizer, learning_rate: OptaxCall | Array, max_grad_norm: Array
+    optimizer: Optimizer,
+    learning_rate: OptaxCall | Array,
+    max_grad_norm: Array,
+    clip: Callable[[Array], optax.GradientTransformation] = optax.clip_by_global_norm,
 ) -> optax.GradientTransformation:
-    """Returns the optax transformation, which first clips the gradient's global norm (inf: not at all)."""
+    """Returns the optax transformation, which first clips the gradient's norm with `clip` (inf: not at all)."""
     if isinstance(max_grad_norm, np.ndarray):  # while the configuration is checked; in a program it is traced
         require_grad_norm(max_grad_norm)
     rate = learning_rate() if isinstance(learning_rate, OptaxCall) else jnp.asarray(learning_rate)
-    return optax.chain(optax.clip_by_global_norm(jnp.asarray(max_grad_norm)), optimizer(learning_rate=rate))
+    return optax.chain(clip(jnp.asarray(max_grad_norm)), optimizer(learning_rate=rate))
 
 
 def _deferred(function: Callable, *, without: tuple[str, ...] = ()) -> Callable:

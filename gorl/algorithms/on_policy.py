@@ -26,7 +26,7 @@ from gorl.networks import trainable
 from gorl.objectives.gae import AbstractAdvantage
 from gorl.objectives.regularizers import AbstractRegularizer
 from gorl.objectives.trust_region import AbstractTrustRegion
-from gorl.optimizers import Optimizer, as_rate, build_transformation
+from gorl.optimizers import Optimizer, as_rate, build_transformation, clip_each_by_norm
 from gorl.policies.base import AbstractPolicy
 from gorl.runtime import devices, trees
 from gorl.state import Lanes, PyTree, Spaces, Transition
@@ -78,7 +78,10 @@ class OnPolicy(AbstractAlgorithm):
     for no reason.
 
     `reward_scale` multiplies rewards for learning only. `max_grad_norm` clips the gradient's global norm (1e999: not at
-    all). An update whose loss, metrics, gradient or result are not finite, or that has no valid step to learn from, is
+    all). `grad_norm_unit` says of which parameters: of all together ('learner'), so that a large gradient of the value
+    loss shrinks the policy's too, or of the policy and of the critic, each by itself ('module').
+
+    An update whose loss, metrics, gradient or result are not finite, or that has no valid step to learn from, is
     skipped and counted.
     """
 
@@ -105,9 +108,11 @@ class OnPolicy(AbstractAlgorithm):
     advantage_unit: str = structural()
     normalize_advantage: bool = structural()
     statistics: str = structural()
+    # Not in gin alone, as a setting should be: runs saved before there was a choice go on as they began.
+    grad_norm_unit: str = structural(default="learner")
 
     def __check_init__(self):
-        for name, choices in (("advantage_unit", ADVANTAGE_UNITS), ("statistics", STATISTICS)):
+        for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
                 raise ConfigError(
@@ -154,7 +159,8 @@ class OnPolicy(AbstractAlgorithm):
         return trees.strip_weak_types(OnPolicyLearner(policy, critic, self._optimizer().init(params)))
 
     def _optimizer(self) -> optax.GradientTransformation:
-        return build_transformation(self.optimizer, self.learning_rate, self.max_grad_norm)
+        clip = GRAD_NORM_UNITS[self.grad_norm_unit]
+        return build_transformation(self.optimizer, self.learning_rate, self.max_grad_norm, clip)
 
     def _lanes(self, env: AbstractEnvironment, episodes: EpisodeRules) -> LaneEnvironment:
         return LaneEnvironment(env, self.num_envs, episodes)
@@ -312,6 +318,18 @@ def _keep_advantages(algorithm: OnPolicy, critic: AbstractCritic, rows: Batch) -
 ADVANTAGE_UNITS: dict[str, Callable[[OnPolicy, AbstractCritic, Batch], tuple[Array, Batch]]] = {
     "iteration": _keep_advantages,
     "minibatch": lambda algorithm, critic, rows: algorithm.advantages(critic, rows.transition, 0),
+}
+
+# Transformations that clip the gradients of (policy, critic).
+GRAD_NORM_UNITS: dict[str, Callable[[Array], optax.GradientTransformation]] = {
+    "learner": optax.clip_by_global_norm,
+    "module": clip_each_by_norm,
+}
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "advantage_unit": ADVANTAGE_UNITS,
+    "statistics": STATISTICS,
+    "grad_norm_unit": GRAD_NORM_UNITS,
 }
 
 

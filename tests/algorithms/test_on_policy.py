@@ -264,6 +264,43 @@ def test_the_gradient_is_clipped(crafted, getkey):
     np.testing.assert_allclose(moved, 0.01, rtol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "unit, policy, critic",
+    [("learner", 0.06, 0.08), ("module", 0.1, 0.1)],  # of norms 3 and 4, together 5; each above the limit by itself
+)
+def test_what_the_gradients_norm_is_of(unit, policy, critic):
+    algorithm = on_policy(grad_norm_unit=unit, learning_rate=1.0, max_grad_norm=0.1)
+    gradients = jnp.array([3.0, 0.0]), {"weight": jnp.array([0.0, 4.0])}
+    transformation = algorithm._optimizer()
+    steps, _ = transformation.update(gradients, transformation.init(gradients))
+    np.testing.assert_allclose(steps[0], [-policy, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(steps[1]["weight"], [0.0, -critic], rtol=1e-6)
+
+
+def test_a_large_gradient_of_the_values_shrinks_the_policys_step_in_one_unit_only(crafted, getkey):
+    learner, batch, _ = crafted
+    far = with_targets(batch, batch.target + 1e4)
+    moved = {}
+    for unit in ("learner", "module"):
+        settings = {"num_minibatches": 1, "batch_size": 16, "num_epochs": 1, "learning_rate": 1.0}
+        after, _ = update(on_policy(grad_norm_unit=unit, max_grad_norm=0.01, **settings), learner, far, getkey())
+        change = [np.sum((new - old) ** 2) for new, old in zip(weights(after), weights(learner))]
+        moved[unit] = np.sqrt(sum(change[:4])), np.sqrt(sum(change[4:]))  # the policy's, the critic's
+    np.testing.assert_allclose(moved["module"], 0.01, rtol=1e-3)
+    np.testing.assert_allclose(moved["learner"][1], 0.01, rtol=1e-3)
+    assert moved["learner"][0] < 1e-5
+
+
+def test_the_unit_of_the_norm_leaves_the_optimizers_state_as_it_is():
+    """Checkpoints made with either load with the other, and those made before there was a choice too."""
+    states = [
+        jax.eval_shape(lambda u=unit: on_policy(grad_norm_unit=u).create(Spaces(2, 3, 2), key=jax.random.key(0)))
+        for unit in ("learner", "module")
+    ]
+    assert jax.tree.structure(states[0].optimizer) == jax.tree.structure(states[1].optimizer)
+    assert on_policy().grad_norm_unit == "learner"
+
+
 def test_every_epoch_visits_every_sequence_once(crafted, getkey):
     """At learning rate 0 the mean over equal minibatches is that over the batch, and so is the largest value."""
     learner, batch, rows = crafted
@@ -530,6 +567,7 @@ def test_fractions_must_be_fractions(name, value):
             r"OnPolicy\.advantage_unit = 'minibatches': it is 'iteration' or 'minibatch'\. Did you mean minibatch\?",
         ),
         ({"statistics": "befor"}, r"OnPolicy\.statistics = 'befor': it is 'after' or 'before'\. Did you mean before\?"),
+        ({"grad_norm_unit": "policy"}, r"OnPolicy\.grad_norm_unit = 'policy': it is 'learner' or 'module'\."),
     ],
 )
 def test_choices_are_known(setting, message):
