@@ -18,6 +18,7 @@ from gorl.acting.lanes import LaneEnvironment
 from gorl.acting.rollout import act, episode_metrics
 from gorl.algorithms.base import AbstractActorCritic, AbstractAlgorithm
 from gorl.algorithms.critics import AbstractCritic, values_along
+from gorl.algorithms.statistics import STATISTICS
 from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
 from gorl.errors import ConfigError, did_you_mean
@@ -75,7 +76,10 @@ class OnPolicy(AbstractAlgorithm):
     `statistics` says when the normalizers' statistics are updated. 'after' the last epoch, the ratio is 1 at the first
     minibatch. 'before' the first epoch is a published defect, kept to measure its effect: stored log-probabilities then
     belong to other inputs than the policy sees, so ratios are not 1 before any update and part of the batch is clipped
-    for no reason.
+    for no reason. 'first' is 'after', except that a learner without statistics takes them from its first rollout before
+    it learns, and the policy rescores its actions under them. So no epoch is spent on raw inputs, and the ratio is 1 at
+    the first minibatch. (The actions themselves were drawn on raw inputs, so that one rollout is not exactly the
+    policy's own.) A learner that has statistics already, as one that is kept has, is updated as with 'after'.
 
     `reward_scale` multiplies rewards for learning only. `max_grad_norm` clips the gradient's global norm (1e999: not at
     all). `grad_norm_unit` says of which parameters: of all together ('learner'), so that a large gradient of the value
@@ -174,12 +178,11 @@ class OnPolicy(AbstractAlgorithm):
         self, env: AbstractEnvironment, state: OnPolicyState, episodes: EpisodeRules, *, key: PRNGKeyArray
     ) -> tuple[OnPolicyState, dict[str, Array]]:
         act_key, update_key = jax.random.split(key)
-        learner = state.learner
         lanes, rollout = self.rollout(env, state, episodes, key=act_key)
         before, after = STATISTICS[self.statistics]
-        learner = before(learner, rollout)
+        learner, rollout = before(state.learner, rollout)
         learner, metrics = self.update(learner, self.sequences(rollout, learner.critic), update_key)
-        learner = after(learner, rollout)
+        learner = after(learner, state.learner, rollout)
         return OnPolicyState(learner, lanes), {**episode_metrics(rollout), **metrics}
 
     def rollout(
@@ -288,19 +291,6 @@ class OnPolicy(AbstractAlgorithm):
         metrics["kl"] = mean(jnp.mean(jnp.expm1(log_ratio) - log_ratio, axis=-1))  # Schulman's k3 estimate
         metrics["log_ratio_max"] = jnp.max(jnp.where(step.valid[:, None], jnp.abs(log_ratio), 0.0))
         return loss, metrics
-
-
-def _keep(learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
-    del rollout
-    return learner
-
-
-def _observe(learner: OnPolicyLearner, rollout: Transition) -> OnPolicyLearner:
-    return learner.observe(rollout)
-
-
-# How the learner's statistics are updated (before the first epoch, after the last one).
-STATISTICS: dict[str, tuple[Callable, Callable]] = {"after": (_keep, _observe), "before": (_observe, _keep)}
 
 
 def _flatten_sequences(tree: PyTree) -> PyTree:

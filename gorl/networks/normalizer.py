@@ -23,6 +23,7 @@ class AbstractNormalizer(eqx.Module):
     """
 
     mean: eqx.AbstractVar[Float[Array, " D"]]
+    count: eqx.AbstractVar[Float[Array, ""]]  # samples seen
     epsilon: eqx.AbstractVar[float]
     clip: eqx.AbstractVar[float]
 

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl.errors import ConfigError
 from gorl.generative.distributions import DiagonalGaussian
 from gorl.networks import AbstractNormalizer, update_normalizers
 from gorl.state import PyTree
@@ -66,10 +67,21 @@ class AbstractPolicy(AbstractActor):
         del obs
         return jnp.full_like(action, jnp.nan)
 
+    def rescore(self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: PyTree) -> PyTree:
+        """Returns the extras with which `log_ratio` of this policy is 0: the same draws, with its own likelihoods.
+
+        `OnPolicy.statistics = 'first'` needs it. Raises ConfigError where a policy does not override it.
+        """
+        del obs, action, extras
+        raise ConfigError(
+            f"{type(self).__name__} has no method rescore, which OnPolicy.statistics = 'first' needs."
+            " Write one, or bind OnPolicy.statistics = 'after'."
+        )
+
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractPolicy":
         """Returns the policy with its normalizer's statistics updated.
 
-        Never call it between `sample` and `log_ratio`.
+        Never call it between `sample` and `log_ratio`, unless `rescore` follows.
         """
         return update_normalizers(self, obs, weight)
 

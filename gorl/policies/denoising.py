@@ -116,6 +116,13 @@ class DenoisingPolicy(AbstractConditioned, AbstractPolicy):
         trained = chain[-self.final_steps - 1 :]
         return chain[-1], DenoisingExtras(trained, self.log_likelihood(obs, trained))
 
+    def rescore(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: DenoisingExtras
+    ) -> DenoisingExtras:
+        """Returns the same chain with the log-likelihoods of its steps."""
+        del action  # the chain's last state
+        return DenoisingExtras(extras.chain, self.log_likelihood(obs, extras.chain))
+
     def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
         del key
         return self._chain(obs, jnp.zeros((self.action_size,)), jnp.zeros((self.steps, self.action_size)))[-1]

@@ -101,6 +101,10 @@ class FlowPolicy(AbstractConditioned, AbstractPolicy):
         t = jax.vmap(lambda k: self.times.sample(key=k))(jax.random.split(time_key, self.draws))
         return action, FlowExtras(noise, t, self.losses(obs, action, noise, t))
 
+    def rescore(self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: FlowExtras) -> FlowExtras:
+        """Returns the same draws with their losses."""
+        return FlowExtras(extras.noise, extras.t, self.losses(obs, action, extras.noise, extras.t))
+
     def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
         del key
         return self.transport(obs, jnp.zeros((self.action_size,)))

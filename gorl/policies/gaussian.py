@@ -55,6 +55,13 @@ class GaussianPolicy(AbstractGaussianPolicy):
         action = distribution.sample(key=key)
         return action, distribution.log_prob(action)
 
+    def rescore(
+        self, obs: Float[Array, " D_o"], action: Float[Array, " D_z"], extras: Float[Array, ""]
+    ) -> Float[Array, ""]:
+        """Returns the action's log-probability."""
+        del extras
+        return self.distribution(obs).log_prob(action)
+
     def mode(self, obs: Float[Array, " D_o"], *, key: PRNGKeyArray) -> Float[Array, " D_z"]:
         del key
         return self.distribution(obs).mean

@@ -26,7 +26,7 @@ from gorl.objectives.gae import BraxAdvantage, GeneralizedAdvantage
 from gorl.objectives.regularizers import EntropyBonus, LatentKL
 from gorl.objectives.trust_region import Clip
 from gorl.optimizers import OptaxCall
-from gorl.policies import GaussianPolicy
+from gorl.policies import AbstractPolicy, GaussianPolicy
 from gorl.state import Spaces, Transition
 from tests.support.networks import NORMALIZER, mlp
 
@@ -48,6 +48,21 @@ class Walk(AbstractToy):
         new = obs + 0.5 * action
         place = new[0] - self.center
         return new, place, jnp.abs(place) > 1.0
+
+
+class Mute(AbstractPolicy):
+    """A policy that has only what every policy needs."""
+
+    normalizer: None = None
+
+    def sample(self, obs, *, key):
+        return obs, None
+
+    def mode(self, obs, *, key):
+        return obs
+
+    def log_ratio(self, obs, action, extras, *, key):
+        return jnp.zeros(1)
 
 
 def on_policy(**changes):
@@ -516,6 +531,64 @@ def test_statistics_before_the_update_spoil_the_ratio(getkey):
         np.testing.assert_array_equal(one, other)
 
 
+def by_statistics(key, learning_rate=0.0, known=lambda state: state):
+    """(learner, metrics) after one iteration from one state, by when the statistics are updated."""
+    env, (start, key) = squashed(Walk(center=5.0)), jax.random.split(key)
+    found = {}
+    for choice in ("after", "before", "first"):
+        algorithm = on_policy(statistics=choice, learning_rate=learning_rate)
+        state, metrics = iterate(algorithm, env, known(begin(algorithm, env, start)), key)
+        found[choice] = state.learner, metrics
+    return found
+
+
+def with_statistics(module):
+    return module.observe(jnp.array([[3.0], [4.0], [8.0]]), jnp.ones(3))
+
+
+def test_the_first_statistics_come_before_the_first_update_and_leave_the_ratio_at_1(getkey):
+    """At learning rate 0 an update's metrics are those of the inputs it sees: with 'first', those with 'before'."""
+    found = by_statistics(getkey())
+    (after, raw), (before, spoiled), (first, metrics) = found.values()
+    assert metrics["log_ratio_first"] < 1e-5 and raw["log_ratio_first"] < 1e-5 and spoiled["log_ratio_first"] > 0.05
+    for name in ("loss/value", "cost/EntropyBonus", "cost/LatentKL"):
+        np.testing.assert_allclose(metrics[name], spoiled[name], rtol=1e-5)
+        assert abs(metrics[name] - raw[name]) > 1e-3 * abs(raw[name])
+    for a, b, f in zip(*(jax.tree.leaves((m.policy.normalizer, m.critic.normalizer)) for m in (after, before, first))):
+        np.testing.assert_array_equal(f, a)  # counted once
+        np.testing.assert_array_equal(f, b)
+
+
+def test_a_learner_with_statistics_is_updated_as_with_after(getkey):
+    both = lambda m: (m.learner.policy, m.learner.critic)
+    known = lambda state: eqx.tree_at(both, state, tuple(map(with_statistics, both(state))))
+    found = by_statistics(getkey(), learning_rate=0.5, known=known)
+    for choice in ("after", "before"):
+        same = [
+            np.array_equal(a, f)
+            for a, f in zip(jax.tree.leaves(found[choice]), jax.tree.leaves(found["first"]), strict=True)
+        ]
+        assert all(same) == (choice == "after")
+
+
+def test_only_the_normalizers_that_have_seen_nothing_begin_early(getkey):
+    """A new policy with a kept critic: the values stay those of 'after', the policy's inputs those of 'before'."""
+    known = lambda state: eqx.tree_at(lambda s: s.learner.critic, state, with_statistics(state.learner.critic))
+    found = by_statistics(getkey(), known=known)
+    (after, late), (_, early), (first, metrics) = found.values()
+    assert metrics["log_ratio_first"] < 1e-5
+    np.testing.assert_allclose(metrics["loss/value"], late["loss/value"], rtol=1e-6)
+    assert abs(metrics["loss/value"] - early["loss/value"]) > 1e-3
+    np.testing.assert_allclose(metrics["cost/LatentKL"], early["cost/LatentKL"], rtol=1e-5)
+    for f, a in zip(jax.tree.leaves(first.critic.normalizer), jax.tree.leaves(after.critic.normalizer)):
+        np.testing.assert_array_equal(f, a)
+
+
+def test_a_policy_that_cannot_rescore_is_named():
+    with pytest.raises(ConfigError, match=r"Mute has no method rescore, which OnPolicy\.statistics = 'first' needs"):
+        Mute().rescore(jnp.zeros(1), jnp.zeros(1), None)
+
+
 def test_an_iteration_of_infinite_returns_changes_no_weight(getkey):
     algorithm, env = on_policy(optimizer=ADAM, reward_scale=np.inf), squashed(Walk(center=5.0))
     state = begin(algorithm, env, getkey())
@@ -566,7 +639,10 @@ def test_fractions_must_be_fractions(name, value):
             {"advantage_unit": "minibatches"},
             r"OnPolicy\.advantage_unit = 'minibatches': it is 'iteration' or 'minibatch'\. Did you mean minibatch\?",
         ),
-        ({"statistics": "befor"}, r"OnPolicy\.statistics = 'befor': it is 'after' or 'before'\. Did you mean before\?"),
+        (
+            {"statistics": "befor"},
+            r"OnPolicy\.statistics = 'befor': it is 'after' or 'before' or 'first'\. Did you mean before\?",
+        ),
         ({"grad_norm_unit": "policy"}, r"OnPolicy\.grad_norm_unit = 'policy': it is 'learner' or 'module'\."),
     ],
 )

@@ -104,6 +104,27 @@ def test_the_ratio_is_1_before_any_update_and_not_after(case):
     assert np.max(np.abs(log_ratios(moved(policy), obs, action, extras))) > 1e-3
 
 
+def test_what_was_stored_under_other_statistics_can_be_rescored(case, getkey):
+    """Rescored, the ratio is 1 again, and what was drawn is kept. A policy rescores its own actions to what it has."""
+    policy, _, obs, action, extras = case
+    later = policy.observe(-1.0 + 5.0 * jax.random.normal(getkey(), (50, OBS_SIZE)), jnp.ones(50))
+
+    @eqx.filter_jit
+    def rescored(policy):
+        new = jax.vmap(policy.rescore)(obs, action, extras)
+        return new, log_ratios(policy, obs, action, new), log_ratios(policy, obs, action, extras)
+
+    new, ratio, spoiled = rescored(later)
+    assert jax.tree.structure(new) == jax.tree.structure(extras)
+    assert np.max(np.abs(spoiled)) > 1e-3
+    np.testing.assert_allclose(ratio, 0.0, atol=2e-5)
+    for name in ("noise", "t", "chain"):
+        if (drawn := getattr(extras, name, None)) is not None:
+            np.testing.assert_array_equal(getattr(new, name), drawn)
+    for found, stored in zip(jax.tree.leaves(rescored(policy)[0]), jax.tree.leaves(extras), strict=True):
+        np.testing.assert_allclose(found, stored, rtol=1e-5, atol=2e-5)
+
+
 def test_compiled_it_is_the_same(case):
     policy, _, obs, action, extras = case
     later = moved(policy)
