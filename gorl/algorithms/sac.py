@@ -72,7 +72,9 @@ class SAC(AbstractAlgorithm):
 
     `temperature_learning_rate` applies to the temperature, `learning_rate` to both networks. `reward_scale` multiplies
     rewards for learning only. `max_grad_norm` clips the norm of each of the three gradients (1e999: not at all). The
-    normalizers' statistics are updated at the end of an iteration, on its own transitions.
+    critics' loss is the sum of their mean squared errors, halved, not the mean over critics: twice Brax's. Adam's steps
+    do not depend on such a factor, but `max_grad_norm` and optimizers such as SGD do. The normalizers' statistics are
+    updated at the end of an iteration, on its own transitions.
     """
 
     policy: Factory = factory()
