@@ -35,6 +35,13 @@ MIXTURES = {
     "0.3 N(-0.6, 0.1²) + 0.7 N(0.6, 0.1²)": Mixture((0.3, 0.7), (-0.6, 0.6), 0.1),
 }
 EULER = ["FlowMatchingDecoder.sampler = @Euler()"]
+
+
+def predicting(prediction: str, clip: str = "1e999") -> list[str]:
+    """Returns the bindings of the diffusion decoder's prediction and of its clip of x0 (1e999: off)."""
+    return [f"DiffusionDecoder.prediction = @{prediction}Prediction()", f"DiffusionDecoder.x0_clip = {clip}"]
+
+
 DECODERS = {
     "flow matching, Midpoint": ("gorl_fm.gin", []),
     "flow matching, Euler": ("gorl_fm.gin", EULER),
@@ -43,10 +50,13 @@ DECODERS = {
         [*EULER, "FlowMatchingDecoder.times = @LogitNormalTimes()"],
     ),
     "flow matching, Euler, 1 step": ("gorl_fm.gin", [*EULER, "Euler.steps = 1"]),
-    "diffusion, noise": ("gorl_diffusion.gin", []),
-    "diffusion, velocity": ("gorl_diffusion.gin", ["DiffusionDecoder.prediction = @VelocityPrediction()"]),
-    "diffusion, data": ("gorl_diffusion.gin", ["DiffusionDecoder.prediction = @DataPrediction()"]),
-    "diffusion, noise, off by one": ("gorl_diffusion.gin", ["DiffusionDecoder.levels = @OffByOneLevels()"]),
+    "diffusion, noise": ("gorl_diffusion.gin", predicting("Noise")),
+    "diffusion, velocity": ("gorl_diffusion.gin", predicting("Velocity")),
+    "diffusion, data": ("gorl_diffusion.gin", predicting("Data")),
+    "diffusion, noise, off by one": (
+        "gorl_diffusion.gin",
+        [*predicting("Noise"), "DiffusionDecoder.levels = @OffByOneLevels()"],
+    ),
     "Gaussian": ("gorl_gaussian.gin", []),
     "MeanFlow": ("gorl_mean_flow.gin", []),
 }
@@ -65,12 +75,8 @@ MEAN_FLOW = {
     "loss power 1": ["MeanFlowDecoder.loss_power = 1.0"],
     "4 frequencies": ["FourierTime.frequencies = 4"],
 }
-# What the diffusion decoder predicts, and its clip of x0 in every step of sampling (1e999: off).
 DIFFUSION = {
-    f"{prediction}, x0_clip {clip}": [
-        f"DiffusionDecoder.prediction = @{prediction}Prediction()",
-        f"DiffusionDecoder.x0_clip = {clip}",
-    ]
+    f"{prediction.lower()}, x0_clip {clip}": predicting(prediction, clip)
     for prediction in ("Noise", "Velocity", "Data")
     for clip in ("1e999", "3.0")
 }
