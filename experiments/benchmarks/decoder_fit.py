@@ -2,7 +2,6 @@
 
     python -m experiments.benchmarks.decoder_fit --out experiments/results/decoder_fit.json
     python -m experiments.benchmarks.decoder_fit --mean-flow --out experiments/results/mean_flow_fit.json
-    python -m experiments.benchmarks.decoder_fit --diffusion --seeds 5 --out experiments/results/diffusion_fit.json
 
 The fit is the shipped one (parts/small.gin) with one latent per sample. Every decoder has the same network, data,
 updates and latents. Its latents for the measurement are a deterministic grid of quantiles of N(0, 1). Reports the
@@ -75,11 +74,6 @@ MEAN_FLOW = {
     "loss power 1": ["MeanFlowDecoder.loss_power = 1.0"],
     "4 frequencies": ["FourierTime.frequencies = 4"],
 }
-DIFFUSION = {
-    f"{prediction.lower()}, x0_clip {clip}": predicting(prediction, clip)
-    for prediction in ("Noise", "Velocity", "Data")
-    for clip in ("1e999", "3.0")
-}
 EPISODES, LENGTH, LATENTS = 256, 500, 2001
 TASK = Task(RewardFromAction(), LENGTH, staggered_starts=True, fresh_resets=True, action_bound=3.0)
 
@@ -100,22 +94,30 @@ def declared(file: str, bindings: list[str], epochs: int) -> FitDecoder:
     return next(s.declaration for s in built.experiment.planned_phases() if isinstance(s.declaration, FitDecoder))
 
 
-def fit(phase: FitDecoder, data: Dataset, seed: int) -> Any:
-    one = PhaseContext(TASK, seed=seed, stage=1, phase=1)
-    together = PhaseContext(TASK, seed=np.array([seed], np.int32), stage=1, phase=1)  # units expect an axis of seeds
+def fit(phase: FitDecoder, data: Dataset, seed: int, task: Task = TASK) -> Any:
+    one = PhaseContext(task, seed=seed, stage=1, phase=1)
+    together = PhaseContext(task, seed=np.array([seed], np.int32), stage=1, phase=1)  # units expect an axis of seeds
     state = seeds.add_seed_axis(phase.start(one, RunState(IdentityDecoder(1, 1, key=jax.random.key(0)), dataset=data)))
-    for index, unit in enumerate(phase.units(TASK)):
+    for index, unit in enumerate(phase.units(task)):
         state, _ = unit.run(together, trees.unshare_buffers(state), index)
     return phase.finish(one, seeds.take_seed(state)).decoder
 
 
+def decode_grid(decoder: Any, obs: jax.Array, count: int = LATENTS) -> np.ndarray:
+    """Returns the actions at `obs` of `count` latents, the quantiles of N(0, 1)."""
+    latents = jnp.asarray(STANDARD.quantiles(levels(count)), jnp.float32)[:, None]
+    return np.asarray(jax.jit(jax.vmap(lambda z: decoder(obs, z)))(latents))[:, 0]
+
+
+def rounded(found: dict[str, float]) -> dict[str, float]:
+    return {k: float(f"{v:.3g}") for k, v in found.items()}
+
+
 def measure(phase: FitDecoder, mixture: Mixture, seed: int) -> dict[str, Any]:
     decoder = fit(phase, dataset(mixture, seed), seed)
-    latents = jnp.asarray(STANDARD.quantiles(levels(LATENTS)), jnp.float32)[:, None]
-    samples = np.asarray(jax.jit(jax.vmap(lambda z: decoder(jnp.zeros(1), z)))(latents))[:, 0]
     return {
         "network_calls": decoder.network_calls,
-        **{k: float(f"{v:.3g}") for k, v in errors(mixture, samples).items()},
+        **rounded(errors(mixture, decode_grid(decoder, jnp.zeros(1)))),
     }
 
 
@@ -125,14 +127,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", default="", help="only decoders whose names contain this")
-    parser.add_argument("--mean-flow", action="store_true", help="vary MeanFlow's settings one at a time instead")
-    parser.add_argument("--diffusion", action="store_true", help="vary the diffusion decoder's prediction and clip")
+    parser.add_argument(
+        "--mean-flow", action="store_true", help="vary MeanFlow's settings one at a time, instead of comparing decoders"
+    )
     args = parser.parse_args()
-    variants = DECODERS
-    if args.mean_flow:
-        variants = {f"MeanFlow, {k}": ("gorl_mean_flow.gin", v) for k, v in MEAN_FLOW.items()}
-    if args.diffusion:
-        variants = {f"diffusion, {k}": ("gorl_diffusion.gin", v) for k, v in DIFFUSION.items()}
+    variants = (
+        {f"MeanFlow, {k}": ("gorl_mean_flow.gin", v) for k, v in MEAN_FLOW.items()} if args.mean_flow else DECODERS
+    )
     print(
         "| decoder | calls | "
         + " | ".join(f"{mixture}: W1, std, mass" for mixture in MIXTURES)
