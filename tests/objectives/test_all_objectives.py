@@ -118,7 +118,7 @@ TABLE = {
     VelocityTarget: [(VelocityTarget().loss, DRAW, (0.25 + 4.0) / 2)],
     NoiseTarget: [(NoiseTarget().loss, DRAW, 0.75**2 * (0.25 + 4.0) / 2)],
     AveragedRatio: [(AveragedRatio(), (f32([1.0, 6.0]), f32([2.0, 1.0])), [2.0])],
-    PerDrawRatio: [(PerDrawRatio(3.0), (f32([1.0, 6.0]), f32([2.0, 1.0])), [-1.0, 3.0])],
+    PerDrawRatio: [(PerDrawRatio(8.0), (f32([1.0, 6.0]), f32([2.0, 1.0])), [-1.0, 5.0])],
     LatentEntropy: [
         (
             lambda m, s, a: LatentEntropy(0.7).log_prob(DiagonalGaussian(m, s), a),
