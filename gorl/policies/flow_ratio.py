@@ -61,11 +61,13 @@ class AbstractFlowRatio(eqx.Module):
 class AveragedRatio(AbstractFlowRatio):
     """A single log-ratio, the mean over the draws of (old loss - loss). Source: FPO, arXiv 2507.21053.
 
-    `clip` is a guard that FPO does not have: the log-ratio's value is limited to [-clip, clip] (1e999: not at all), and
-    its gradient passes, as `bounded` says. Losses have no upper bound, so exp(old loss - loss) has none either. Clip
-    has a gradient outside its region only where it pulls a ratio back, and that gradient is proportional to the ratio:
-    one bad action whose ratio has become huge then outweighs the whole batch. The guard limits its weight to exp(clip).
-    Without its gradient nothing would pull that action back at all.
+    `clip` is a guard that FPO does not have: clip(mean, -clip, clip) (1e999: no guard). Losses have no upper bound, so
+    exp(old loss - loss) has none either, and for A < 0 neither has the objective of Clip: one bad action whose ratio
+    has become huge outweighs the whole batch. Beyond the guard an action has no gradient, so that it leaves the batch;
+    on the side of A < 0 that is the second clip of Ye et al., arXiv 1912.09729. The gradient must not pass, as it does
+    in `PerDrawRatio`: that of a loss grows with the loss itself, so the actions that are farthest away would pull
+    hardest, and those with A > 0 and a ratio of almost 0 would pull exp(-clip) times as hard as any other instead of
+    not at all.
     """
 
     # Not in gin alone, as a setting should be: runs saved without the guard resume without it.
@@ -75,7 +77,7 @@ class AveragedRatio(AbstractFlowRatio):
         _require_clip(self)
 
     def __call__(self, old_loss: Float[Array, " K"], loss: Float[Array, " K"]) -> Float[Array, " one"]:
-        return bounded(jnp.mean(old_loss - loss), self.clip)[None]
+        return jnp.clip(jnp.mean(old_loss - loss), -self.clip, self.clip)[None]
 
 
 @gin.register(module="gorl")

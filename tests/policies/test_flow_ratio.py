@@ -47,12 +47,19 @@ def test_the_guard_of_a_mean_by_hand():
     assert AveragedRatio().clip == np.inf  # runs saved before the guard existed have none
 
 
-def test_the_gradient_passes_the_clip():
+def slopes(ratio):
+    return jax.grad(lambda new: jnp.sum(ratio(OLD, new)))(NEW)
+
+
+@pytest.mark.parametrize("clip", [0.1, 3.0, np.inf])
+def test_the_gradient_passes_the_clip_of_a_draw(clip):
     """That of the value without a clip, by hand, whatever the bound and on both of its sides."""
-    slopes = lambda ratio: jax.grad(lambda new: jnp.sum(ratio(OLD, new)))(NEW)
-    for clip in (0.1, 3.0, np.inf):
-        np.testing.assert_array_equal(slopes(PerDrawRatio(clip=clip)), [-1.0] * 4)
-        np.testing.assert_array_equal(slopes(AveragedRatio(clip=clip)), [-0.25] * 4)
+    np.testing.assert_array_equal(slopes(PerDrawRatio(clip=clip)), [-1.0] * 4)
+
+
+@pytest.mark.parametrize("clip, slope", [(2.0, 0.0), (3.0, -0.25), (np.inf, -0.25)])
+def test_the_gradient_ends_at_the_guard_of_a_mean(clip, slope):
+    np.testing.assert_array_equal(slopes(AveragedRatio(clip=clip)), [slope] * 4)
 
 
 def test_a_value_far_beyond_the_clip_is_the_clip():
@@ -74,16 +81,23 @@ def test_aspo_pulls_a_bad_action_back_from_beyond_the_clip(log_ratio, sign):
     assert np.sign(found[0]) == sign
 
 
-def test_the_guard_limits_the_pull_of_one_bad_action():
-    """FPO, A = -1, log-ratio 10: without the guard its gradient is exp(10), with it exp(3). A = 1 has none."""
-    old, new = jnp.full((4,), 12.0), jnp.full((4,), 2.0)
-
-    def slope(clip, advantage):
-        objective = lambda new: Clip(0.05).objective(AveragedRatio(clip=clip)(old, new)[0], jnp.float32(advantage))
-        return jnp.sum(jax.grad(objective)(new))
-
-    np.testing.assert_allclose([slope(np.inf, -1.0), slope(3.0, -1.0)], np.exp([10.0, 3.0]), rtol=1e-5)
-    assert slope(3.0, 1.0) == slope(np.inf, 1.0) == 0.0
+@pytest.mark.parametrize(
+    "log_ratio, advantage, value, slope",
+    [
+        (10.0, -1.0, -np.exp(3.0), 0.0),  # without the guard -exp(10), with a gradient of exp(10)
+        (2.0, -1.0, -np.exp(2.0), np.exp(2.0)),  # pulled back, as by Clip alone
+        (10.0, 1.0, 1.05, 0.0),  # by Clip alone
+        (-10.0, 1.0, np.exp(-3.0), 0.0),
+        (-2.0, 1.0, np.exp(-2.0), -np.exp(-2.0)),
+    ],
+)
+def test_an_action_beyond_the_guard_of_fpo_has_no_gradient(log_ratio, advantage, value, slope):
+    """The objective of Clip by hand, and its slope in the new loss (all four draws' together)."""
+    old, new = jnp.full((4,), 12.0), jnp.full((4,), 12.0 - log_ratio)
+    guarded = AveragedRatio(clip=3.0)
+    objective = lambda new: Clip(0.05).objective(guarded(old, new)[0], jnp.float32(advantage))
+    found, slopes = jax.value_and_grad(objective)(new)
+    np.testing.assert_allclose([found, jnp.sum(slopes)], [value, slope], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [AveragedRatio, PerDrawRatio])
