@@ -90,7 +90,8 @@ def dataset(mixture: Mixture, seed: int) -> Dataset:
 
 
 def declared(file: str, bindings: list[str], epochs: int) -> FitDecoder:
-    built = config.build([file, "parts/small.gin"], [*bindings, f"FIT_EPOCHS = {epochs}", "FitDecoder.draws = 1"])
+    fixed = [f"FIT_EPOCHS = {epochs}", "FitDecoder.draws = 1", "FitDecoder.latents = @PriorLatents()"]
+    built = config.build([file, "parts/small.gin"], [*bindings, *fixed])
     return next(s.declaration for s in built.experiment.planned_phases() if isinstance(s.declaration, FitDecoder))
 
 
