@@ -87,7 +87,7 @@ def _read_live(
 def _restore(experiment: Experiment, store: CheckpointStore, number: int) -> tuple[Position, PyTree, dict[str, Any]]:
     meta = store.meta(number)
     position = Position(**meta["position"])
-    return position, store.restore(number, experiment.template(position.index, position.started)), meta
+    return position, store.restore(number, experiment.template(position.index, position.started, position.skipped)), meta
 
 
 def _first_readable(numbers: Sequence[int], read: Callable[[int], _T]) -> _T | None:
@@ -131,7 +131,7 @@ def _broadcast(ensemble: Ensemble, seed_runs: Sequence[AbstractSeedRun], restore
 
 def _broadcast_state(ensemble: Ensemble, position: Position, state: PyTree) -> PyTree:
     """Returns the first process's state [S, ...] in every process; the others have none."""
-    template = ensemble.template(position.index, position.started)
+    template = ensemble.template(position.index, position.started, position.skipped)
     leaves, _ = arrays.leaves(template)
     if state is None:
         shapes = [jax.eval_shape(arrays.key_to_data, x) for x in leaves]

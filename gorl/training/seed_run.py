@@ -19,7 +19,8 @@ DIVERGED = "diverged"
 class Position:
     """A run's position: before the next unit of the phase `index`, or before that phase where it has not `started`.
 
-    `unit` is the next unit's number within the phase. The other counts are of the whole run.
+    `unit` is the next unit's number within the phase. `skipped` are the numbers of the phases that were not run. The
+    other counts are of the whole run.
     """
 
     index: int = 0
@@ -28,6 +29,10 @@ class Position:
     total_units: int = 0
     env_steps: int = 0
     eval_steps: int = 0
+    skipped: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "skipped", tuple(self.skipped))  # a list after it was stored
 
     @property
     def number(self) -> int:
