@@ -96,7 +96,9 @@ class ConsoleDisplay:
         table.add_row(self._bar)
         returns = "" if math.isnan(self._last) else f" · return {self._last:.1f} (best {self._best:.1f})"
         elapsed = clock(time.monotonic() - self._began)
-        table.add_row(f"{self._env_steps:,} of {self._most}{self._total:,} env steps{self._tail()}{returns} · {elapsed}")
+        table.add_row(
+            f"{self._env_steps:,} of {self._most}{self._total:,} env steps{self._tail()}{returns} · {elapsed}"
+        )
         return table
 
     def _show(self, now: float) -> None:

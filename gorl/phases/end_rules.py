@@ -47,9 +47,7 @@ class AbstractEndRule(eqx.Module):
 
     def start(self) -> EndState:
         """Returns the state before the first evaluation."""
-        return EndState(
-            jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0, jnp.int32), jnp.asarray(False)
-        )
+        return EndState(jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0, jnp.int32), jnp.asarray(False))
 
 
 @gin.register(module="gorl")

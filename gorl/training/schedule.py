@@ -19,6 +19,7 @@ class Schedule:
     def __init__(self, ensemble: Ensemble):
         self._experiment = ensemble.experiment(0)
         self._planned = ensemble.planned_phases
+        self._most = self._experiment.env_steps()
 
     def skip(self, position: Position, run: PyTree) -> Position:
         """Returns the position, or one further ahead where the phase there is not to run. `run` is [S, ...]."""
@@ -36,11 +37,9 @@ class Schedule:
         """Returns the units of the phase at a position within it, or at its beginning."""
         planned = self._planned[position.index]
         units = self._experiment.units(planned)
-        if self._experiment.budget is None:
-            return units
         done = sum(unit.env_steps for unit in units[: position.unit])
         left = self._left_for(planned, position) + done
-        return tuple(planned.declaration.within(int(max(0, left))).units(self._experiment.task))
+        return tuple(planned.declaration.within(max(0, left)).units(self._experiment.task))
 
     def ends(self, position: Position, unit: Unit, state: PyTree) -> bool:
         """Whether the phase ends after this unit, at this position, though it has more.
@@ -60,11 +59,10 @@ class Schedule:
         phases = self._experiment.stages[stage].phases
         return sum(phase.least_env_steps(self._experiment.task) for phase in phases if not phase.is_idle(run))
 
-    def _left(self, position: Position) -> float:
-        """Returns the steps that the budget has left: infinitely many without one."""
-        budget = self._experiment.budget
-        return float("inf") if budget is None else budget - position.env_steps
+    def _left(self, position: Position) -> int:
+        """Returns the steps that the budget has left, or that are left of all declared ones."""
+        return self._most - position.env_steps
 
-    def _left_for(self, planned: PlannedPhase, position: Position) -> float:
+    def _left_for(self, planned: PlannedPhase, position: Position) -> int:
         """Returns the steps that are left when those of the stage's later phases are set aside."""
         return self._left(position) - self._experiment.least_env_steps(planned.stage, planned.phase)

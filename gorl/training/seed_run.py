@@ -31,8 +31,10 @@ class Position:
     eval_steps: int = 0
     skipped: tuple[int, ...] = ()
 
-    def __post_init__(self):
-        object.__setattr__(self, "skipped", tuple(self.skipped))  # a list after it was stored
+    @classmethod
+    def read(cls, stored: dict[str, Any]) -> "Position":
+        """Returns the position that was stored as JSON. Runs from before phases could be skipped skipped none."""
+        return cls(**stored | {"skipped": tuple(stored.get("skipped", ()))})
 
     @property
     def number(self) -> int:
