@@ -60,7 +60,7 @@ def test_with_min_kl_a_policy_near_the_prior_goes_on():
     for least, met in ((2.5, True), (2.51, False)):
         found, metrics = after(rule(min_kl=least), [1.0, 1.0, 1.0], AtObservation(), obs)
         assert found[-1] == (2, met)
-        assert float(metrics[-1]["kl_to_prior"]) == 2.5
+        assert float(metrics[-1]["latent_kl"]) == 2.5
 
 
 def test_a_rule_is_asked_after_evaluations_from_its_least_steps_on():
@@ -90,7 +90,7 @@ def test_without_a_gain_there_is_nothing_to_collect_and_to_fit():
     gains = [Gain(jnp.asarray(found), jnp.zeros(())) for found in (False, True)]
     states = [seeds.add_seed_axis(RunState(None, gain=gain)) for gain in (*gains, None)]
     idle = [[phase.is_idle(state) for phase in phases] for state in states]
-    assert idle == [[True, True, False, False], [False] * 4, [False] * 4]
+    assert idle == [[True, True, True, False, False], [False] * 5, [False] * 5]
 
 
 def test_a_learner_of_another_structure_cannot_go_on():

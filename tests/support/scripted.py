@@ -108,7 +108,7 @@ class Fit(Collect):
 
 def improve(first, iterations, **changes):
     rule = NoGain(margin=0.5, patience=2, min_env_steps=STEPS, min_kl=None)
-    settings = {"evaluation_interval": STEPS, "reinitialize": True, "hand_on": "best", "end": rule}
+    settings = {"evaluation_interval": STEPS, "reinitialize": "all", "hand_on": "best", "end": rule}
     return ImprovePolicy(
         Script(first), Evaluator(num_envs=3, rule="mode"), env_steps=iterations * STEPS, **settings | changes
     )
