@@ -104,7 +104,7 @@ class Snapshot(eqx.Module):
 
 
 class Gain(eqx.Module):
-    """What an ImprovePolicy phase with an end rule gained. `value` is the evaluation of its best policy."""
+    """The gain of an ImprovePolicy phase with an end rule. `value` is the evaluation of its best policy."""
 
     found: Bool[Array, ""]  # False: its best policy is its first one
     value: Float[Array, ""]

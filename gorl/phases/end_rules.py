@@ -20,7 +20,7 @@ from gorl.state import Gain, PyTree, RunState, Snapshot
 
 
 class EndState(eqx.Module):
-    """What a rule knows after an evaluation."""
+    """The memory of a rule between evaluations, for one seed."""
 
     reference: Float[Array, ""]  # the return that the next rise is counted from
     waited: Int[Array, ""]  # evaluations since that return
