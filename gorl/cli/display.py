@@ -28,7 +28,10 @@ class ConsoleDisplay:
         self._live_wanted = console.is_terminal
         self._total = max(1, experiment.env_steps())
         self._stages = len(experiment.stages)
+        self._most, self._by_steps = "at most " * experiment.may_take_fewer, experiment.budget is not None
         self._done_before, self._total_work = _work(experiment)
+        if self._by_steps:
+            self._total_work = float(self._total)
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), auto_refresh=False
         )
@@ -54,9 +57,10 @@ class ConsoleDisplay:
 
     def progress(self, *, planned: PlannedPhase, unit: Unit, index: int, units: int, env_steps: int) -> None:
         """Shows that a unit begins."""
-        where = f"stage {planned.stage + 1}/{self._stages} · {planned.name} · {unit.name} {index + 1}/{units}"
+        count = f"{index + 1} of at most {units}" if planned.declaration.may_end_early else f"{index + 1}/{units}"
+        where = f"stage {planned.stage + 1}/{self._stages} · {planned.name} · {unit.name} {count}"
         self._where, self._env_steps = where, env_steps
-        done = self._done_before[planned.stage, planned.phase, index]
+        done = float(env_steps) if self._by_steps else self._done_before[planned.stage, planned.phase, index]
         now = time.monotonic()
         if index > 0 and self._first is None:
             self._first = (now, done, env_steps)
@@ -84,7 +88,7 @@ class ConsoleDisplay:
 
     def _tail(self) -> str:
         rate = "" if math.isnan(self._rate) or self._rate <= 0 else f" · {self._rate:,.0f} steps/s"
-        return rate + ("" if math.isnan(self._left) else f" · {clock(self._left)} left")
+        return rate + ("" if math.isnan(self._left) else f" · {self._most}{clock(self._left)} left")
 
     def _render(self) -> Table:
         table = Table.grid(padding=(0, 1))
@@ -92,7 +96,9 @@ class ConsoleDisplay:
         table.add_row(self._bar)
         returns = "" if math.isnan(self._last) else f" · return {self._last:.1f} (best {self._best:.1f})"
         elapsed = clock(time.monotonic() - self._began)
-        table.add_row(f"{self._env_steps:,} of {self._total:,} env steps{self._tail()}{returns} · {elapsed}")
+        table.add_row(
+            f"{self._env_steps:,} of {self._most}{self._total:,} env steps{self._tail()}{returns} · {elapsed}"
+        )
         return table
 
     def _show(self, now: float) -> None:

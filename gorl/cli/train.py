@@ -152,6 +152,7 @@ def _require_same(configuration: "Configuration", reuse: bool, stages: int | Non
 def _print_start(console: "Console", experiment: "Experiment", folder: "RunFolder", resumed: bool) -> None:
     facts, where = folder.facts(), experiment.task.environment.describe()
     phases = sum(len(s.phases) for s in experiment.stages)
+    most = "at most " if experiment.may_take_fewer else ""
     seeds = (
         f"seed {experiment.seed}"
         if experiment.num_seeds == 1
@@ -160,7 +161,7 @@ def _print_start(console: "Console", experiment: "Experiment", folder: "RunFolde
     device = facts["device"]
     console.print(
         f"gorl {facts['gorl']} · {where['name']} ({where.get('impl', '')})"
-        f" · {len(experiment.stages)} stages, {phases} phases, {experiment.env_steps():,} env steps"
+        f" · {most}{len(experiment.stages)} stages, {phases} phases, {experiment.env_steps():,} env steps"
         f" · {seeds} · {device['platform']} {device['kind']}{_device_count(experiment)}",
         highlight=False,
     )

@@ -86,8 +86,12 @@ def _read_live(
 
 def _restore(experiment: Experiment, store: CheckpointStore, number: int) -> tuple[Position, PyTree, dict[str, Any]]:
     meta = store.meta(number)
-    position = Position(**meta["position"])
-    return position, store.restore(number, experiment.template(position.index, position.started)), meta
+    position = Position.read(meta["position"])
+    return (
+        position,
+        store.restore(number, experiment.template(position.index, position.started, position.skipped)),
+        meta,
+    )
 
 
 def _first_readable(numbers: Sequence[int], read: Callable[[int], _T]) -> _T | None:
@@ -123,7 +127,7 @@ def _broadcast(ensemble: Ensemble, seed_runs: Sequence[AbstractSeedRun], restore
     values, elapsed, counts = hosts.broadcast(mine)
     for run, (failures, frozen) in zip(seed_runs, counts, strict=True):
         run.failures, run.frozen = failures, frozen
-    position = Position(**values)
+    position = Position.read(values)
     if all(run.frozen for run in seed_runs):
         return Restored(position, None, elapsed)
     return Restored(position, _broadcast_state(ensemble, position, restored.state), elapsed)
@@ -131,7 +135,7 @@ def _broadcast(ensemble: Ensemble, seed_runs: Sequence[AbstractSeedRun], restore
 
 def _broadcast_state(ensemble: Ensemble, position: Position, state: PyTree) -> PyTree:
     """Returns the first process's state [S, ...] in every process; the others have none."""
-    template = ensemble.template(position.index, position.started)
+    template = ensemble.template(position.index, position.started, position.skipped)
     leaves, _ = arrays.leaves(template)
     if state is None:
         shapes = [jax.eval_shape(arrays.key_to_data, x) for x in leaves]

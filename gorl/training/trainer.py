@@ -17,6 +17,7 @@ from gorl.state import PyTree
 from gorl.training.delivery import Delivery, Observer
 from gorl.training.ensemble import Ensemble
 from gorl.training.restoring import restore_ensemble
+from gorl.training.schedule import Schedule
 from gorl.training.seed_run import AbstractSeedRun, Position
 
 _POLL = 0.5  # seconds between two looks at whether another run has finished a phase
@@ -60,6 +61,7 @@ class Trainer:
         self._seed_runs = seed_runs
         self._progress = progress
         self._reuse = reuse
+        self._schedule = Schedule(ensemble)
         self._planned = [p for p in ensemble.planned_phases if stages is None or p.stage < stages]
         self._began = time.monotonic()
         self._elapsed_before = 0.0
@@ -92,6 +94,11 @@ class Trainer:
         if all(run.frozen for run in self._seed_runs):
             raise Diverged
         while position.index < len(self._planned):
+            if (ahead := self._schedule.skip(position, state)) != position:
+                is_within_stage, position = self._planned[position.index].phase > 0, ahead
+                if is_within_stage:
+                    self._observe_stage_end(position, state)
+                continue
             with self._claim_phase(position, state) as is_ours_to_store:
                 reused = None if position.started else self._load_reused(position)
                 position, state = reused or self._compute(position, state, store=is_ours_to_store)
@@ -115,7 +122,7 @@ class Trainer:
         return position, state
 
     def _run_units(self, planned: PlannedPhase, position: Position, state: PyTree) -> tuple[Position, PyTree]:
-        units = self._ensemble.units(planned)
+        units = self._schedule.units(position)
         context = self._ensemble.context(planned)
         for i in range(position.unit, len(units)):
             unit = units[i]
@@ -129,10 +136,11 @@ class Trainer:
                 eval_steps=position.eval_steps + unit.eval_steps,
             )
             self._enqueue(planned, unit, position, metrics)
-            if i + 1 < len(units):
-                self._exit_if_signalled(position, state)
-                if self._given_up() or self._checkpoint_is_due():
-                    self._save(position, state)
+            if i + 1 == len(units) or self._schedule.ends(position, unit, state):
+                break
+            self._exit_if_signalled(position, state)
+            if self._given_up() or self._checkpoint_is_due():
+                self._save(position, state)
         self._delivery.drain()
         return position, state
 
@@ -177,7 +185,8 @@ class Trainer:
             return None
         stage = self._planned[position.index].stage
         end = sum(p.stage <= stage for p in self._planned)
-        found = self._reuse.load(position.index, end, self._ensemble.template, self._ensemble.size)
+        template = lambda index, started: self._ensemble.template(index, started, position.skipped)
+        found = self._reuse.load(position.index, end, template, self._ensemble.size)
         if found is None:
             return None
         results, state = found

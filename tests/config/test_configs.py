@@ -97,6 +97,7 @@ METHODS = ("ppo.gin", "ppo_tuned.gin", "ppo_playground.gin", "fpo.gin", "fpo_plu
 CONTROLS = sorted(p.name for p in (shipped() / "controls").glob("*.gin"))
 # What each control changes in GoRL: binding -> value. `None`: something in the list of stages.
 CHANGED = {
+    "adaptive_stages.gin": ("stage3/ImprovePolicy.end", "@NoGain()"),
     "cached_resets.gin": ("Task.fresh_resets", False),
     "encoder_latents.gin": ("stage1/FitDecoder.latents", "@EncoderLatents()"),
     "frozen_decoder.gin": ("stage2/Stage.phases", ["@ImprovePolicy()", "@Evaluate()"]),
@@ -144,6 +145,16 @@ def test_stage_0_only_has_the_budget_of_all_stages():
     assert (
         0 <= alone - total < 32 * 1024 * 30 and alone == build("ppo.gin").experiment.env_steps()
     )  # one iteration, rounded up
+
+
+@pytest.mark.parametrize("size", ["parts/small.gin", "parts/debug.gin"])
+def test_adaptive_stages_share_one_budget_at_every_size(size):
+    """Whichever file is read first, each stage may take all that the baselines have, and all together no more."""
+    for files in ((size, "controls/adaptive_stages.gin"), ("controls/adaptive_stages.gin", size)):
+        experiment = build("gorl_fm.gin", *files).experiment
+        total = {"parts/small.gin": 10_384_000, "parts/debug.gin": 480}[size]
+        steps = [p.declaration.env_steps for p in experiment.planned_phases() if p.name == "ImprovePolicy"]
+        assert steps == [total] * 10 and experiment.env_steps() == total
 
 
 @pytest.mark.parametrize("method", METHODS)

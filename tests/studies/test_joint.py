@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gorl import config, runs
+from gorl.cli.forecast import lines
 from gorl.errors import ConfigError
 from gorl.runtime.programs import TRACES
 from gorl.studies.plan import joinable, make_plan
@@ -129,6 +130,15 @@ APART = {
 def test_only_variants_of_the_same_programs_can_be_trained_together(bindings, together, tmp_path):
     path = str(write(tmp_path, ""))
     assert joinable(config.build([path]), config.build([path], bindings)) is together
+
+
+def test_variants_whose_stages_a_rule_ends_are_trained_apart(tmp_path):
+    rule = "ImprovePolicy.end = @NoGain()\n"
+    study = "Study.grid = {'STAGE_KL': [0.0, 0.1]}\nStudy.variants_together = True\nStudy.seeds = 2\n"
+    plan = make_plan([str(write(tmp_path, rule + study))])
+    assert [[v.name for v in program] for program in plan.programs] == [["STAGE_KL=0.0"], ["STAGE_KL=0.1"]]
+    text = " ".join(lines(plan, tmp_path, reuse=False))
+    assert "so steps and time are at most these" in text and "in one program" not in text
 
 
 def test_variants_that_are_no_one_program_are_trained_apart(tmp_path):

@@ -119,6 +119,18 @@ def test_a_key_changes_with_the_phases_inputs_and_with_nothing_else(tmp_path, mo
     identity.platform_facts.cache_clear()
 
 
+def test_a_key_knows_the_rule_and_with_a_budget_what_is_set_aside_for_later(tmp_path):
+    """Without a budget the next stage's least steps change nothing before it; with one they do."""
+    rule = ["ImprovePolicy.end = @NoGain()", "stage1/NoGain.min_env_steps = 240"]
+    base = keys(tmp_path, *rule)
+    assert equal(base, keys(tmp_path, *rule, "stage0/NoGain.margin = 6.0")) == [False] * 6
+    later = "stage1/NoGain.min_env_steps = 480"
+    assert equal(base, keys(tmp_path, rule[0], later)) == [True] * 4 + [False] * 2
+    limited = keys(tmp_path, *rule, "Experiment.budget = 2_000")
+    assert equal(base, limited) == [False] * 6
+    assert equal(limited, keys(tmp_path, rule[0], later, "Experiment.budget = 2_000")) == [False] * 6
+
+
 def test_why_a_phase_is_not_reused(tmp_path, cache):
     path = write(tmp_path, "")
     configuration = config.build([str(path)])
