@@ -126,8 +126,8 @@ def unmeasured(measured: Measured) -> str:
     seconds = sum((forecast.seconds(e) or 0.0) * (1.0 - share) for e, share in zip(left, shares, strict=True))
     command = f"`python -m experiments.reproduce.run --scale {scale.name} --dry-run`"
     return (
-        f"Unmeasured: {len(left)} of {len(trained)} cells, for which {clock(seconds)} (h:mm:ss) are expected; {command} "
-        "lists them."
+        f"Unmeasured: {len(left)} of {len(trained)} cells, for which {clock(seconds)} (h:mm:ss) are expected; "
+        f"{command} lists them."
         if left
         else ""
     )

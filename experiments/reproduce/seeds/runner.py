@@ -1,7 +1,8 @@
 """Runs the cells of a scale of seeds, one process on each core.
 
-After a signal or a kill the same call resumes them. A cell is `gorl train` in its own folder, and then `gorl evaluate --physics jax` of what it trained. Both are pinned to
-one core. A cell that failed does not stop the others.
+After a signal or a kill the same call resumes them. A cell is `gorl train` in its own folder, and then
+`gorl evaluate --physics jax` of what it trained. Both are pinned to one core. A cell that failed does not stop the
+others.
 """
 
 import ctypes
