@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from rliable import library, metrics
 
-from tests.support.commands import gorl_process as gorl
+from gorl.errors import GorlError
+from tests.support.commands import gorl as here, gorl_process as gorl
 from tests.support.run_folders import make_grid, make_run, make_study
 
 REPETITIONS = 200
@@ -112,7 +113,8 @@ def test_the_page_stands_alone(reported):
 
 def test_a_report_is_the_same_each_time(reported):
     study, _ = reported
-    gorl("report", study, "--repetitions", REPETITIONS, "--reference", "gauss", "--out", "again", cwd=study.parent)
+    again = study.parent / "again"
+    here("report", study, "--repetitions", REPETITIONS, "--reference", "gauss", "--out", again)
     for name in FILES:
         assert (study.parent / "again" / name).read_bytes() == (study / "report" / name).read_bytes(), name
 
@@ -134,7 +136,7 @@ def test_runs_that_are_not_finished_are_named(tmp_path):
     (study / "flow" / "seed3" / "metrics.jsonl").write_text("nonsense\n")
     make_run(study / "gauss" / "seed0", evaluations=evaluations, final_best=700.0, variant="gauss", axes={})
     make_run(study / "gauss" / "seed1", seed=1, status="stopped", variant="gauss", axes={})
-    printed = gorl("report", study, tmp_path, "--repetitions", 100, "--out", "out", cwd=tmp_path)
+    printed = here("report", study, tmp_path, "--repetitions", 100, "--out", tmp_path / "out")
     assert (
         "| flow | CartpoleBalance | 2 / 4 | 500 to 507 | 600.0 [400.0, 800.0] | 600.0 [400.0, 800.0] | 800.0, 400.0† |"
         in printed
@@ -181,7 +183,7 @@ def test_a_killed_run_is_not_called_running(tmp_path):
         (run / ".lock").touch()
     with open(study / "flow" / "seed1" / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        printed = gorl("report", study, "--repetitions", 100, cwd=tmp_path)
+        printed = here("report", study, "--repetitions", 100)
     assert "seed0 | flow | CartpoleBalance | 0 | killed | 7 | curve only, as far as it went" in printed
     assert "seed1 | flow | CartpoleBalance | 1 | running | 7 | curve only, as far as it went" in printed
     assert [r["status"] for r in rows(study / "report" / "scores.csv")] == ["killed", "running", "finished"]
@@ -190,9 +192,9 @@ def test_a_killed_run_is_not_called_running(tmp_path):
 def test_mistakes_end_with_one_clear_line(tmp_path):
     run = make_run(tmp_path / "r", evaluations=((0, 1.0, 100.0),), final_best=1.0)
     empty = make_run(tmp_path / "e", status="running")
-    fail = lambda *arguments: gorl("report", *arguments, cwd=tmp_path, code=2)
+    fail = lambda *arguments: here("report", *arguments, error=GorlError)
     assert (
-        fail("nowhere")
+        gorl("report", "nowhere", cwd=tmp_path, code=2)
         == "gorl: nowhere is not a run, a group of seeds or a study: it has neither run.json nor study.json.\n"
     )
     assert fail(run, "--score", "final_bets").strip().endswith("Did you mean final_best or final_last?")
@@ -204,9 +206,10 @@ def test_mistakes_end_with_one_clear_line(tmp_path):
     assert "Name another folder with --out" in fail(run, "--repetitions", 100, "--out", tmp_path / "file" / "x")
 
 
-def test_runs_without_scores_still_have_curves(tmp_path):
+def test_runs_without_scores_still_have_curves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     run = make_run(tmp_path / "r", status="running", evaluations=((0, 1.0, 100.0), (10, 2.0, 200.0)))
-    assert "ppo has no score yet" in gorl("report", run, "--x", "wall_s", cwd=tmp_path)
+    assert "ppo has no score yet" in here("report", run, "--x", "wall_s")
     assert {p.name for p in (tmp_path / "report").iterdir()} == {
         name for name in FILES if not name.startswith(("aggregates.p", "aggregates.s", "profiles"))
     }

@@ -1,5 +1,6 @@
 """Every shipped configuration builds, shrinks, can be saved and run again, and says what the papers say."""
 
+import functools
 import json
 import os
 import pathlib
@@ -41,9 +42,23 @@ def plugins(name):
     ]
 
 
+def is_like_shipped(name):
+    """Whether an experiment's file has no code of its own: it is a shipped one with other values."""
+    return pathlib.Path(name).is_absolute() and not plugins(name)
+
+
 def build(*files, bindings=()):
+    code = [p for f in files for p in plugins(f)]
+    return (_build if code else _built)(files, tuple(bindings), tuple(code))
+
+
+def _build(files, bindings, code):
     with jax.numpy_rank_promotion("allow"):  # MuJoCo's own code needs it
-        return config.build(list(files), list(bindings), [p for f in files for p in plugins(f)])
+        return config.build(list(files), list(bindings), list(code))
+
+
+_built = functools.cache(_build)
+"""Without plugins, whose classes are forgotten after each test. A configuration does not change, so tests share it."""
 
 
 def modules(experiment):
@@ -220,7 +235,7 @@ def test_another_algorithm_is_one_line():
 
 
 @pytest.mark.parametrize("which", ["config.gin", "operative_config.gin"])
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * is_like_shipped(n)) for n in RUNNABLE])
 def test_a_saved_configuration_is_the_same_experiment(name, which, tmp_path):
     before = build(name, bindings=["SEED = 3"])
     before.save(tmp_path)

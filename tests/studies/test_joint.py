@@ -52,16 +52,15 @@ def test_runs_trained_together_are_as_each_is_alone(together, tmp_path, cache):
             write(tmp_path, ""),
             tmp_path / rate,
             f"stage0/OnPolicy.learning_rate = {rate}",
-            "STAGE_KL = 0.5",
-            "FIT_EPOCHS = 2",
             "SEED = 1",
+            "Experiment.stages = [@stage0/Stage()]",
             reuse=False,
         )
         a, b = record(ours), record(alone.path / "base" / "seed1")
-        assert [(x["stage"], x["kind"], x["env_steps"]) for x in a] == [
+        assert [(x["stage"], x["kind"], x["env_steps"]) for x in a if x["stage"] == 0] == [
             (x["stage"], x["kind"], x["env_steps"]) for x in b
         ]
-        for x, y in list(zip(a, b))[:4]:
+        for x, y in list(zip(a, b, strict=False))[:4]:
             for name, value in y["metrics"].items():
                 if name not in ("clip_fraction", "kl", "log_ratio_first", "log_ratio_max"):  # rounding itself
                     assert float(x["metrics"][name]) == pytest.approx(float(value), rel=2e-3, abs=1e-5), (
@@ -92,7 +91,7 @@ def test_a_stopped_program_goes_on_bit_for_bit(together, tmp_path, cache):
     from gorl.studies.jobs import JobSettings, run_job
 
     reference, _ = together
-    path = write(tmp_path, STUDY)
+    path = write(tmp_path, STUDY, checkpoint_interval=0.0)
     study = StudyFolder.begin(tmp_path / "study", make_plan([str(path)]))
     (job,) = study.jobs()
     seen = []
