@@ -52,12 +52,18 @@ def load(run: Path, *, which: str = "selected", plugins: Sequence[str] = ()) -> 
 
 
 def evaluate(
-    run: Path, *, episodes: int = 128, seed: int = 1_000_003, rule: str = "mode", plugins: Sequence[str] = ()
+    run: Path,
+    *,
+    episodes: int = 128,
+    seed: int = 1_000_003,
+    rule: str = "mode",
+    plugins: Sequence[str] = (),
+    physics: str | None = None,
 ) -> "list[Evaluation]":
     """Evaluates the best and the last policy of a run on fresh episodes; see `gorl.training.trained.evaluate`."""
     from gorl.training import trained
 
-    return trained.evaluate(run, episodes=episodes, seed=seed, rule=rule, plugins=plugins)
+    return trained.evaluate(run, episodes=episodes, seed=seed, rule=rule, plugins=plugins, physics=physics)
 
 
 def check(*files: Path, bindings: Sequence[str] = (), plugins: Sequence[str] = ()) -> "Configuration":

@@ -17,6 +17,12 @@ def command(
         int, typer.Option("--seed", min=0, help="Seed of the episodes, unrelated to the run's seed.")
     ] = 1_000_003,
     rule: Annotated[str, typer.Option("--rule", help="How the policy acts: mode, zero_noise or stochastic.")] = "mode",
+    physics: Annotated[
+        str | None,
+        typer.Option(
+            "--physics", help="Evaluate under this physics: jax (MJX) or native (default: that of the training)."
+        ),
+    ] = None,
     plugins: options.Plugins = None,
     debug: options.Debug = False,
 ) -> None:
@@ -34,13 +40,15 @@ def command(
     compilation.use_persistent_cache()
     folder = RunFolder.open(run)
     evaluator = Evaluator(num_envs=episodes, rule=rule)
-    typer.echo(f"{run}: {episodes} fresh episodes, rule {rule}")
+    trained_with = folder.facts().get("environment", {}).get("impl")
+    other = f" (trained with {trained_with})" if physics not in (None, trained_with) else ""
+    typer.echo(f"{run}: {episodes} fresh episodes, rule {rule}, physics {physics or trained_with}{other}")
     table = Table("seed", "policy", "return", "std", "min", "max")
     means: dict[str, list[float]] = {}
     loadable = []
     for member in folder.members:
         try:
-            for result in evaluate_seed(member, evaluator, seed, plugins or []):
+            for result in evaluate_seed(member, evaluator, seed, plugins or [], physics):
                 table.add_row(str(result.seed), result.policy, *(f"{result.metrics[name]:.1f}" for name in _SHOWN))
                 means.setdefault(result.policy, []).append(result.metrics["return"])
         except RunError as err:  # for example, the seed diverged before it had a policy; the others are still shown

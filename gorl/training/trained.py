@@ -52,11 +52,16 @@ class TrainedPolicy:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The returns of one seed's policy on fresh episodes. `policy`: 'best' or 'last'; `metrics`: see `Evaluator`."""
+    """The returns of one seed's policy on fresh episodes.
+
+    `policy`: 'best' or 'last'; `metrics`: see `Evaluator`; `physics`: the implementation of the environment's physics
+    (None: the environment names none).
+    """
 
     seed: int
     policy: str
     metrics: dict[str, float]
+    physics: str | None = None
 
 
 def confirmed_plugins(folder: RunFolder, named: Sequence[str] = ()) -> tuple[str, ...]:
@@ -119,27 +124,38 @@ def load(path: Path, *, which: str = "selected", plugins: Sequence[str] = ()) ->
     return TrainedPolicy(lambda rule: Agent(policy, state.decoder, bound, rule), obs_size)
 
 
-def evaluate(path: Path, *, episodes: int, seed: int, rule: str, plugins: Sequence[str] = ()) -> list[Evaluation]:
+def evaluate(
+    path: Path,
+    *,
+    episodes: int,
+    seed: int,
+    rule: str,
+    plugins: Sequence[str] = (),
+    physics: str | None = None,
+) -> list[Evaluation]:
     """Evaluates the best and the last policy of every seed of a run.
 
     `episodes`: how many fresh episodes, the same for every policy, from resets drawn with `seed`. `rule`: how a policy
-    acts: 'mode', 'zero_noise' or 'stochastic'. Raises RunError where a seed has no policy yet.
+    acts: 'mode', 'zero_noise' or 'stochastic'. `physics`: the implementation to evaluate under, such as 'jax' (MJX) or
+    'native'; None takes the one that the run was trained with. Raises RunError where a seed has no policy yet, and
+    ConfigError where the environment has no such physics.
     """
     evaluator = Evaluator(num_envs=episodes, rule=rule)
     folder = RunFolder.open(pathlib.Path(path))
-    return [found for member in folder.members for found in evaluate_seed(member, evaluator, seed, plugins)]
+    return [found for member in folder.members for found in evaluate_seed(member, evaluator, seed, plugins, physics)]
 
 
 def evaluate_seed(
-    member: RunFolder, evaluator: Evaluator, seed: int, plugins: Sequence[str] = ()
+    member: RunFolder, evaluator: Evaluator, seed: int, plugins: Sequence[str] = (), physics: str | None = None
 ) -> Iterator[Evaluation]:
     """Yields the evaluations of one seed's best and last policy. Raises RunError where it has none."""
     experiment, state = restore(member.path, plugins)
     if state.policy is None:
         raise RunError(f"{member.path} has no policy yet: its first phase has not finished.")
-    key, own = jax.random.key(seed)[None], member.facts("seed")["seed"]
+    task = experiment.task if physics is None else experiment.task.with_physics(physics)
+    key, own, used = jax.random.key(seed)[None], member.facts("seed")["seed"], task.environment.describe().get("impl")
     with matrix_products(experiment.precision):
         for name, policy in (("best", state.best), ("last", state.learner.policy)):
             modules = seeds.add_seed_axis((policy, state.decoder))
-            metrics = evaluator.returns(experiment.task, *modules, key=key)
-            yield Evaluation(own, name, {k: float(v[0]) for k, v in metrics.items()})
+            metrics = evaluator.returns(task, *modules, key=key)
+            yield Evaluation(own, name, {k: float(v[0]) for k, v in metrics.items()}, used)
