@@ -12,7 +12,7 @@ import numpy as np
 from gorl.errors import RunError
 from gorl.experiment import Experiment
 from gorl.runs import arrays
-from gorl.runs.checkpoint import CheckpointStore
+from gorl.runs.checkpoint import KEEP, CheckpointStore
 from gorl.runs.record import check_record
 from gorl.runtime import hosts, seeds, trees
 from gorl.state import PyTree
@@ -85,7 +85,8 @@ def _read_newest(ensemble: Ensemble, seed_runs: Sequence[SeedRun]) -> Restored:
     live = [run for run in seed_runs if not run.frozen]
     if not live:
         return Restored(Position(), None)
-    common = set.intersection(*(set(run.store.newest()) for run in live))
+    # Older ones are ends of stages: a seed that was resumed alone must not be taken back to one that all seeds have.
+    common = set.intersection(*(set(run.store.newest()[:KEEP]) for run in live))
     if not common:
         raise RunError("the seeds of this run stand at different checkpoints: resume each in its own folder.")
     read = lambda number: _read_live(ensemble.experiment(0), live, number)
