@@ -14,7 +14,7 @@ from rliable import library, metrics
 
 from gorl.errors import GorlError
 from tests.support.commands import gorl as here, gorl_process as gorl
-from tests.support.run_folders import make_grid, make_run, make_study
+from tests.support.run_folders import TWO_STAGES, make_grid, make_run, make_study, stage
 
 REPETITIONS = 200
 RETURNS = {
@@ -166,6 +166,39 @@ def test_runs_that_are_not_finished_are_named(tmp_path):
         "",
         "",
     ]
+
+
+def test_the_best_of_all_stages_is_the_score_and_swaps_are_averaged(tmp_path):
+    """Training chooses stage 0 in one run (50, not 70) and stage 1 in the other (30): 40 on average."""
+    other = [
+        *stage(0, selected=1.0, best=10.0, last=10.0),
+        *stage(1, selected=2.0, best=30.0, last=20.0, mode=12.0, latent_kl=(1.5,)),
+    ]
+    study = make_study(tmp_path / "s", ["flow"], [0, 1])
+    for seed, entries in enumerate((TWO_STAGES, other)):
+        make_run(study / "flow" / f"seed{seed}", seed=seed, entries=entries, variant="flow", axes={})
+    printed = gorl("report", study, "--repetitions", 100, cwd=tmp_path)
+    assert "| flow | CartpoleBalance | 2 / 2 | 200 | 40.0 [" in printed and "] | 50.0, 30.0 |" in printed
+    for row in (
+        "| task | best of all stages | best, stochastic | newest | newest, stochastic | best stage of each run |",
+        "| flow | CartpoleBalance | 40.0 | 45.0 (of 1 run) | 40.0 | 55.0 (of 1 run) | 0, 1 |",
+        # before (50 + 10) / 2, after (48 + 12) / 2, divergence (0.5 + 1.5) / 2; what one run lacks is the other's
+        "| flow | CartpoleBalance | 1 | 2 | 30.0 | 45.0 | 30.0 | 44.0 | 1 | 2 |",
+    ):
+        assert row in printed, row
+    for name in ("report.md", "report.html"):
+        assert "best policy of all stages with its decoder" in (study / "report" / name).read_text()
+    scores = rows(study / "report" / "scores.csv")
+    shown = ("final_best", "final_best_stochastic", "final_last", "best_stage", "score", "score_is")
+    assert [[row[name] for name in shown] for row in scores] == [
+        ["50.0", "45.0", "60.0", "0", "50.0", "final_best"],
+        ["30.0", "", "20.0", "1", "30.0", "final_best"],
+    ]
+    first, second = rows(study / "report" / "swaps.csv")
+    assert (first["stage"], first["return_after_stochastic"], first["decoder_validation"]) == ("1", "44.0", "2.0")
+    assert (second["seed"], second["latent_kl"], second["return_after_stochastic"]) == ("1", "1.5", "")
+    printed = gorl("report", study, "--repetitions", 100, "--score", "final_last_stochastic", cwd=tmp_path)
+    assert "| flow | CartpoleBalance | 1 / 2 | 200 | 55.0 | 55.0 | 55.0 |" in printed
 
 
 def test_a_killed_run_is_not_called_running(tmp_path):

@@ -1,11 +1,8 @@
 """The display of a running experiment: live in a terminal, or plain lines where the output is not a terminal."""
 
 import math
-import pathlib
 import time
-from collections.abc import Sequence
 
-import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
@@ -15,7 +12,6 @@ from gorl.cli.clock import clock
 from gorl.experiment import Experiment, PlannedPhase
 from gorl.phases.base import Unit
 from gorl.runs.record import RecordEntry
-from gorl.runs.summary import evaluations, last_and_evaluations
 
 SILENCE = 10.0  # seconds without output after which a plain display reports its position
 
@@ -123,25 +119,3 @@ def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], fl
             before[planned.stage, planned.phase, i] = total
             total += unit.env_steps + unit.eval_steps / 3 or 30_000.0
     return before, max(1.0, total)
-
-
-def final_table(records: Sequence[pathlib.Path]) -> Table | None:
-    """Returns the table of the evaluations in the records of one run's seeds, or None before the first evaluation.
-
-    The spread is over episodes for one seed, and over seeds for several.
-    """
-    seeds = [dict(evaluations(last_and_evaluations(r)[1])) for r in records]
-    if not seeds[0]:
-        return None
-    one_seed = len(seeds) == 1
-    title = "results" if one_seed else f"results: mean ± standard deviation over {len(seeds)} seeds"
-    table = Table("policy", "env steps", "return on fresh episodes", "min", "max", title=title)
-    for name, entry in seeds[0].items():
-        entries = [s[name] for s in seeds if name in s]  # a seed that was given up has no later entries
-        means = [e.metrics["return"] for e in entries]
-        spread = entry.metrics["return_std"] if one_seed else float(np.std(means))
-        low = min(e.metrics["return_min"] for e in entries) if one_seed else min(means)
-        high = max(e.metrics["return_max"] for e in entries) if one_seed else max(means)
-        steps = 0 if name == "untrained" else entry.env_steps
-        table.add_row(name, f"{steps:,}", f"{np.mean(means):.1f} ± {spread:.1f}", f"{low:.1f}", f"{high:.1f}")
-    return table

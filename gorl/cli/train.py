@@ -97,8 +97,10 @@ def _execute(
 ) -> int:
     from rich.console import Console
 
-    from gorl.cli.display import ConsoleDisplay, final_table
+    from gorl.cli.display import ConsoleDisplay
+    from gorl.cli.tables import result_tables
     from gorl.reuse.identity import reuse_of
+    from gorl.runs.summary import read_results
     from gorl.runtime import compilation
     from gorl.training import execution
 
@@ -119,9 +121,9 @@ def _execute(
             reuse=reused,
             stages=stages,
         )
-    table = final_table([m.record_path for m in folder.members])
-    if outcome.code == 0 and table is not None:
-        console.print(table)
+    if outcome.code == 0:
+        for table in result_tables([read_results(m.record_path)[1] for m in folder.members]):
+            console.print(table)
     _print_end(console, folder, outcome.status, aim and bool(experiment.trackers))
     return outcome.code
 

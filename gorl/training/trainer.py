@@ -10,6 +10,7 @@ from typing import Any
 from gorl.experiment import PlannedPhase
 from gorl.phases.base import StageEnd, Unit
 from gorl.reuse.results import PhaseResult, Reuse
+from gorl.runs.checkpoint import STAGE_END
 from gorl.runs.record import RecordEntry
 from gorl.runtime import devices, hosts, seeds, trees
 from gorl.runtime.signals import StopSignals
@@ -217,7 +218,7 @@ class Trainer:
     def _observe_stage_end(self, position: Position, state: PyTree) -> None:
         """Calls each seed's stage observers, if the phase that just ended was the last of its stage."""
         planned = self._planned[position.index - 1]
-        if position.index < len(self._planned) and self._planned[position.index].stage == planned.stage:
+        if self._ended_stage(position) is None:
             return
         for row, run in enumerate(self._seed_runs):
             if run.stage_observers and not run.frozen:
@@ -225,6 +226,14 @@ class Trainer:
                 end = StageEnd(context, seeds.take_seed(state, row), position.total_units, position.env_steps)
                 for observer in run.stage_observers:
                     observer(end)
+
+    def _ended_stage(self, position: Position) -> int | None:
+        """Returns the stage that ends at a position, or None."""
+        if position.started or position.index == 0:
+            return None
+        stage = self._planned[position.index - 1].stage
+        is_last = position.index == len(self._planned) or self._planned[position.index].stage > stage
+        return stage if is_last else None
 
     def _all_sound(self) -> bool:
         return not any(run.frozen or run.failures for run in self._seed_runs)
@@ -244,6 +253,7 @@ class Trainer:
                     "elapsed": self.elapsed,
                     "failures": run.failures,
                     "frozen": run in given_up,
+                    STAGE_END: self._ended_stage(position),
                 }
                 run.save(position.number, state, meta, row=row)
         self._saved_at = time.monotonic()
