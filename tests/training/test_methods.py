@@ -35,9 +35,11 @@ METHODS = {
     "gorl_gaussian.gin": ON_POLICY + GORL,
     "gorl_mean_flow.gin": ON_POLICY + GORL,
     "gorl_sac.gin": GORL,
+    "reppo.gin": [],
+    "gorl_reppo.gin": GORL,
 }
-LIKE_OTHERS = ("fpo_plus_plus.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin")
-"""Methods whose programs differ from another one's in a ratio or a decoder that has tests of its own."""
+LIKE_OTHERS = ("fpo_plus_plus.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_reppo.gin")
+"""Methods whose programs differ from others' in a ratio, a decoder or an algorithm that has tests of its own."""
 
 
 def train(folder, files, bindings):
