@@ -25,9 +25,7 @@ class ActionCritic(AbstractActionCritic):
     normalizer: AbstractNormalizer
     squash: bool = structural()
 
-    def __init__(
-        self, obs_size: int, action_size: int, *, body: Any, normalizer: Any, squash: bool, key: PRNGKeyArray
-    ):
+    def __init__(self, obs_size: int, action_size: int, *, body: Any, normalizer: Any, squash: bool, key: PRNGKeyArray):
         self.body = body(obs_size + action_size, 1, key=key)
         self.normalizer, self.squash = normalizer(obs_size), squash
 
@@ -40,11 +38,11 @@ class CategoricalCritic(AbstractActionCritic):
     """Q(s, a) as the mean of a categorical distribution over `num_bins` values, trained by HL-Gauss. Unbatched.
 
     The bins' centers are equidistant from `v_min` to `v_max`, in scaled rewards. A target y is encoded as the mass of
-    N(y, sigma²) in every bin, where sigma is `bin_std` widths of a bin; the loss is the cross entropy. Its gradient does
-    not grow with the error, as that of the squared error does. A target outside [v_min, v_max] counts as the nearer end,
-    so they must enclose the returns: for rewards of at most 1, v_max >= 1 / (1 - discount). Before training the
-    distribution is about the code of 0, which has a weight of 1 - `initial_uniform`. `squash` is that of `TwinCritic`.
-    Source: Farebrother et al., arXiv 2403.03950, equations 5 and 6 (Imani and White, 2018).
+    N(y, sigma²) in every bin, where sigma is `bin_std` widths of a bin. The loss is the cross entropy, whose gradient
+    does not grow with the error. A target outside [v_min, v_max] counts as the nearer end, so these must enclose the
+    returns: for rewards of at most 1, v_max >= 1 / (1 - discount). Before training the distribution is about the code
+    of 0, which has a weight of 1 - `initial_uniform`. `squash` is that of `TwinCritic`. Source: Imani and White, 2018;
+    Farebrother et al., arXiv 2403.03950.
     """
 
     body: eqx.Module
@@ -115,8 +113,8 @@ class CategoricalCritic(AbstractActionCritic):
     ) -> tuple[Float[Array, ""], Float[Array, " C"]]:
         """Returns the cross entropy of the encoded target and the distribution, in nats, and the distribution's mean.
 
-        A target that is not finite gives a loss that is not.
+        The loss is NaN where the target is not finite.
         """
         logits = self.logits(obs, action)
-        code = jax.lax.stop_gradient(self.encode(target))
-        return -jnp.sum(code * jax.nn.log_softmax(logits)) + 0.0 * target, self.mean(logits)[None]
+        loss = -jnp.sum(self.encode(target) * jax.nn.log_softmax(logits))
+        return jnp.where(jnp.isfinite(target), loss, jnp.nan), self.mean(logits)[None]

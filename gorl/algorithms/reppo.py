@@ -1,4 +1,7 @@
-"""Relative Entropy Pathwise Policy Optimization: on-policy, along the gradient of Q. Voelcker et al., arXiv 2507.11019."""
+"""Relative Entropy Pathwise Policy Optimization: on-policy, along the gradient of Q.
+
+Source: Voelcker et al., arXiv 2507.11019.
+"""
 
 from typing import Any
 
@@ -64,19 +67,19 @@ class REPPO(AbstractAlgorithm):
     """REPPO: `unroll_length` steps in `num_envs` lanes, then `num_epochs` of `num_minibatches` updates on these steps.
 
     The critic regresses on TD(lambda) targets of the soft action value, which are computed once an iteration by the
-    policy and the critic that acted. A truncated step bootstraps from the observation before the reset, a terminated one
-    does not, and an invalid one has no weight. There is no replay and no target network.
+    policy and the critic that acted. A truncated step bootstraps from the observation before the reset, a terminated
+    one does not, and an invalid one has no weight. There is no replay and no target network.
 
     The policy minimizes temperature log pi(a|s) - Q(s, a) along its own samples a, where its divergence KL(old || new)
     from the policy that acted is at most `kl_bound` nats at that state. Elsewhere it minimizes penalty KL alone.
-    `action_samples` actions are drawn at a state, for this and for the soft value of a next state. The temperature keeps
-    `entropy` at its target, and the penalty keeps the mean divergence at its bound: log temperature decreases with
-    temperature (H - target), log penalty with penalty (bound - KL). An update takes one gradient step on all four losses
-    at once, all evaluated at the parameters before it. `entropy` also defines the measure of the density pi: relative to
-    a decoder's prior N(0, I), the metric `entropy` is minus the divergence from it.
+    `action_samples` actions are drawn at a state, for this and for the soft value of a next state. The temperature
+    keeps `entropy` at its target, and the penalty keeps the mean divergence at its bound: log temperature decreases
+    with temperature (H - target), log penalty with penalty (bound - KL). An update takes one gradient step on all four
+    losses at once, all evaluated at the parameters before it. `entropy` also defines the measure of the density pi:
+    relative to a decoder's prior N(0, I), the metric `entropy` is minus the divergence from it.
 
-    What the paper has beside this and is left out: the auxiliary loss by which the critic predicts its own next
-    features. The paper estimates KL from samples; it has a closed form here, with which tanh does not interfere.
+    The paper's auxiliary loss, by which the critic predicts its own next features, is left out. The paper estimates KL
+    from samples. Here it has a closed form, in which tanh plays no part.
 
     `multiplier_learning_rate` applies to temperature and penalty, `learning_rate` to both networks. `reward_scale`
     multiplies rewards for learning only. `max_grad_norm` clips the norm of each of the four gradients (1e999: not at
@@ -219,9 +222,7 @@ class REPPO(AbstractAlgorithm):
         along = lambda *x: soft_lambda_targets(*x, discount=self.discount, td_lambda=self.td_lambda)
         return jax.vmap(along, 1, 1)(*fixed, *flags)
 
-    def update(
-        self, learner: REPPOLearner, batch: Batch, key: PRNGKeyArray
-    ) -> tuple[REPPOLearner, dict[str, Array]]:
+    def update(self, learner: REPPOLearner, batch: Batch, key: PRNGKeyArray) -> tuple[REPPOLearner, dict[str, Array]]:
         """Trains for all epochs on a batch [N] of steps. Returns the learner and its mean metrics."""
         count = batch.target.shape[0]
         batch = devices.replicate(batch)  # one transfer per iteration, instead of one of sharded rows per update
@@ -258,7 +259,10 @@ class REPPO(AbstractAlgorithm):
         updated = REPPOLearner(*eqx.combine(new, rest), tuple(o for _, o in steps))
         accepted = trees.all_finite((metrics, grads, updated)) & jnp.any(rows.valid)
         metrics = {name: jnp.where(accepted, value, 0.0) for name, value in metrics.items()}
-        return trees.where(accepted, updated, learner), {**metrics, "updates_skipped": 1.0 - accepted.astype(jnp.float32)}
+        return trees.where(accepted, updated, learner), {
+            **metrics,
+            "updates_skipped": 1.0 - accepted.astype(jnp.float32),
+        }
 
     def _loss(
         self, params: PyTree, rest: PyTree, rows: Batch, key: PRNGKeyArray

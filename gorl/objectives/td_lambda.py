@@ -20,11 +20,11 @@ def soft_lambda_targets(
 ) -> Float[Array, " T"]:
     """Returns the TD(lambda) targets yₜ of the soft action value Q(sₜ, aₜ).
 
-    yₜ = rₜ + γ (1 - terminatedₜ) [(1 - λₜ) Vₜ₊₁ + λₜ (yₜ₊₁ + bonusₜ₊₁)]. `bonus` is -α log π(aₜ|sₜ), the entropy's share
-    of a step, which Q(sₜ, aₜ) itself does not contain. `next_value` is the soft V of the true next observation, before
-    any reset. λₜ is λ where the same episode has a valid next step, and else 0: a truncated step, the last one and one
-    before an invalid step bootstrap from `next_value` alone. The target of an invalid step is meaningless but finite.
-    Source: Voelcker et al., arXiv 2507.11019, section 4.
+    yₜ = rₜ + γ (1 - terminatedₜ) [(1 - λₜ) Vₜ₊₁ + λₜ (yₜ₊₁ + bonusₜ₊₁)]. `bonus` is -α log π(aₜ|sₜ), the entropy's
+    share of a step, which Q(sₜ, aₜ) itself does not contain. `next_value` is the soft V of the true next observation,
+    before any reset. λₜ is λ where the same episode has a valid next step, and else 0: a truncated step, the last one
+    and one before an invalid step bootstrap from `next_value` alone. The target of an invalid step is 0.
+    Source: Voelcker et al., arXiv 2507.11019.
     """
     live = (valid & ~terminated).astype(jnp.float32)
     later = jnp.concatenate([valid[1:], jnp.zeros((1,), bool)])

@@ -97,7 +97,12 @@ def test_a_target_that_is_not_finite_shows_in_the_loss(target):
 def test_one_network_is_trained_by_half_the_squared_error():
     """Q = 1 s + 0.5 a = 3.5 at (2, 3); the error from 1.5 is 2."""
     critic = ActionCritic(
-        1, 1, body=lambda i, o, *, key: Line(jnp.array([[1.0, 0.5]])), normalizer=RAW, squash=False, key=jax.random.key(0)
+        1,
+        1,
+        body=lambda i, o, *, key: Line(jnp.array([[1.0, 0.5]])),
+        normalizer=RAW,
+        squash=False,
+        key=jax.random.key(0),
     )
     (loss, q), gradient = eqx.filter_value_and_grad(
         lambda c: c.loss(jnp.array([2.0]), jnp.array([3.0]), jnp.float32(1.5)), has_aux=True
@@ -122,7 +127,10 @@ def test_actions_are_squashed_where_told(make):
     "changes, message",
     [
         ({"num_bins": 1}, r"CategoricalCritic\.num_bins = 1: it must be >= 2"),
-        ({"v_min": 5.0}, r"CategoricalCritic\.v_min = 5\.0, CategoricalCritic\.v_max = 5\.0: v_min must be below v_max"),
+        (
+            {"v_min": 5.0},
+            r"CategoricalCritic\.v_min = 5\.0, CategoricalCritic\.v_max = 5\.0: v_min must be below v_max",
+        ),
         ({"v_max": np.inf}, r"v_max = inf: v_min must be below v_max, and both finite"),
         ({"bin_std": 0.0}, r"CategoricalCritic\.bin_std = 0\.0: it must be > 0 and finite"),
         ({"initial_uniform": 0.0}, r"CategoricalCritic\.initial_uniform = 0\.0: it must be in \(0, 1\]"),

@@ -44,7 +44,10 @@ def network(kind):
     return mlp(16, 1, activation=jnp.tanh, output_scale=0.1, kind=kind)
 
 
-def gaussian(body=network(LayerNormMLP), normalizer=NORMALIZER):
+NETWORK = network(LayerNormMLP)
+
+
+def gaussian(body=NETWORK, normalizer=NORMALIZER):
     return functools.partial(
         GaussianPolicy, body=body, normalizer=normalizer, min_std=1e-3, max_std=10.0, initial_std=STD
     )
