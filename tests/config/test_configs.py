@@ -108,7 +108,8 @@ def test_every_task_is_a_part(task):
 
 
 METHODS = ("ppo.gin", "ppo_tuned.gin", "ppo_playground.gin", "fpo.gin", "fpo_plus_plus.gin", "dppo.gin", "sac.gin",
-           "gorl_fm.gin", "gorl_diffusion.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_sac.gin")  # fmt: skip
+           "gorl_fm.gin", "gorl_diffusion.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_sac.gin", "reppo.gin",
+           "gorl_reppo.gin")  # fmt: skip
 CONTROLS = sorted(p.name for p in (shipped() / "controls").glob("*.gin"))
 # What each control changes in GoRL: binding -> value. `None`: something in the list of stages.
 CHANGED = {
@@ -222,16 +223,21 @@ def test_the_released_codes_preset_has_its_numbers():
     assert taken(build("ppo.gin", "presets/released_code.gin"), "Clip.epsilon") == 0.1
 
 
-def test_another_algorithm_is_one_line():
-    lines = [
-        line for line in (shipped() / "gorl_sac.gin").read_text().splitlines() if line and not line.startswith("#")
-    ]
-    assert lines == ["include 'gorl_fm.gin'", "ImprovePolicy.algorithm = @SAC()"]
-    ppo, sac = (build(name).experiment for name in ("gorl_fm.gin", "gorl_sac.gin"))
-    assert [s.name for s in ppo.planned_phases()] == [s.name for s in sac.planned_phases()]
-    assert (
-        build("gorl_fm.gin", bindings=["ImprovePolicy.algorithm = @SAC()"]).operative == build("gorl_sac.gin").operative
-    )
+@pytest.mark.parametrize("name", ["SAC", "REPPO"])
+def test_another_algorithm_is_one_line(name):
+    file, binding = f"gorl_{name.lower()}.gin", f"ImprovePolicy.algorithm = @{name}()"
+    lines = [line for line in (shipped() / file).read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == ["include 'gorl_fm.gin'", binding]
+    ppo, other = (build(f).experiment for f in ("gorl_fm.gin", file))
+    assert [s.name for s in ppo.planned_phases()] == [s.name for s in other.planned_phases()]
+    assert build("gorl_fm.gin", bindings=[binding]).operative == build(file).operative
+
+
+@pytest.mark.parametrize("critic", ["CategoricalCritic", "ActionCritic", "TwinCritic"])
+def test_the_loss_of_reppo_is_one_line(critic):
+    built = build("reppo.gin", bindings=[f"REPPO.critic = @{critic}"]).experiment
+    learner = built.stages[0].phases[0].algorithm.create(SIZES, key=jax.random.key(0))
+    assert type(learner.critic).__name__ == critic and learner.critic.squash
 
 
 @pytest.mark.parametrize("which", ["config.gin", "operative_config.gin"])
