@@ -87,7 +87,7 @@ def reopened(folder: RunFolder, plugins: Sequence[str] = ()) -> Configuration:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a checkpoint of a seed's run has of a stage, as the stage's last phase leaves it.
+    """A checkpoint's view of one stage of a seed's run, as the stage's last phase leaves it.
 
     A phase under way is finished as it stands.
     """

@@ -59,7 +59,7 @@ def end(experiment, folder):
     """Returns (position, state, record) of a run."""
     member = SeedRun(0, RunFolder(folder))
     member.open()
-    position, state, _ = restore_newest(experiment, member.store)
+    position, state = restore_newest(experiment, member.store)
     member.close()
     return position, state, lines(folder)
 
