@@ -75,7 +75,7 @@ def test_the_run_records_the_plugin_and_the_environment(home):
     assert "MeasureSpread" in text and "%my_parts.reward" in text
 
 
-def test_resuming_the_finished_run_changes_nothing(home, own_registry, monkeypatch):
+def test_resuming_the_finished_run_changes_nothing(home, monkeypatch):
     before = (home / "run" / "metrics.jsonl").read_bytes()
     monkeypatch.chdir(home)
     output = here("train", "--resume", "run", "--no-aim", error=ConfigError)
@@ -106,10 +106,11 @@ def test_the_trained_policy_loads_and_acts(home):
     assert high > middle > low and high - middle == pytest.approx(middle - low, rel=1e-3)  # affine in the latent
 
 
-def test_a_mistake_in_ones_own_part_is_one_message(home, own_registry, monkeypatch):
-    monkeypatch.chdir(home)
-    words = ["my_experiment.gin", "--plugin", "my_parts.py", "--set", "DelayedActions.delay = 0"]
-    assert "`DelayedActions.delay = 0`: it must be >= 1." in here("check", *words, error=ConfigError)
+def test_a_mistake_in_ones_own_part_is_one_message(home):
+    output = gorl(
+        "check", "my_experiment.gin", "--plugin", "my_parts.py", "--set", "DelayedActions.delay = 0", home=home, code=2
+    )
+    assert "`DelayedActions.delay = 0`: it must be >= 1." in output and "Traceback" not in output
 
 
 def test_without_the_plugin_the_message_names_the_option():
@@ -117,7 +118,6 @@ def test_without_the_plugin_the_message_names_the_option():
         config.build([str(EXAMPLE / "my_experiment.gin")])
 
 
-def test_the_other_example_builds(home, own_registry, monkeypatch):
-    monkeypatch.chdir(home)
-    output = here("check", "my_environment.gin", "--plugin", "my_parts.py")
+def test_the_other_example_builds(home):
+    output = gorl("check", "my_environment.gin", "--plugin", "my_parts.py", home=home)
     assert "Landing (my_parts, jax)" in output

@@ -96,7 +96,9 @@ def test_a_refusal_names_the_limit(bindings, message):
 
 def test_a_budget_may_be_larger_than_a_size():
     assert (
-        build("stage0/ImprovePolicy.env_steps = 3_000_000_000", "OnPolicy.unroll_length = 1_000").experiment.env_steps()
+        build(
+            "stage0/ImprovePolicy.env_steps = 3_000_000_000", "OnPolicy.unroll_length = 100_000"
+        ).experiment.env_steps()
         > 3_000_000_000
     )
 

@@ -28,7 +28,7 @@ words = sys.argv[1:]
 option = lambda name: words[words.index(name) + 1]
 if words[0] == "evaluate":
     assert words[2:] == ["--physics", "jax", "--episodes", "4"]
-    print("│ 0 │ best │ 7.5 │ 1.0 │ 6.0 │ 9.0 │")
+    print("┃ seed ┃ policy ┃ stage ┃ return ┃\\n│ 0 │ best │ 1 │ 7.5 │")
     sys.exit(0)
 resumed = "--resume" in words
 folder = pathlib.Path(option("--resume") if resumed else option("--run-dir"))
@@ -48,7 +48,8 @@ if stopped:
     sys.exit(143)
 line = lambda stage, subset, value: json.dumps({
     "unit": 1, "stage": stage, "phase": "p", "kind": "k", "subset": subset, "axis": "env_steps",
-    "env_steps": 100 * (stage + 1), "wall_s": 60.0 * (stage + 1), "metrics": {"return": value, "length": 9.0}}) + "\\n"
+    "env_steps": 100 * (stage + 1), "wall_s": 60.0 * (stage + 1),
+    "metrics": {"return": value, "return_best": value}}) + "\\n"
 (folder / "metrics.jsonl").write_text(
     line(0, "eval", 5.0) + line(0, "final_best", 4.0) + line(0, "final_last", 3.0)
     + line(1, "eval", 2.0) + line(1, "final_best", 6.0) + line(1, "final_last", 1.0))
@@ -83,6 +84,7 @@ def test_every_cell_runs_on_its_core_and_nothing_is_repeated(toy, tmp_path):
     make, said, core = toy
     scale = scale_of({"good": ["good.gin"], "broken": ["broken.gin"], "later": ["later.gin"]}, seeds=2)
     driver = make(scale)
+    (tmp_path / "work" / "toy" / "broken" / "A" / "seed1" / "checkpoints").mkdir(parents=True)
     ends = driver.run(scale.cells())
     good = ["good/A/seed0", "good/A/seed1"]
     assert ends == {
@@ -93,12 +95,15 @@ def test_every_cell_runs_on_its_core_and_nothing_is_repeated(toy, tmp_path):
         "left": [],
     }
     assert any("gorl: it is broken." in line for line in said)
+    assert any("has checkpoints but no run.json" in line for line in said)
     starts = (tmp_path / "work" / "toy" / "good" / "A" / "seed1" / "starts").read_text()
     assert starts == f"[{core}] {os.nice(0) + 3} 1\n"
     facts = driver.result(SeedCell("good", "A", 1)).facts
     assert facts["command"] == ["gorl", "train", "good.gin", "--set", "SEED = 1"]
     assert (facts["best"], facts["newest"], facts["env_steps"]) == (4.0, 1.0, 200)  # the best stage by evaluations
-    assert (facts["wall_minutes"], facts["mjx"]) == (2.0, {"best": 7.5, "episodes": 4}) and facts["core_minutes"] > 0
+    assert (facts["wall_minutes"], facts["mjx"]) == (2.0, {"best": 7.5, "episodes": 4})
+    seconds = json.loads((tmp_path / "work" / "toy" / "good" / "A" / "seed1.seconds.json").read_text())
+    assert 0.0 < seconds < 60.0 and facts["core_minutes"] == round(seconds / 60, 3)
     assert (facts["git"]["commit"], facts["versions"]) == ("abc", {"jax": "1"})
     assert str(tmp_path) not in json.dumps(facts)
     again = driver.run([SeedCell("good", "A", 0), SeedCell("good", "A", 1)])
@@ -163,9 +168,9 @@ def alive(pid):
 
 def test_what_gorl_evaluate_prints_is_read():
     printed = (
-        "run: 32 fresh episodes, rule mode\n┃ seed ┃ policy ┃ return ┃ std ┃ min ┃ max ┃\n"
-        "│ 0    │ best   │ 915.2  │ 3.0 │ 9.0 │ 9.5 │\n│ 0    │ last   │ -1.5   │ 3.0 │ 9.0 │ 9.5 │\n"
-        "│ all  │ best   │ 3.0    │ 3.0 │ 9.0 │ 9.5 │\n"
+        "run: 32 fresh episodes, rule mode\n┃ seed ┃ policy ┃ stage ┃ return ┃ std ┃\n"
+        "│ 0    │ best   │ 1     │ 915.2  │ 3.0 │\n│ 0    │ last   │ 3     │ -1.5   │ 3.0 │\n"
+        "│ all  │ best   │       │ 3.0    │ 3.0 │\n"
     )
     assert runner.policies(printed) == {"best": 915.2, "last": -1.5}
 
@@ -195,9 +200,7 @@ def test_the_stages_of_a_record_by_hand():
         "finals": {"final_best": {"return": 6.0, "return_std": 2.0}},
     }
     assert found[1]["finals"]["final_best_stochastic"] == {"return": 5.0}
-    assert (record.best(found), record.newest(found)) == (6.0, 3.0)
-    diverged = record.stages(entries[:2])
-    assert (record.best(diverged), record.newest(diverged)) == (1.0, 1.0) and record.best([]) is None
+    assert record.last_evaluation(found) == 7.0 and record.last_evaluation([]) is None
 
 
 def test_the_declared_blocks():
@@ -224,7 +227,7 @@ def test_every_method_builds_at_its_budget(method, tmp_path, monkeypatch):
         pytest.skip(f"there is no {missing} yet")
     experiment = config.build(*scale.words(cell)).experiment
     steps = 30_384_000 if "30M" in method else 10_384_000
-    assert experiment.env_steps() == pytest.approx(steps, rel=0.01)
+    assert experiment.env_steps() == pytest.approx(steps, rel=0.015)
     environment = experiment.task.environment
     assert (environment.name, environment.impl, environment.threads) == (cell.task, "native", 1)
     assert experiment.seed == 0 and not experiment.trackers and not experiment.pictures

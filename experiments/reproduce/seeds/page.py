@@ -78,13 +78,13 @@ def main_table(scores: Scores, published: Published, records: Mapping[str, tuple
 
 
 def mjx_table(scores: Scores) -> Table | None:
-    """Compares the newest phase's best policies on native physics and on MJX, or returns None if none is evaluated."""
+    """Compares the best policies on native physics and on MJX, or returns None if none is evaluated."""
     rows = []
     for method in scores.methods:
         row = [method]
         for task in scores.scale.tasks:
-            found = [r for r in scores.of(method, task) if r.mjx is not None and r.native is not None]
-            pair = mean([r.native for r in found]), mean([r.mjx for r in found])
+            found = [r for r in scores.of(method, task) if r.mjx is not None and r.score is not None]
+            pair = mean([r.score for r in found]), mean([r.mjx for r in found])
             row.append("–" if pair[0] is None else f"{pair[0].value:.0f} → {pair[1].value:.0f} ({len(found)})")
         if set(row[1:]) != {"–"}:
             rows.append(tuple(row))
@@ -147,8 +147,8 @@ def section(scale: SeedScale, results: Sequence[SeedResult], published: Publishe
             blocks += [Table(("comparison", *scale.tasks), tuple(rows))]
         if table := mjx_table(scores):
             about = (
-                "The best policies of the last stage, trained on native physics: their returns in fresh episodes there "
-                "and in Playground's own environments on MJX, and how many seeds."
+                "The policies of the table, trained on native physics: their returns in fresh episodes there and in "
+                "Playground's own environments on MJX, and how many seeds."
             )
             blocks += [Heading("The same policies on MJX", 3), Text(about), table]
         blocks += [Heading("Provenance", 3), provenance(scores)]

@@ -17,6 +17,7 @@ from gorl.analysis.statistics import ENDED
 from gorl.runs.files import write_json
 from gorl.runs.folder import RunFolder
 from gorl.runs.record import RecordEntry, read_entries
+from gorl.runs.summary import best_stage, final_returns
 
 BEST, LAST = "final_best", "final_last"
 
@@ -36,11 +37,6 @@ class SeedResult:
     def score(self) -> float | None:
         """The return of the best policy of all stages in fresh episodes, or None while the run has not ended."""
         return self.facts["best"] if self.ended else None
-
-    @property
-    def native(self) -> float | None:
-        """The return of the last stage's best policy, which is the one that is evaluated under MJX."""
-        return self.facts["stages"][-1]["finals"].get(BEST, {}).get("return") if self.facts["stages"] else None
 
     @property
     def mjx(self) -> float | None:
@@ -82,29 +78,20 @@ def _rounded(value: float) -> float | None:
     return round(value, 3) if np.isfinite(value) else None
 
 
-def best(found: Sequence[dict[str, Any]]) -> float | None:
-    """Returns the return in fresh episodes of the best policy of all stages.
-
-    The stage is chosen by its evaluations in training, so the fresh episodes select nothing. A run without fresh
-    episodes, such as one that diverged, has its last evaluation.
-    """
-    final = [s for s in found if s["finals"].get(BEST, {}).get("return") is not None and "best_evaluation" in s]
-    if final:
-        return max(final, key=lambda s: s["best_evaluation"])["finals"][BEST]["return"]
-    return newest(found)
-
-
-def newest(found: Sequence[dict[str, Any]]) -> float | None:
-    """Returns the return of the newest policy: of the last stage's in fresh episodes, or its last evaluation."""
-    known = [s["finals"].get(LAST, {}).get("return", s.get("last_evaluation")) for s in found]
-    return next((value for value in reversed(known) if value is not None), None)
+def last_evaluation(found: Sequence[dict[str, Any]]) -> float | None:
+    """Returns the last evaluation in training, or None if there is none."""
+    return next((s["last_evaluation"] for s in reversed(found) if "last_evaluation" in s), None)
 
 
 def of_run(folder: pathlib.Path, cell: SeedCell, words: Sequence[str], core_seconds: float) -> dict[str, Any]:
-    """Returns the contents of the file for what a run's folder holds. Raises RunError."""
+    """Returns the contents of the file for what a run's folder holds. Raises RunError.
+
+    `best` is the return of the best policy of all stages in fresh episodes, `newest` that of the last stage's newest
+    one. A run without such episodes, such as one that diverged, has its last evaluation in training.
+    """
     run = RunFolder.open(folder)
     entries = list(read_entries(run.record_path))
-    reached = stages(entries)
+    reached, finals = stages(entries), final_returns(entries)
     curve = [
         [e.env_steps, e.stage, round(e.wall_s, 1), _rounded(e.metrics["return"])] for e in entries if e.subset == "eval"
     ]
@@ -114,8 +101,9 @@ def of_run(folder: pathlib.Path, cell: SeedCell, words: Sequence[str], core_seco
         "seed": cell.seed,
         "status": run.status()["status"],
         "command": ["gorl", "train", *words],
-        "best": best(reached),
-        "newest": newest(reached),
+        "best": _rounded(finals[BEST]) if BEST in finals else last_evaluation(reached),
+        "newest": _rounded(finals[LAST]) if LAST in finals else last_evaluation(reached),
+        "best_stage": best_stage(entries),
         "env_steps": entries[-1].env_steps if entries else 0,
         "wall_minutes": round(entries[-1].wall_s / 60, 2) if entries else 0.0,
         "core_minutes": round(core_seconds / 60, 3),

@@ -5,6 +5,7 @@ After a signal or a kill the same call resumes them. A cell is `gorl train` in i
 others.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import inspect
@@ -16,14 +17,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from experiments.reproduce.scales import ROOT, SeedCell, SeedScale
 from experiments.reproduce.seeds import record
 from gorl.cli import evaluate
 from gorl.cli.clock import clock
 from gorl.config import files
-from gorl.errors import ConfigError, RunError
+from gorl.errors import ConfigError, GorlError, RunError
 from gorl.runs.files import write_json
 from gorl.runs.folder import RunFolder
 from gorl.runtime.signals import StopSignals
@@ -110,14 +111,15 @@ class Runner:
                         job.process.send_signal(signal.SIGTERM)  # they save and end
                 for core in [c for c in self._processes.cores if c not in running]:
                     if waiting and not stopped:
-                        cell = waiting.pop(0)
-                        running[core] = self._start(cell, self.step(cell), core)
+                        with self._noting(waiting[0], ends):
+                            running[core] = self._start(waiting[0], core)
+                        del waiting[0]
                 for core, job in list(running.items()):
                     if (code := self._poll(job)) is not None:
                         del running[core]
-                        again = self._ended(job, code, ends)
-                        if again and not stopped:
-                            running[core] = self._start(job.cell, again, core)
+                        with self._noting(job.cell, ends):
+                            if self._ended(job, code, ends) and not stopped:
+                                running[core] = self._start(job.cell, core)
                 time.sleep(_TICK)
         if signals.received:
             raise KeyboardInterrupt
@@ -136,9 +138,18 @@ class Runner:
                 waiting.append(cell)
         return waiting
 
-    def _start(self, cell: SeedCell, step: str, core: int) -> _Job:
-        """Starts the process of a step. It inherits the core, so that its libraries count one."""
-        folder = self.folder(cell)
+    @contextlib.contextmanager
+    def _noting(self, cell: SeedCell, ends: dict[str, list[str]]) -> Iterator[None]:
+        """Context manager that notes an error about a cell, which must not stop the others."""
+        try:
+            yield
+        except GorlError as err:
+            ends.setdefault("failed", []).append(str(cell))
+            self._say(f"    {cell} failed: {err}")
+
+    def _start(self, cell: SeedCell, core: int) -> _Job:
+        """Starts the process of a cell's next step. It inherits the core, so that its libraries count one."""
+        folder, step = self.folder(cell), self.step(cell)
         folder.parent.mkdir(parents=True, exist_ok=True)
         _release(folder)
         words = self._train_words(cell) if step == "train" else self._evaluate_words(cell)
@@ -200,22 +211,23 @@ class Runner:
         path = self._spent_path(cell)
         return json.loads(path.read_text()) if path.is_file() else 0.0
 
-    def _ended(self, job: _Job, code: int, ends: dict[str, list[str]]) -> str | None:
-        """Writes the result of a step and notes how it ended. Returns the cell's next step."""
+    def _ended(self, job: _Job, code: int, ends: dict[str, list[str]]) -> bool:
+        """Writes the result of a step and notes how it ended. Returns whether the cell has another step."""
         cell, took = job.cell, clock(time.monotonic() - job.began)
         path = record.path_of(self._places.results, self._scale, cell)
         if job.step == "evaluate":
-            return self._evaluated(cell, code, path, ends)
+            self._evaluated(cell, code, path, ends)
+            return False
         if code not in _ENDED:
             how = "stopped" if code in (-signal.SIGTERM, 128 + signal.SIGTERM) else "failed"
             ends.setdefault(how, []).append(str(cell))
             self._say(f"    {cell} {how} after {took}: {_last_line(self._log(cell, 'train'))}")
-            return None
+            return False
         facts = record.of_run(self.folder(cell), cell, self._words(cell), self._spent(cell))
         record.write(path, facts)
         self._say(f"    {cell} {facts['status']} after {took}: best {facts['best']}, newest {facts['newest']}")
         ends.setdefault(facts["status"], []).append(str(cell))
-        return self.step(cell)
+        return self.step(cell) is not None
 
     def _evaluated(self, cell: SeedCell, code: int, path: pathlib.Path, ends: dict[str, list[str]]) -> None:
         log = self._log(cell, "evaluate")
@@ -235,9 +247,12 @@ def can_evaluate() -> bool:
 
 
 def policies(output: str) -> dict[str, float]:
-    """Returns the mean return of each policy in what `gorl evaluate` printed."""
-    rows = [[part.strip() for part in line.split("│")] for line in output.splitlines() if line.count("│") >= 4]
-    return {row[2]: float(row[3]) for row in rows if row[1].isdigit()}
+    """Returns the mean return of each policy in the table that `gorl evaluate` printed."""
+    head = next((line for line in output.splitlines() if line.count("┃") >= 4), "")
+    names = [part.strip() for part in head.split("┃")]
+    lines = [line.split("│") for line in output.splitlines() if line.count("│") == len(names) - 1]
+    rows = [dict(zip(names, map(str.strip, line), strict=True)) for line in lines]
+    return {row["policy"]: float(row["return"]) for row in rows if row["seed"].isdigit()}
 
 
 def show(runner: Runner, cells: Sequence[SeedCell], say: Callable[[str], None]) -> None:
