@@ -112,23 +112,26 @@ def final_returns(entries: Sequence[RecordEntry]) -> dict[str, float]:
 
 def swaps(entries: Sequence[RecordEntry]) -> Swaps:
     """Returns the numbers of every swap. Records of versions that measured none of them have no swaps."""
-    before: Swaps = {}
+    before: dict[str, float] = {}
+    improved = None  # the last stage that improved its policy; stages may be skipped
     found: Swaps = {}
     divergences: dict[int, list[float]] = {}
     for entry in entries:
         numbers: dict[str, float] = {}
+        if entry.subset == "eval" and entry.stage != improved:
+            before, improved = {}, entry.stage
         if entry.subset in _BEFORE:
-            before.setdefault(entry.stage + 1, {})[_BEFORE[entry.subset]] = entry.metrics["return"]
+            before[_BEFORE[entry.subset]] = entry.metrics["return"]
         elif entry.subset in _AFTER:
             numbers[_AFTER[entry.subset]] = entry.metrics["return"]
-        if "latent_kl" in entry.metrics:  # one for each round of the collection, all of the same size
+        if "latent_kl" in entry.metrics and entry.subset != "eval":  # of each round of the collection, of equal sizes
             rounds = divergences.setdefault(entry.stage, [])
             rounds.append(entry.metrics["latent_kl"])
             numbers["latent_kl"] = sum(rounds) / len(rounds)
         if _VALIDATION in entry.metrics:
             numbers["decoder_validation"] = entry.metrics[_VALIDATION]  # the last epoch's remains
         if numbers:
-            found[entry.stage] = {**found.get(entry.stage, before.get(entry.stage, {})), **numbers}
+            found[entry.stage] = {**found.get(entry.stage, before), **numbers}
     measured = {"latent_kl", *_AFTER.values()}
     return {stage: numbers for stage, numbers in found.items() if not measured.isdisjoint(numbers)}
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from gorl.errors import RunError
-from gorl.experiment import Experiment
+from gorl.experiment import Experiment, PlannedPhase
 from gorl.runs import arrays
 from gorl.runs.checkpoint import KEEP, CheckpointStore
 from gorl.runs.record import check_record
@@ -60,14 +60,21 @@ def restore_newest(
     return _first_readable(store.newest(), read)
 
 
+def newest_phase(experiment: Experiment, position: Position) -> PlannedPhase:
+    """Returns the phase under way at a position, or the last one that was run before it."""
+    begun = list(experiment.planned_phases())[: position.index + position.started]
+    return [planned for i, planned in enumerate(begun) if i not in position.skipped][-1]
+
+
 def restore_stage_end(experiment: Experiment, store: CheckpointStore, stage: int) -> PyTree | None:
     """Restores the state of one seed at the end of a stage, or None if no such checkpoint is kept or can be read."""
     after = [i for i, planned in enumerate(experiment.planned_phases(), 1) if planned.stage == stage]
 
     def ends(number: int) -> bool:
         with contextlib.suppress(RunError):
-            position = store.meta(number)["position"]
-            return position["index"] in after[-1:] and not position["started"]
+            position = Position.read(store.meta(number)["position"])
+            at_end = position.index in after[-1:] and not position.started
+            return at_end and newest_phase(experiment, position).stage == stage
         return False
 
     with contextlib.suppress(RunError):  # each was warned of

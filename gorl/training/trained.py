@@ -25,7 +25,7 @@ from gorl.runs.summary import best_stage, read_results
 from gorl.runtime import seeds
 from gorl.runtime.precision import matrix_products
 from gorl.state import RunState
-from gorl.training.restoring import restore_newest, restore_stage_end
+from gorl.training.restoring import newest_phase, restore_newest, restore_stage_end
 
 _log = logging.getLogger(__name__)
 
@@ -87,10 +87,7 @@ def reopened(folder: RunFolder, plugins: Sequence[str] = ()) -> Configuration:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A checkpoint's view of one stage of a seed's run, as the stage's last phase leaves it.
-
-    A phase under way is finished as it stands.
-    """
+    """The state in a checkpoint of a seed's run, and its stage. A phase under way is finished as it stands."""
 
     stage: int
     state: RunState
@@ -130,12 +127,11 @@ class SavedRun:
         if found is None:
             raise RunError(f"{self.folder.path} has no checkpoint yet.")
         position, state = found
-        planned = list(self._trained.planned_phases())
-        under_way = planned[position.index - (not position.started)]
+        newest = newest_phase(self._trained, position)
         if position.started:
-            finish = lambda one: under_way.declaration.finish(self._trained.context(under_way), one)
+            finish = lambda one: newest.declaration.finish(self._trained.context(newest), one)
             state = seeds.take_seed(seeds.vmap_seeds(finish, seeds.add_seed_axis(state)))
-        return Found(under_way.stage, state)
+        return Found(newest.stage, state)
 
     def end_of(self, stage: int) -> Found:
         """Returns what a stage left. Raises RunError if its checkpoint is not kept or cannot be read."""

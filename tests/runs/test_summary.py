@@ -58,8 +58,16 @@ def test_a_swap_by_hand():
 def test_what_a_record_lacks_is_not_shown():
     old = [*stage(0, selected=1.0, best=1.0, last=1.0), *stage(1, selected=2.0, best=2.0, last=2.0, validation=(3.0,))]
     assert swaps(old) == {} and final_returns(old) == {"final_best": 2.0, "final_last": 2.0}
-    measured = [*old, *stage(3, selected=1.0, best=1.0, last=1.0, mode=4.0)]  # stage 2 has no Evaluate phase
-    assert swaps(measured) == {3: {"return_after": 4.0}}
+    last = stage(3, selected=1.0, best=1.0, last=1.0, mode=4.0)
+    assert swaps([*old, *last]) == {3: {"return_before": 2.0, "return_after": 4.0}}  # stage 2 was skipped
+    not_evaluated = [e for e in stage(2, selected=9.0, best=9.0, last=9.0) if e.phase == "ImprovePolicy"]
+    assert swaps([*old, *not_evaluated, *last]) == {3: {"return_after": 4.0}}
+
+
+def test_the_divergence_that_a_rule_measures_while_the_policy_improves_is_no_swap():
+    entries = stage(0, selected=1.0, best=1.0, last=1.0)
+    measured = dataclasses.replace(entries[0], metrics={**entries[0].metrics, "latent_kl": 3.0})
+    assert measured.subset == "eval" and swaps([measured, *entries]) == {}
 
 
 def test_swaps_are_averaged_over_the_runs_that_have_them():

@@ -1,5 +1,6 @@
 """Trained policies on disk: which ones are loaded, and under which physics they are evaluated."""
 
+import dataclasses
 import shutil
 
 import jax
@@ -10,8 +11,11 @@ import gorl
 from gorl import config
 from gorl.acting.evaluator import Evaluator
 from gorl.errors import ConfigError
+from gorl.runs.checkpoint import CheckpointStore
 from gorl.runs.record import Record
 from gorl.training import execution
+from gorl.training.restoring import newest_phase, restore_stage_end
+from gorl.training.seed_run import Position
 from gorl.training.trained import SavedRun, evaluate
 from tests.support.commands import gorl as command
 from tests.support.run_folders import TWO_STAGES
@@ -134,3 +138,18 @@ def test_an_evaluation_says_of_which_stage_each_policy_is(staged, monkeypatch):
     rows = [line.split("│")[1:5] for line in command("evaluate", staged).splitlines() if "│" in line]
     assert [[cell.strip() for cell in row] for row in rows] == [["0", "best", "0", "1.0"], ["0", "last", "1", "2.0"]]
     assert "gorl.load('" in (said := command("evaluate", staged, "--stage", 1)) and ", stage=1)" in said
+
+
+def test_a_stage_that_was_skipped_left_nothing(staged):
+    """The budget had no steps for stage 1: the run stands behind it, with what stage 0 left."""
+    experiment = config.build([str(staged / "config.gin")]).experiment
+    stages = [planned.stage for planned in experiment.planned_phases()]
+    end, skipped = len(stages), tuple(i for i, stage in enumerate(stages) if stage == 1)
+    assert newest_phase(experiment, Position(index=end)).stage == 1
+    assert newest_phase(experiment, Position(index=end, skipped=skipped)).stage == 0
+    assert newest_phase(experiment, Position(index=skipped[0], started=True)).stage == 1
+    store = CheckpointStore(staged)
+    meta = {"position": dataclasses.asdict(Position(index=end, skipped=skipped))}
+    store.save(end, {"x": np.zeros((1, 2), np.float32)}, meta, row=0)
+    assert restore_stage_end(experiment, store, 1) is None
+    store.close()
