@@ -44,20 +44,27 @@ def train(
     return execution.train(names, bindings, plugins, run_dir=run_dir, resume=resume, track=track, reuse=reuse)
 
 
-def load(run: Path, *, which: str = "selected", plugins: Sequence[str] = ()) -> "TrainedPolicy":
-    """Loads the trained policy of a run's folder; see `gorl.training.trained.load`."""
+def load(run: Path, *, which: str = "best", stage: int | None = None, plugins: Sequence[str] = ()) -> "TrainedPolicy":
+    """Loads the best policy of all stages of a run's folder, or another; see `gorl.training.trained.load`."""
     from gorl.training import trained
 
-    return trained.load(run, which=which, plugins=plugins)
+    return trained.load(run, which=which, stage=stage, plugins=plugins)
 
 
 def evaluate(
-    run: Path, *, episodes: int = 128, seed: int = 1_000_003, rule: str = "mode", plugins: Sequence[str] = ()
+    run: Path,
+    *,
+    episodes: int = 128,
+    seed: int = 1_000_003,
+    rule: str = "mode",
+    plugins: Sequence[str] = (),
+    physics: str | None = None,
+    stage: int | None = None,
 ) -> "list[Evaluation]":
-    """Evaluates the best and the last policy of a run on fresh episodes; see `gorl.training.trained.evaluate`."""
+    """Evaluates the best policy of all stages and the newest one; see `gorl.training.trained.evaluate`."""
     from gorl.training import trained
 
-    return trained.evaluate(run, episodes=episodes, seed=seed, rule=rule, plugins=plugins)
+    return trained.evaluate(run, episodes=episodes, seed=seed, rule=rule, plugins=plugins, physics=physics, stage=stage)
 
 
 def check(*files: Path, bindings: Sequence[str] = (), plugins: Sequence[str] = ()) -> "Configuration":

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -57,7 +57,9 @@ class Experiment:
     row is given up. `precision`: the precision of the networks' matrix products: 'highest' (float32),
     'tensorfloat32' or 'bfloat16'; JAX's 'high' and 'default' are what the device makes of them. Weights and sums are
     float32. `devices`: how many devices each process uses; None takes all it has, or one where the physics takes no
-    more (`gorl.runtime.devices`). `checkpoint_interval`: seconds between checkpoints inside a phase; every phase also
+    more (`gorl.runtime.devices`). `budget`: the environment steps of the whole run, which every stage takes from; a
+    stage begins only if its steps are left, and the last one ends where they end (None: as many as the stages
+    declare). `checkpoint_interval`: seconds between checkpoints inside a phase; every phase also
     ends with one. `trackers`: where metrics go beside the run's own record, which is always written. `pictures`: what
     is drawn after every stage, of every seed.
     """
@@ -73,6 +75,7 @@ class Experiment:
     trackers: list[AbstractTracker]
     pictures: list[AbstractPicture] = ()  # runs from before there were any have none
     devices: int | None = None
+    budget: int | None = dataclasses.field(default=None, metadata={"budget": True})
 
     def __post_init__(self):
         set_field = object.__setattr__
@@ -116,7 +119,23 @@ class Experiment:
         for planned in self.planned_phases():
             with _named(planned):
                 inputs = planned.declaration.check(self.task, inputs)
+        self._check_schedule()
         self.check_devices(self.devices or 1)
+
+    def _check_schedule(self) -> None:
+        require(
+            self.num_seeds == 1 or not self.is_adaptive,
+            f"Experiment.num_seeds = {self.num_seeds} with a rule in ImprovePolicy.end: seeds of one program run in"
+            " lockstep, and a rule ends the stages of each at another step. Train each seed in a process of its own:"
+            f" Experiment.num_seeds = 1 and `gorl sweep` with Study.seeds = {self.num_seeds} and"
+            " Study.seeds_together = False.",
+        )
+        least = self.least_env_steps(0)
+        require(
+            self.budget is None or self.budget >= least,
+            f"Experiment.budget = {self.budget}, but stage 0 needs at least {least:_} environment steps. Raise it, or"
+            " set it to None.",
+        )
 
     def check_devices(self, count: int) -> None:
         """Raises ConfigError where `count` devices cannot share the lanes evenly."""
@@ -186,8 +205,24 @@ class Experiment:
         return tuple(planned.declaration.units(self.task))
 
     def env_steps(self) -> int:
-        """Counts every training step of the environment, collection included."""
-        return sum(unit.env_steps for planned in self.planned_phases() for unit in self.units(planned))
+        """Counts every training step of the environment, collection included: the most, if the run may take fewer."""
+        total = sum(unit.env_steps for planned in self.planned_phases() for unit in self.units(planned))
+        return total if self.budget is None else min(total, self.budget)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether a rule decides how many units of a phase run."""
+        return any(planned.declaration.may_end_early for planned in self.planned_phases())
+
+    @property
+    def may_take_fewer(self) -> bool:
+        """Whether the run may take fewer steps than `env_steps`."""
+        return self.is_adaptive or self.budget is not None
+
+    def least_env_steps(self, stage: int, after: int = -1) -> int:
+        """Returns the environment steps that a stage needs after its phase number `after`."""
+        phases = self.stages[stage].phases[after + 1 :]
+        return sum(phase.least_env_steps(self.task) for phase in phases)
 
     def initial_state(self, seed: Any) -> RunState:
         """Returns the state that a run with this seed starts from."""
@@ -195,17 +230,17 @@ class Experiment:
         decoder = self.decoder(spaces.observation, spaces.action, key=jax.random.key(seed))
         return RunState(_decoder(decoder, "Experiment.decoder"))
 
-    def template(self, position: int, started: bool) -> PyTree:
+    def template(self, position: int, started: bool, skipped: Sequence[int] = ()) -> PyTree:
         """Returns the shapes of one seed's state at the phase with this number in `planned_phases`.
 
         It is the phase's own state if it has started, else what the phase will be given. The number behind the last
-        phase's is the end of the run.
+        phase's is the end of the run. `skipped`: the numbers of the phases before it that were not run.
         """
         planned_phases = list(self.planned_phases())
 
         def state_at() -> PyTree:
             run = self.initial_state(self.seed)
-            for planned in planned_phases[:position]:
+            for planned in [p for i, p in enumerate(planned_phases[:position]) if i not in skipped]:
                 context = self.context(planned)
                 run = planned.declaration.finish(context, planned.declaration.start(context, run))
             if not started:

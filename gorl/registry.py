@@ -8,7 +8,9 @@ import jax
 
 import gorl.acting.evaluator
 import gorl.algorithms
+import gorl.algorithms.action_critics
 import gorl.algorithms.on_policy
+import gorl.algorithms.reppo
 import gorl.algorithms.sac
 import gorl.decoders
 import gorl.environments

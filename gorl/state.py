@@ -103,6 +103,13 @@ class Snapshot(eqx.Module):
     iteration: Int[Array, ""]
 
 
+class Gain(eqx.Module):
+    """The gain of an ImprovePolicy phase with an end rule. `value` is the evaluation of its best policy."""
+
+    found: Bool[Array, ""]  # False: its best policy is its first one
+    value: Float[Array, ""]
+
+
 class RunState(eqx.Module):
     """The state that one phase passes to the next."""
 
@@ -111,3 +118,9 @@ class RunState(eqx.Module):
     best: PyTree | None = None
     learner: PyTree | None = None  # the algorithm's modules after the last update
     dataset: Dataset | None = None
+    gain: Gain | None = None  # of the last phase, if that improved the policy and had an end rule
+
+    @property
+    def is_without_gain(self) -> bool:
+        """Whether no seed [S] has anything new to collect and fit. Waits for the device if there is an end rule."""
+        return self.gain is not None and not bool(np.any(np.asarray(self.gain.found)))

@@ -8,8 +8,16 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-# Programs here run for milliseconds, so they need no optimizing.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+# Programs here run for milliseconds, so they need no optimizing. The emitters of fusions take half of the
+# compiler's time, and modules in parts for several threads a tenth.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        *os.environ.get("XLA_FLAGS", "").split(),
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    ]
+)
 
 import copy
 import gc
@@ -30,8 +38,12 @@ from tests.support.crashes import (
 )
 
 # Workers take files from the first on (`--dist loadfile --no-loadscope-reorder`): the longest should not begin last.
+# Trackers come before them: each of their tests collects garbage, which takes as long as the heap is large.
 LONGEST = (
     "faults/test_kills",
+    "faults/test_tracker_faults",
+    "tracking/test_track_and_browse",
+    "tracking/test_aim",
     "studies/test_executors",
     "training/test_two_goals",
     "environments/test_native",

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from gorl.errors import ConfigError, GorlError, RunError
 from gorl.tracking import aim_repository as tracking
-from tests.support.commands import gorl_process as gorl
+from tests.support.commands import gorl as here, gorl_process as gorl
 
 TOY = [
     "gorl_fm.gin",
@@ -94,28 +95,30 @@ def test_several_seeds_are_runs_of_their_own(tmp_path, cache):
     ]
 
 
-def test_saved_configurations_run_again_to_the_same_end(tmp_path, cache):
-    gorl("train", *TOY, "--no-aim", "--run-dir", "a", cwd=tmp_path, cache=cache)
+def test_saved_configurations_run_again_to_the_same_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here("train", *TOY, "--no-aim", "--run-dir", "a")
     ends = []
     for source in ("a/config.gin", "a/operative_config.gin"):
         target = source.split("/")[1].removesuffix(".gin")
-        gorl("train", source, "--no-aim", "--run-dir", target, cwd=tmp_path, cache=cache)
+        here("train", source, "--no-aim", "--run-dir", target)
         ends.append((tmp_path / target / "metrics.jsonl").read_text().splitlines())
     first = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
     metrics = lambda lines: [json.loads(line)["metrics"] for line in lines]
     assert metrics(first) == metrics(ends[0]) == metrics(ends[1])
 
 
-def test_ends_with_one_clear_line(tmp_path, cache):
+def test_ends_with_one_clear_line(tmp_path, cache, monkeypatch):
     output = gorl("train", "quikstart.gin", cwd=tmp_path, cache=cache, code=2)
     assert output.startswith("gorl: ") and "quickstart.gin" in output
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
-    assert "is not empty" in gorl("train", *TOY, "--no-aim", "--run-dir", "full", cwd=tmp_path, cache=cache, code=2)
-    assert "not a gorl run folder" in gorl("train", "--resume", "nowhere", cwd=tmp_path, cache=cache, code=2)
-    assert "takes no files" in gorl("train", "x.gin", "--resume", "full", cwd=tmp_path, cache=cache, code=2)
-    assert "not a gorl run folder" in gorl("evaluate", "full", cwd=tmp_path, cache=cache, code=2)
-    assert "no Aim repository" in gorl("browse", cwd=tmp_path, cache=cache, code=2) or sys.version_info >= (3, 13)
+    assert "is not empty" in here("train", *TOY, "--no-aim", "--run-dir", "full", error=RunError)
+    assert "not a gorl run folder" in here("train", "--resume", "nowhere", error=RunError)
+    assert "takes no files" in here("train", "x.gin", "--resume", "full", error=ConfigError)
+    assert "not a gorl run folder" in here("evaluate", "full", error=RunError)
+    assert sys.version_info >= (3, 13) or "no Aim repository" in here("browse", error=GorlError)
 
 
 def test_version(tmp_path, cache):

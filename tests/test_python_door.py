@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gorl
-from gorl.runs import RunFolder
+from gorl.runs import CheckpointStore, RunFolder
 from gorl.runs.record import read
 
 FILES = ["gorl_fm.gin", "parts/debug.gin"]
@@ -53,6 +53,17 @@ def test_the_policy_of_a_folder_loads_and_acts(run):
     actions = policy.act(np.zeros((4, 2)), key=jax.random.key(0))
     assert actions.shape == (4, 1) and np.all(np.abs(actions) < 1)
     np.testing.assert_array_equal(actions, gorl.load(str(run.path)).act(np.zeros((4, 2)), key=jax.random.key(0)))
+
+
+def test_the_ends_of_all_stages_are_kept_and_load(run):
+    """Six phases ended; of their checkpoints those after the stages remain, and the one before the last."""
+    store = CheckpointStore(run.path)
+    ends = [store.meta(number)["stage_end"] for number in store.newest()]
+    store.close()
+    assert ends == [1, None, 0]
+    best = run.status()["best_stage"]
+    assert gorl.load(run).stage == best and [gorl.load(run, stage=s).stage for s in (0, 1)] == [0, 1]
+    assert [e.stage for e in gorl.evaluate(run, episodes=8)] == [best, 1]
 
 
 def test_both_policies_are_evaluated_on_the_same_episodes_each_time(run):

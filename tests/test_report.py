@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from rliable import library, metrics
 
-from tests.support.commands import gorl_process as gorl
-from tests.support.run_folders import make_grid, make_run, make_study
+from gorl.errors import GorlError
+from tests.support.commands import gorl as here, gorl_process as gorl
+from tests.support.run_folders import TWO_STAGES, make_grid, make_run, make_study, stage
 
 REPETITIONS = 200
 RETURNS = {
@@ -112,7 +113,8 @@ def test_the_page_stands_alone(reported):
 
 def test_a_report_is_the_same_each_time(reported):
     study, _ = reported
-    gorl("report", study, "--repetitions", REPETITIONS, "--reference", "gauss", "--out", "again", cwd=study.parent)
+    again = study.parent / "again"
+    here("report", study, "--repetitions", REPETITIONS, "--reference", "gauss", "--out", again)
     for name in FILES:
         assert (study.parent / "again" / name).read_bytes() == (study / "report" / name).read_bytes(), name
 
@@ -134,7 +136,7 @@ def test_runs_that_are_not_finished_are_named(tmp_path):
     (study / "flow" / "seed3" / "metrics.jsonl").write_text("nonsense\n")
     make_run(study / "gauss" / "seed0", evaluations=evaluations, final_best=700.0, variant="gauss", axes={})
     make_run(study / "gauss" / "seed1", seed=1, status="stopped", variant="gauss", axes={})
-    printed = gorl("report", study, tmp_path, "--repetitions", 100, "--out", "out", cwd=tmp_path)
+    printed = here("report", study, tmp_path, "--repetitions", 100, "--out", tmp_path / "out")
     assert (
         "| flow | CartpoleBalance | 2 / 4 | 500 to 507 | 600.0 [400.0, 800.0] | 600.0 [400.0, 800.0] | 800.0, 400.0† |"
         in printed
@@ -166,6 +168,39 @@ def test_runs_that_are_not_finished_are_named(tmp_path):
     ]
 
 
+def test_the_best_of_all_stages_is_the_score_and_swaps_are_averaged(tmp_path):
+    """Training chooses stage 0 in one run (50, not 70) and stage 1 in the other (30): 40 on average."""
+    other = [
+        *stage(0, selected=1.0, best=10.0, last=10.0),
+        *stage(1, selected=2.0, best=30.0, last=20.0, mode=12.0, latent_kl=(1.5,)),
+    ]
+    study = make_study(tmp_path / "s", ["flow"], [0, 1])
+    for seed, entries in enumerate((TWO_STAGES, other)):
+        make_run(study / "flow" / f"seed{seed}", seed=seed, entries=entries, variant="flow", axes={})
+    printed = gorl("report", study, "--repetitions", 100, cwd=tmp_path)
+    assert "| flow | CartpoleBalance | 2 / 2 | 200 | 40.0 [" in printed and "] | 50.0, 30.0 |" in printed
+    for row in (
+        "| task | best of all stages | best, stochastic | newest | newest, stochastic | best stage of each run |",
+        "| flow | CartpoleBalance | 40.0 | 45.0 (of 1 run) | 40.0 | 55.0 (of 1 run) | 0, 1 |",
+        # before (50 + 10) / 2, after (48 + 12) / 2, divergence (0.5 + 1.5) / 2; what one run lacks is the other's
+        "| flow | CartpoleBalance | 1 | 2 | 30.0 | 45.0 | 30.0 | 44.0 | 1 | 2 |",
+    ):
+        assert row in printed, row
+    for name in ("report.md", "report.html"):
+        assert "best policy of all stages with its decoder" in (study / "report" / name).read_text()
+    scores = rows(study / "report" / "scores.csv")
+    shown = ("final_best", "final_best_stochastic", "final_last", "best_stage", "score", "score_is")
+    assert [[row[name] for name in shown] for row in scores] == [
+        ["50.0", "45.0", "60.0", "0", "50.0", "final_best"],
+        ["30.0", "", "20.0", "1", "30.0", "final_best"],
+    ]
+    first, second = rows(study / "report" / "swaps.csv")
+    assert (first["stage"], first["return_after_stochastic"], first["decoder_validation"]) == ("1", "44.0", "2.0")
+    assert (second["seed"], second["latent_kl"], second["return_after_stochastic"]) == ("1", "1.5", "")
+    printed = gorl("report", study, "--repetitions", 100, "--score", "final_last_stochastic", cwd=tmp_path)
+    assert "| flow | CartpoleBalance | 1 / 2 | 200 | 55.0 | 55.0 | 55.0 |" in printed
+
+
 def test_a_killed_run_is_not_called_running(tmp_path):
     """Its status says that it runs; no process holds its lock. While one does, it does run."""
     evaluations = ((0, 1.0, 100.0),)
@@ -181,7 +216,7 @@ def test_a_killed_run_is_not_called_running(tmp_path):
         (run / ".lock").touch()
     with open(study / "flow" / "seed1" / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        printed = gorl("report", study, "--repetitions", 100, cwd=tmp_path)
+        printed = here("report", study, "--repetitions", 100)
     assert "seed0 | flow | CartpoleBalance | 0 | killed | 7 | curve only, as far as it went" in printed
     assert "seed1 | flow | CartpoleBalance | 1 | running | 7 | curve only, as far as it went" in printed
     assert [r["status"] for r in rows(study / "report" / "scores.csv")] == ["killed", "running", "finished"]
@@ -190,9 +225,9 @@ def test_a_killed_run_is_not_called_running(tmp_path):
 def test_mistakes_end_with_one_clear_line(tmp_path):
     run = make_run(tmp_path / "r", evaluations=((0, 1.0, 100.0),), final_best=1.0)
     empty = make_run(tmp_path / "e", status="running")
-    fail = lambda *arguments: gorl("report", *arguments, cwd=tmp_path, code=2)
+    fail = lambda *arguments: here("report", *arguments, error=GorlError)
     assert (
-        fail("nowhere")
+        gorl("report", "nowhere", cwd=tmp_path, code=2)
         == "gorl: nowhere is not a run, a group of seeds or a study: it has neither run.json nor study.json.\n"
     )
     assert fail(run, "--score", "final_bets").strip().endswith("Did you mean final_best or final_last?")
@@ -204,9 +239,10 @@ def test_mistakes_end_with_one_clear_line(tmp_path):
     assert "Name another folder with --out" in fail(run, "--repetitions", 100, "--out", tmp_path / "file" / "x")
 
 
-def test_runs_without_scores_still_have_curves(tmp_path):
+def test_runs_without_scores_still_have_curves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     run = make_run(tmp_path / "r", status="running", evaluations=((0, 1.0, 100.0), (10, 2.0, 200.0)))
-    assert "ppo has no score yet" in gorl("report", run, "--x", "wall_s", cwd=tmp_path)
+    assert "ppo has no score yet" in here("report", run, "--x", "wall_s")
     assert {p.name for p in (tmp_path / "report").iterdir()} == {
         name for name in FILES if not name.startswith(("aggregates.p", "aggregates.s", "profiles"))
     }

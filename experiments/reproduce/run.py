@@ -1,6 +1,6 @@
 """Measures the cells of a scale in order of priority, within a budget of time.
 
-    python -m experiments.reproduce.run --scale cpu --budget 60m
+    python -m experiments.reproduce.run --scale two_cores --blocks a --cores 2
     python -m experiments.reproduce.run --scale full --budget 8h --dry-run
     python -m experiments.reproduce.run --scale full --only "GoRL-FM/HopperStand"
 
@@ -9,9 +9,13 @@ its last save. A cell is started only if it is expected to end in the remaining 
 cell that takes longer is saved at the end of the budget, as on SIGTERM. --partial also starts the first cell that is
 not expected to end. Each cell is a job of `gorl sweep` (its study is in --work), and writes a small file to --out. To
 measure it again, remove this file and its study's folder. Afterwards run: python -m experiments.reproduce.table
+
+A cell of the scale two_cores is one seed. It is `gorl train`, in one process on one core, and --cores processes run at
+once. --blocks, --cores and --nice are for that scale; --partial and --aim for the other one.
 """
 
 import argparse
+import functools
 import math
 import os
 import pathlib
@@ -23,6 +27,7 @@ from collections.abc import Callable, Sequence
 
 from experiments.reproduce import cells, outcomes, scales
 from experiments.reproduce.forecasts import Forecast
+from experiments.reproduce.seeds import runner
 from gorl.cli.clock import clock
 from gorl.errors import ConfigError, GorlError
 from gorl.runtime import quiet
@@ -133,7 +138,7 @@ def show(
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", required=True, help="cpu, full, or a .gin file that declares another scale")
+    parser.add_argument("--scale", required=True, help="two_cores, full, or a .gin file that declares another scale")
     parser.add_argument(
         "--budget", type=seconds, default=float("inf"), help="wall-clock time, such as 60m (default: no limit)"
     )
@@ -153,6 +158,9 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="also start a cell that cannot end in time; it is saved, and the next call resumes it",
     )
+    parser.add_argument("--blocks", default="", help="these blocks alone, such as a,b")
+    parser.add_argument("--cores", type=int, default=0, help="processes at once, one on each core (default: all)")
+    parser.add_argument("--nice", type=int, default=10, help="niceness of these processes")
     parser.add_argument("--dry-run", action="store_true", help="show cells and expected times, and run nothing")
     args = parser.parse_args(words)
     args.work, args.out = args.work.resolve(), args.out.resolve()
@@ -160,27 +168,60 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@functools.singledispatch
+def measure(
+    scale: scales.Scale | scales.SeedScale, args: argparse.Namespace, say: Callable[[str], None]
+) -> dict[str, list[str]]:
+    """Measures the chosen cells, or only prints them, and returns their names by how they ended."""
+    raise NotImplementedError(f"nothing measures a {type(scale).__name__}")
+
+
+@measure.register
+def _(scale: scales.Scale, args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, list[str]]:
+    wanted = chosen(cells.make(scale, args.work, args.out, aim=args.aim), args.only)
+    if args.dry_run:
+        show(scale, wanted, args.out, say)
+        return {}
+    return Session(scale, args.out, args.budget, say).run(wanted, partial=args.partial)
+
+
+@measure.register
+def _(scale: scales.SeedScale, args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, list[str]]:
+    wanted = scale.cells(args.blocks.split(",") if args.blocks else [])
+    if unknown := [name for name in args.only if not any(_names(name, cell) for cell in wanted)]:
+        raise ConfigError(f"--only {', '.join(unknown)}: there is no such cell. --dry-run lists them.")
+    wanted = [cell for cell in wanted if not args.only or any(_names(name, cell) for name in args.only)]
+    processes = runner.Processes(runner.usable_cores(args.cores), args.nice)
+    driver = runner.Runner(scale, runner.Places(args.work, args.out), processes, say)
+    if args.dry_run:
+        runner.show(driver, wanted, say)
+        return {}
+    return driver.run(wanted, time.monotonic() + args.budget)
+
+
+def _names(name: str, cell: scales.SeedCell) -> bool:
+    """Returns whether METHOD/TASK or METHOD/TASK/seedN names a cell."""
+    return name in (str(cell), f"{cell.method}/{cell.task}")
+
+
 def main(words: Sequence[str] | None = None) -> int:
     args = arguments(words)
     os.chdir(scales.ROOT)  # the studies' files are named relative to it
     say = lambda text: print(text, flush=True)  # noqa: E731
     try:
-        scale = scales.load(args.scale)
-        wanted = chosen(cells.make(scale, args.work, args.out, aim=args.aim), args.only)
-        if args.dry_run:
-            show(scale, wanted, args.out, say)
-            return 0
-        session = Session(scale, args.out, args.budget, say)
-        ends = session.run(wanted, partial=args.partial)
+        began = time.monotonic()
+        ends = measure(scales.load(args.scale), args, say)
     except KeyboardInterrupt:
         say("stopped: finished work is saved, and the same command continues")
         return 128 + signal.SIGTERM
     except GorlError as err:
         print(f"run.py: {err}", file=sys.stderr)
         return 2
+    if args.dry_run:
+        return 0
     say(
         ", ".join(f"{len(names)} {how}" for how, names in ends.items() if names)
-        + f" in {clock(time.monotonic() - session.began)}"
+        + f" in {clock(time.monotonic() - began)}"
     )
     return 1 if ends.get(cells.FAILED) else 0
 

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import gin
 
@@ -145,7 +145,98 @@ class Scale:
         return f'python -m experiments.reproduce.run --scale {self.name} --only "{name}"'
 
 
-def load(name: str) -> Scale:
+@dataclasses.dataclass(frozen=True)
+class SeedCell:
+    """One seed of a method on a task: one process on one core."""
+
+    method: str
+    task: str
+    seed: int
+
+    @property
+    def place(self) -> pathlib.Path:
+        """The relative path of its folder and, with a suffix, of its files."""
+        return pathlib.Path(folder_name(self.method), folder_name(self.task), f"seed{self.seed}")
+
+    def __str__(self) -> str:
+        return f"{self.method}/{self.task}/seed{self.seed}"
+
+
+@gin.register(module="reproduce")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeedBlock:
+    """Methods on tasks with the seeds 0 to `seeds` - 1.
+
+    One seed of everything is run before the next one, so a block that is not done yet compares all of its methods.
+    """
+
+    methods: list[str]
+    tasks: list[str]
+    seeds: int
+
+    def cells(self) -> Iterator[SeedCell]:
+        """Yields the cells in the order in which they are run."""
+        for seed in range(self.seeds):
+            for task in self.tasks:
+                for method in self.methods:
+                    yield SeedCell(method, task, seed)
+
+
+@gin.register(module="reproduce")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeedScale:
+    """Cells of one seed each, run in one process a core.
+
+    - `about`: a description of the size for the results page.
+    - `methods`: the words of `gorl train` (files, and bindings with '=') by method. `{task}` in them is the task.
+    - `blocks`: the cells by the name of their block, in the order in which blocks are run.
+    - `pairs`: the methods whose probability of improvement is reported, [the method, the one it is compared with].
+    - `published`: the column of published.csv by method.
+    - `episodes`: the number of episodes of the evaluation under MJX.
+    """
+
+    name: str
+    title: str
+    about: str
+    methods: dict[str, list[str]]
+    blocks: dict[str, SeedBlock]
+    pairs: list[list[str]]
+    published: dict[str, str]
+    episodes: int
+
+    def __post_init__(self):
+        named = {cell.method for cell in self.cells()} | {m for pair in self.pairs for m in pair} | {*self.published}
+        for method in sorted(named - {*self.methods}):
+            raise ConfigError(
+                f"Scale {self.name}: {method!r} is not one of its methods.{did_you_mean(method, self.methods)}"
+            )
+
+    def cells(self, blocks: Sequence[str] = ()) -> list[SeedCell]:
+        """Returns every cell of these blocks once, in order; of all blocks without any. Raises ConfigError."""
+        for name in blocks:
+            if name not in self.blocks:
+                raise ConfigError(f"--blocks {name}: the blocks of {self.name} are {', '.join(self.blocks)}.")
+        chosen = [block for name, block in self.blocks.items() if not blocks or name in blocks]
+        return list(dict.fromkeys(cell for block in chosen for cell in block.cells()))
+
+    def words(self, cell: SeedCell) -> tuple[list[str], list[str]]:
+        """Returns (the files, the bindings) of a cell."""
+        words = [word.replace("{task}", cell.task) for word in self.methods[cell.method]]
+        files, bindings = [w for w in words if "=" not in w], [w for w in words if "=" in w]
+        return files, [*bindings, f"SEED = {cell.seed}"]
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(dict.fromkeys(cell.task for cell in self.cells()))
+
+
+@gin.register(module="reproduce")
+def declared(scale: Scale | SeedScale) -> Scale | SeedScale:
+    """Returns the scale that a file declares."""
+    return scale
+
+
+def load(name: str) -> Scale | SeedScale:
     """Returns the scale of a name or of a .gin file. Raises ConfigError."""
     path = pathlib.Path(name) if name.endswith(".gin") else HERE / "parts" / f"order_{name}.gin"
     if not path.is_file():
@@ -154,4 +245,4 @@ def load(name: str) -> Scale:
             f"--scale {name}: it is one of {', '.join(known)}, or a .gin file.{did_you_mean(name, known)}"
         )
     config.read_source([str(path)])
-    return gin.get_configurable("reproduce.Scale")()
+    return gin.get_configurable("reproduce.declared")()

@@ -21,13 +21,15 @@ from experiments.reproduce.forecasts import Forecast
 from experiments.reproduce.outcomes import Outcome
 from experiments.reproduce.run import RESULTS
 from experiments.reproduce.scales import Entry, Scale
+from experiments.reproduce.seeds import page as seed_page, record
 from gorl.analysis import curves as gorl_curves, figures, page, statistics
 from gorl.analysis.page import Block, Heading, Listing, Picture, Table, Text
 from gorl.analysis.results import Results, Settings
 from gorl.analysis.statistics import Estimate, ScoreMatrices
 from gorl.cli.clock import clock
 
-SCALES = ("full", "cpu")
+SCALES = ("full",)
+SEED_SCALES = ("two_cores",)
 SCORE = "final_best"
 UNMEASURED = "unmeasured"
 PRESETS = (
@@ -115,17 +117,20 @@ def table(measured: Measured, theirs: Mapping[tuple[str, str], float]) -> Table:
     return Table(("method", *scale.tasks), tuple(rows))
 
 
-def unmeasured(measured: Measured) -> Table | None:
-    """Returns the missing cells with expected times and the commands that measure them, or None if none is missing."""
-    forecast = Forecast(measured.scale.guess, measured.cells)
-    rows = []
-    for entry in measured.scale.entries():
-        outcome = measured.cells.get(entry)
-        if entry.kind == "train" and not (outcome and outcome.ended):
-            whole, share = forecast.seconds(entry), outcome.share if outcome else 0.0
-            time = "?" if whole is None else clock(whole * (1.0 - share))
-            rows.append((entry.method, entry.task, f"{share:.0%}", time, f"`{measured.scale.command(entry)}`"))
-    return Table(("method", "task", "done", "expected", "command"), tuple(rows)) if rows else None
+def unmeasured(measured: Measured) -> str:
+    """Returns one line about the cells that have not ended and their expected time, or nothing."""
+    scale, forecast = measured.scale, Forecast(measured.scale.guess, measured.cells)
+    trained = [entry for entry in scale.entries() if entry.kind == "train"]
+    left = [e for e in trained if not (e in measured.cells and measured.cells[e].ended)]
+    shares = [measured.cells[e].share if e in measured.cells else 0.0 for e in left]
+    seconds = sum((forecast.seconds(e) or 0.0) * (1.0 - share) for e, share in zip(left, shares, strict=True))
+    command = f"`python -m experiments.reproduce.run --scale {scale.name} --dry-run`"
+    return (
+        f"Unmeasured: {len(left)} of {len(trained)} cells, for which {clock(seconds)} (h:mm:ss) are expected; "
+        f"{command} lists them."
+        if left
+        else ""
+    )
 
 
 def preset_rows(measured: Measured) -> Iterator[tuple[str, ...]]:
@@ -242,17 +247,15 @@ def section(
     blocks += [Heading("Physics, environment steps per second", 3), _physics(physics)] if physics else []
     blocks += [Heading("Provenance", 3), sources(measured)] if measured.cells else []
     if missing := unmeasured(measured):
-        blocks += [
-            Heading("Unmeasured", 3),
-            Text(
-                wrapped(
-                    "Expected times (h:mm:ss) are extrapolated from the measured cells. Before any cell is measured, "
-                    f"they come from {scale.guess.source}."
-                )
-            ),
-            missing,
-        ]
+        blocks += [Text(wrapped(missing))]
     return blocks
+
+
+def seed_section(name: str, folder: pathlib.Path, theirs: Mapping[tuple[str, str], float]) -> list[Block]:
+    """Returns the part about a scale of seeds, in lines of at most WIDTH characters."""
+    scale = scales.load(name)
+    blocks = seed_page.section(scale, record.read_all(folder, scale), theirs)
+    return [Text(wrapped(block.text)) if isinstance(block, Text) else block for block in blocks]
 
 
 def nothing_measured(scale: Scale) -> str:
@@ -316,9 +319,10 @@ def regenerate(folder: pathlib.Path, docs: pathlib.Path) -> list[pathlib.Path]:
             )
         ),
     ]
+    seeds = [block for name in SEED_SCALES for block in seed_section(name, folder, theirs)]
     body = [block for m in everything for block in section(m, theirs, outcomes.read_physics(folder, m.scale), pictures)]
     written.append(docs / "results.md")
-    written[-1].write_text(page.markdown([*head, *body]), encoding="utf-8")
+    written[-1].write_text(page.markdown([*head, *seeds, *body]), encoding="utf-8")
     comparison = docs / "comparison.md"
     if comparison.is_file():
         comparison.write_text(filled(comparison.read_text(encoding="utf-8"), effects(everything)), encoding="utf-8")

@@ -1,5 +1,6 @@
 """Algorithms: how a policy improves from an environment."""
 
+from gorl.algorithms.action_critics import ActionCritic as ActionCritic, CategoricalCritic as CategoricalCritic
 from gorl.algorithms.base import (
     AbstractActorCritic as AbstractActorCritic,
     AbstractAlgorithm as AbstractAlgorithm,
@@ -12,4 +13,5 @@ from gorl.algorithms.critics import (
     TwinCritic as TwinCritic,
 )
 from gorl.algorithms.on_policy import OnPolicy as OnPolicy
+from gorl.algorithms.reppo import REPPO as REPPO
 from gorl.algorithms.sac import SAC as SAC

@@ -75,7 +75,7 @@ class AbstractAlgorithm(eqx.Module):
     def start(
         self, env: AbstractEnvironment, learner: AbstractLearner, episodes: EpisodeRules, *, key: PRNGKeyArray
     ) -> PyTree:
-        """Returns the initial state for `iterate`: the learner, in a field `learner`, and lanes that need a reset."""
+        """Returns the initial state for `iterate`: the `learner`, and `lanes` that need a reset, in fields so named."""
 
     @abc.abstractmethod
     def iterate(

@@ -78,6 +78,16 @@ class AbstractActionCritic(eqx.Module):
     def __call__(self, obs: Float[Array, " D"], action: Float[Array, " D_z"]) -> Float[Array, " C"]:
         """Returns the C estimates of Q(s, a)."""
 
+    def loss(
+        self, obs: Float[Array, " D"], action: Float[Array, " D_z"], target: Float[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, " C"]]:
+        """Returns the loss of the estimates against one target, and the estimates.
+
+        By default it is half the squared error, summed over the estimates.
+        """
+        estimates = self(obs, action)
+        return 0.5 * jnp.sum((estimates - target) ** 2), estimates
+
     def observe(self, obs: Float[Array, "N D"], weight: Float[Array, " N"]) -> "AbstractActionCritic":
         """Returns the same critic with its normalizers' statistics updated."""
         return update_normalizers(self, obs, weight)

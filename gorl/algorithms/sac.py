@@ -237,8 +237,8 @@ class SAC(AbstractAlgorithm):
         next_q = jnp.min(jax.vmap(target_critic)(batch.next_for_critic, next_action), axis=-1)
         next_value = next_q - temperature * next_log_prob
         returns = self.reward_scale * batch.reward + self.discount * jnp.where(batch.terminated, 0.0, next_value)
-        q = jax.vmap(critic)(batch.for_critic, batch.action)
-        critic_loss = mean(0.5 * jnp.sum((q - returns[:, None]) ** 2, axis=-1))
+        critic_losses, q = jax.vmap(lambda *x: critic.loss(*x))(batch.for_critic, batch.action, returns)
+        critic_loss = mean(critic_losses)
 
         action, log_prob, distribution = jax.vmap(lambda o, k: sample(policy, o, k))(batch.obs, keys)
         policy_loss = mean(temperature * log_prob - jnp.min(jax.vmap(fixed_critic)(batch.for_critic, action), axis=-1))

@@ -6,29 +6,42 @@ import math
 import pathlib
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from gorl.analysis import figures, page, statistics
+from gorl.analysis.csv_rows import csv_rows
 from gorl.analysis.page import Heading, Listing, Picture, Table, Text
 from gorl.analysis.results import Results
 from gorl.analysis.runs_table import RunResult
-from gorl.analysis.statistics import METRICS, PROBABILITY, Estimate, score
+from gorl.analysis.statistics import METRICS, Estimate, score
 from gorl.errors import RunError
+from gorl.runs.summary import SWAP_NUMBERS, mean_swaps
 
 NONE = "—"
 SUBSTITUTED = "†"
 SCORE_MEANINGS = {
     "final_best": (
-        "final_best: the mean return of the best policy of the latest stage, in its Evaluate phase, on fresh "
-        "evaluation episodes that were not used for model selection"
+        "final_best: the mean return of the best policy of all stages with its decoder, which is the one with the "
+        "highest evaluation during training, in its stage's Evaluate phase, on fresh evaluation episodes that were not "
+        "used for model selection"
     ),
     "final_last": (
-        "final_last: the mean return of the last policy of the latest stage, in the episodes of its Evaluate phase"
+        "final_last: the mean return of the newest policy of the last stage, in the episodes of its Evaluate phase"
     ),
+    "final_best_stochastic": "final_best_stochastic: that of the policy of final_best, with its actions sampled",
+    "final_last_stochastic": "final_last_stochastic: that of the policy of final_last, with its actions sampled",
     "best_evaluation": (
         "best_evaluation: the highest evaluation during training. The same episodes select and score it, so it is "
         "biased upwards"
     ),
     "last_evaluation": "last_evaluation: the last evaluation during training",
 }
+SWAP_MEANING = (
+    "Means over runs. A swap fits a new decoder at the beginning of a stage. Before: the best policy of the stage "
+    "before, in its Evaluate phase. After: the new decoder with latents from its prior, by the prior's mode and "
+    "sampled. KL: the divergence of the encoder that collected from the prior, a mean over states. The validation loss "
+    "is that of the fit's last epoch."
+)
 AXIS_MEANINGS = {
     "env_steps": "environment steps, including collection and excluding evaluation",
     "wall_s": "seconds of training, including compilation and evaluation, over all resumes",
@@ -53,6 +66,10 @@ def over_tasks(results: Results) -> list[page.Block]:
 def by_task(results: Results) -> list[page.Block]:
     """Returns the tables of the returns on each task, of unfinished runs and of runs that could not be read."""
     blocks: list[page.Block] = [Heading("By task"), _task_table(results)]
+    if (policies := _policy_table(results)).rows:
+        blocks += [Heading("Best policy of all stages, and newest policy"), policies]
+    if (swapped := _swap_table(results)).rows:
+        blocks += [Heading("Swaps"), swapped, Text(SWAP_MEANING)]
     if unfinished := [r for r in results.runs if r.status != "finished" or score(r, results.settings.score) is None]:
         blocks += [
             Heading("Runs that are not finished, or have no score"),
@@ -83,7 +100,7 @@ def contents(results: Results, title: str, names: Iterable[str]) -> list[page.Bl
 
 
 def write(results: Results, out: pathlib.Path, title: str) -> list[pathlib.Path]:
-    """Writes report.md, report.html, three CSV files (scores, aggregates, curves) and the pictures. Returns the paths.
+    """Writes report.md, report.html, CSV files (see `csv_rows`) and the pictures. Returns the paths.
 
     Raises RunError if they cannot be written, and ConfigError without matplotlib.
     """
@@ -98,20 +115,17 @@ def write(results: Results, out: pathlib.Path, title: str) -> list[pathlib.Path]
     }
     for name, figure in light.items():
         files |= {f"{name}.png": figures.render_figure(figure, "png"), f"{name}.svg": svgs[name][0]}
+    tables = csv_rows(results)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             (out / name).write_bytes(data)
-        for name, rows in (
-            ("scores", _score_rows(results)),
-            ("aggregates", _aggregate_rows(results)),
-            ("curves", _curve_rows(results)),
-        ):
+        for name, rows in tables.items():
             with open(out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows(rows)
     except OSError as err:
         raise RunError(f"cannot write the report to {out}: {err.strerror}. Name another folder with --out.") from err
-    return [out / name for name in (*files, "scores.csv", "aggregates.csv", "curves.csv")]
+    return [out / name for name in (*files, *(f"{name}.csv" for name in tables))]
 
 
 def _task_table(results: Results) -> Table:
@@ -134,6 +148,54 @@ def _task_table(results: Results) -> Table:
             counts, steps = f"{len(used)} / {len(declared)}", _format_steps([r for r, *_ in used])
             rows.append((method, task, counts, steps, mean, iqm, values or NONE))
     return Table(header, tuple(rows))
+
+
+def _policy_table(results: Results) -> Table:
+    """Returns the mean returns of the best policy of all stages and of the newest, by every rule that a run has."""
+    titles = {
+        "final_best": "best of all stages",
+        "final_best_stochastic": "best, stochastic",
+        "final_last": "newest",
+        "final_last_stochastic": "newest, stochastic",
+    }
+    names = [name for name in titles if any(name in r.scores for r in results.runs)]
+    rows = []
+    for method, task, runs in _ended_runs(results):
+        known = {name: [r.scores[name] for r in runs if name in r.scores] for name in names}
+        if any(known.values()):
+            stages = ", ".join(NONE if r.best_stage is None else str(r.best_stage) for r in runs)
+            means = (
+                f"{np.mean(v):{_return_format(results)}}{_of_runs(v, runs)}" if v else NONE for v in known.values()
+            )
+            rows.append((method, task, *means, stages))
+    return Table(("method", "task", *(titles[name] for name in names), "best stage of each run"), tuple(rows))
+
+
+def _swap_table(results: Results) -> Table:
+    """Returns the mean numbers of each swap of every method and task."""
+    rows = []
+    for method, task, runs in _ended_runs(results):
+        for stage, (count, numbers) in mean_swaps([r.swaps for r in runs]).items():
+            formats = (_return_format(results) if name.startswith("return") else ".3g" for name in SWAP_NUMBERS)
+            cells = (
+                f"{numbers[name]:{form}}" if name in numbers else NONE
+                for name, form in zip(SWAP_NUMBERS, formats, strict=True)
+            )
+            rows.append((method, task, str(stage), str(count), *cells))
+    return Table(("method", "task", "stage", "runs", *SWAP_NUMBERS.values()), tuple(rows))
+
+
+def _ended_runs(results: Results) -> Iterable[tuple[str, str, list[RunResult]]]:
+    """Yields the runs of each method and task whose outcome is known."""
+    for task in results.tasks:
+        for method in results.methods:
+            runs = [r for r in results.runs if (r.method, r.task) == (method, task) and r.status in statistics.ENDED]
+            if runs:
+                yield method, task, runs
+
+
+def _of_runs(values: Sequence[float], runs: Sequence[RunResult]) -> str:
+    return "" if len(values) == len(runs) else f" (of {_pluralize(len(values), 'run')})"
 
 
 def _aggregate_table(results: Results) -> Table:
@@ -202,81 +264,6 @@ def _captions(results: Results) -> dict[str, str]:
         "profiles": "Performance profiles: the share of runs, over all tasks, with a normalized score above τ. Bands: "
         "95 % stratified bootstrap intervals.",
     }
-
-
-def _score_rows(results: Results) -> Iterable[Sequence[object]]:
-    axes = list(dict.fromkeys(name for r in results.runs for name in r.axes))
-    names = list(SCORE_MEANINGS)
-    yield [
-        "folder",
-        "method",
-        "study",
-        "variant",
-        *axes,
-        "task",
-        "seed",
-        "status",
-        "env_steps",
-        "wall_s",
-        *names,
-        "score",
-        "score_is",
-        "problem",
-    ]
-    for r in results.runs:
-        value, kind = score(r, results.settings.score) or ("", "")
-        known = [
-            r.folder,
-            r.method,
-            r.study,
-            r.variant or "",
-            *(r.axes.get(a, "") for a in axes),
-            r.task,
-            "" if r.seed is None else r.seed,
-            r.status,
-        ]
-        yield [*known, r.env_steps, r.wall_s, *(r.scores.get(n, "") for n in names), value, kind, r.problem]
-
-
-def _aggregate_rows(results: Results) -> Iterable[Sequence[object]]:
-    """Yields one row per number. Units: 'return', 'score' (return / max return) or 'probability'."""
-    yield ["method", "task", "metric", "unit", "value", "low", "high", "runs_per_task", "reference"]
-    found = statistics.scores_by_method(results.runs, results.settings.score)
-    for (method, task), estimates in results.by_task.items():
-        for name, estimate in estimates.items():
-            yield [method, task, name, "return", *_estimate_cells(estimate), len(found[method][task]), ""]
-    everything = " + ".join(results.matrices.tasks)
-    for method, estimates in results.aggregates.items():
-        count = len(results.matrices.scores[method])
-        for name in METRICS:
-            yield [method, everything, name, "score", *_estimate_cells(estimates[name]), count, ""]
-        if method in results.better:
-            yield [
-                method,
-                everything,
-                PROBABILITY,
-                "probability",
-                *_estimate_cells(results.better[method]),
-                count,
-                results.reference,
-            ]
-
-
-def _curve_rows(results: Results) -> Iterable[Sequence[object]]:
-    yield ["method", "task", results.settings.x, "mean_return", "low", "high", "runs"]
-    for c in results.curves:
-        for x, mean, low, high, runs in zip(
-            c.x.tolist(), c.mean.tolist(), c.low.tolist(), c.high.tolist(), c.runs.tolist(), strict=True
-        ):
-            yield [c.method, c.task, x, mean, _csv_cell(low), _csv_cell(high), runs]
-
-
-def _estimate_cells(estimate: Estimate) -> list[float | str]:
-    return [estimate.value, _csv_cell(estimate.low), _csv_cell(estimate.high)]
-
-
-def _csv_cell(value: float) -> float | str:
-    return "" if math.isnan(value) else value
 
 
 def _format_interval(estimate: Estimate, form: str) -> str:

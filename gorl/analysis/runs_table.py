@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 from gorl.errors import RunError
 from gorl.runs.files import inside
 from gorl.runs.folder import RunFolder
-from gorl.runs.record import RecordEntry, read_entries
+from gorl.runs.summary import FINALS, Swaps, best_stage, final_returns, read_results, swaps
 from gorl.tracking import local
 
-FINALS = ("final_best", "final_last")  # subsets of the Evaluate phases: fresh episodes, not used for selection
 SCORES = (*FINALS, "best_evaluation", "last_evaluation")
 UNKNOWN = "unknown"
 
@@ -45,6 +44,8 @@ class RunResult:
     wall_s: float = 0.0
     evaluations: tuple[EvaluationPoint, ...] = ()
     scores: dict[str, float] = dataclasses.field(default_factory=dict)  # mean returns by names of SCORES
+    best_stage: int | None = None  # the stage of 'final_best'
+    swaps: Swaps = dataclasses.field(default_factory=dict)
     source: str = ""  # gorl's version and commit, and the device
 
 
@@ -153,28 +154,24 @@ def _result(place: _Place) -> RunResult:
 def _recorded(path: pathlib.Path) -> dict[str, Any]:
     """Returns the fields of a result that come from the record. Raises RunError if a complete line is not an entry."""
     try:
-        last, returns = None, []
-        for last in read_entries(path):
-            if last.subset in ("eval", *FINALS) and math.isfinite(last.metrics["return"]):
-                returns.append((last, last.metrics["return"]))
+        last, entries = read_results(path)
+        points = [EvaluationPoint(e.env_steps, e.wall_s, e.metrics["return"]) for e in entries if e.subset == "eval"]
+        scores, best, swapped = final_returns(entries), best_stage(entries), swaps(entries)
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise RunError(f"{path} is broken: {type(err).__name__}: {err}") from err
     if last is None:
         return {}
-    evaluations = tuple(EvaluationPoint(e.env_steps, e.wall_s, value) for e, value in returns if e.subset == "eval")
+    evaluations = tuple(point for point in points if math.isfinite(point.value))
+    if evaluations:
+        scores |= {"best_evaluation": max(e.value for e in evaluations), "last_evaluation": evaluations[-1].value}
     return {
         "env_steps": last.env_steps,
         "wall_s": last.wall_s,
         "evaluations": evaluations,
-        "scores": _scores(returns, evaluations),
+        "scores": scores,
+        "best_stage": best,
+        "swaps": swapped,
     }
-
-
-def _scores(returns: Sequence[tuple[RecordEntry, float]], evaluations: Sequence[EvaluationPoint]) -> dict[str, float]:
-    scores = {e.subset: value for e, value in returns if e.subset in FINALS}  # the latest Evaluate phase's
-    if evaluations:
-        scores |= {"best_evaluation": max(e.value for e in evaluations), "last_evaluation": evaluations[-1].value}
-    return scores
 
 
 def _source(facts: dict[str, Any]) -> str:

@@ -40,6 +40,7 @@ def command(
         *_table(experiment),
         "",
         *_rounded(experiment),
+        *_limited(experiment),
         *_changes(configuration.source),
     ):
         typer.echo(line)
@@ -109,8 +110,10 @@ def _table(experiment: "Experiment") -> Iterator[str]:
         evaluation = sum(u.eval_steps for u in units)
         total += evaluation
         what = ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())
+        what = f"at most {what}" if planned.declaration.may_end_early else what
         rows.append((str(planned.stage), planned.name, what, f"{sum(u.env_steps for u in units):,}", f"{evaluation:,}"))
-    rows.append(("", "total", "", f"{experiment.env_steps():,}", f"{total:,}"))
+    name = "at most" if experiment.may_take_fewer else "total"
+    rows.append(("", name, "", f"{experiment.env_steps():,}", f"{total:,}"))
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(f"{cell:{'>' if i > 2 else '<'}{widths[i]}}" for i, cell in enumerate(row)) for row in rows]
     rule = "-" * len(lines[0])
@@ -126,6 +129,15 @@ def _rounded(experiment: "Experiment") -> Iterator[str]:
         if budget is not None and rounded != budget and (planned.name, budget) not in seen:
             seen.add((planned.name, budget))
             yield f"{planned.name}.env_steps = {budget:_} becomes {rounded:_}: whole units only."
+
+
+def _limited(experiment: "Experiment") -> Iterator[str]:
+    """Yields why the run may take fewer steps than its stages declare."""
+    if experiment.is_adaptive:
+        yield "a rule (ImprovePolicy.end) may end phases early, so units and steps are the most that will run."
+    if experiment.budget is not None:
+        declared = sum(u.env_steps for planned in experiment.planned_phases() for u in experiment.units(planned))
+        yield f"Experiment.budget = {experiment.budget:_} limits all stages together, which declare {declared:_}."
 
 
 def _changes(source: "Source") -> Iterator[str]:

@@ -1,11 +1,8 @@
 """The display of a running experiment: live in a terminal, or plain lines where the output is not a terminal."""
 
 import math
-import pathlib
 import time
-from collections.abc import Sequence
 
-import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
@@ -15,7 +12,6 @@ from gorl.cli.clock import clock
 from gorl.experiment import Experiment, PlannedPhase
 from gorl.phases.base import Unit
 from gorl.runs.record import RecordEntry
-from gorl.runs.summary import evaluations, last_and_evaluations
 
 SILENCE = 10.0  # seconds without output after which a plain display reports its position
 
@@ -28,7 +24,10 @@ class ConsoleDisplay:
         self._live_wanted = console.is_terminal
         self._total = max(1, experiment.env_steps())
         self._stages = len(experiment.stages)
+        self._most, self._by_steps = "at most " * experiment.may_take_fewer, experiment.budget is not None
         self._done_before, self._total_work = _work(experiment)
+        if self._by_steps:
+            self._total_work = float(self._total)
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), auto_refresh=False
         )
@@ -54,9 +53,10 @@ class ConsoleDisplay:
 
     def progress(self, *, planned: PlannedPhase, unit: Unit, index: int, units: int, env_steps: int) -> None:
         """Shows that a unit begins."""
-        where = f"stage {planned.stage + 1}/{self._stages} · {planned.name} · {unit.name} {index + 1}/{units}"
+        count = f"{index + 1} of at most {units}" if planned.declaration.may_end_early else f"{index + 1}/{units}"
+        where = f"stage {planned.stage + 1}/{self._stages} · {planned.name} · {unit.name} {count}"
         self._where, self._env_steps = where, env_steps
-        done = self._done_before[planned.stage, planned.phase, index]
+        done = float(env_steps) if self._by_steps else self._done_before[planned.stage, planned.phase, index]
         now = time.monotonic()
         if index > 0 and self._first is None:
             self._first = (now, done, env_steps)
@@ -84,7 +84,7 @@ class ConsoleDisplay:
 
     def _tail(self) -> str:
         rate = "" if math.isnan(self._rate) or self._rate <= 0 else f" · {self._rate:,.0f} steps/s"
-        return rate + ("" if math.isnan(self._left) else f" · {clock(self._left)} left")
+        return rate + ("" if math.isnan(self._left) else f" · {self._most}{clock(self._left)} left")
 
     def _render(self) -> Table:
         table = Table.grid(padding=(0, 1))
@@ -92,7 +92,9 @@ class ConsoleDisplay:
         table.add_row(self._bar)
         returns = "" if math.isnan(self._last) else f" · return {self._last:.1f} (best {self._best:.1f})"
         elapsed = clock(time.monotonic() - self._began)
-        table.add_row(f"{self._env_steps:,} of {self._total:,} env steps{self._tail()}{returns} · {elapsed}")
+        table.add_row(
+            f"{self._env_steps:,} of {self._most}{self._total:,} env steps{self._tail()}{returns} · {elapsed}"
+        )
         return table
 
     def _show(self, now: float) -> None:
@@ -117,25 +119,3 @@ def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], fl
             before[planned.stage, planned.phase, i] = total
             total += unit.env_steps + unit.eval_steps / 3 or 30_000.0
     return before, max(1.0, total)
-
-
-def final_table(records: Sequence[pathlib.Path]) -> Table | None:
-    """Returns the table of the evaluations in the records of one run's seeds, or None before the first evaluation.
-
-    The spread is over episodes for one seed, and over seeds for several.
-    """
-    seeds = [dict(evaluations(last_and_evaluations(r)[1])) for r in records]
-    if not seeds[0]:
-        return None
-    one_seed = len(seeds) == 1
-    title = "results" if one_seed else f"results: mean ± standard deviation over {len(seeds)} seeds"
-    table = Table("policy", "env steps", "return on fresh episodes", "min", "max", title=title)
-    for name, entry in seeds[0].items():
-        entries = [s[name] for s in seeds if name in s]  # a seed that was given up has no later entries
-        means = [e.metrics["return"] for e in entries]
-        spread = entry.metrics["return_std"] if one_seed else float(np.std(means))
-        low = min(e.metrics["return_min"] for e in entries) if one_seed else min(means)
-        high = max(e.metrics["return_max"] for e in entries) if one_seed else max(means)
-        steps = 0 if name == "untrained" else entry.env_steps
-        table.add_row(name, f"{steps:,}", f"{np.mean(means):.1f} ± {spread:.1f}", f"{low:.1f}", f"{high:.1f}")
-    return table

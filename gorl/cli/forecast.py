@@ -62,6 +62,8 @@ def lines(plan: Plan, path: pathlib.Path, reuse: bool) -> Iterator[str]:
         "" if reuse else " (nothing is shared: --no-reuse)"
     )
     yield _time(total)
+    if any(v.configuration.experiment.may_take_fewer for v in plan.variants):
+        yield "rules and budgets may end stages early, so steps and time are at most these."
     halving = plan.sweep.halving
     if halving is not None:
         after = ", ".join(map(str, halving.after))
@@ -83,8 +85,10 @@ def _count_job(
     `store`: None if the job reuses nothing.
     """
     count, experiment = _Count(), configuration.experiment
+    left = experiment.env_steps()  # less than the phases' sum if there is a budget
     for planned, identity in zip(experiment.planned_phases(), identities(configuration, seeds), strict=True):
-        steps = sum(unit.env_steps for unit in experiment.units(planned)) * len(seeds)
+        taken = min(left, sum(unit.env_steps for unit in experiment.units(planned)))
+        left, steps = left - taken, taken * len(seeds)
         count.env_steps += steps
         count.phases += 1
         if store is not None and store.has(identity.key):

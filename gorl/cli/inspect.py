@@ -55,6 +55,7 @@ def command(
 def _show(console: "Console", folder: "RunFolder", number: int | None, everything: bool) -> None:
     """Prints the description of one seed's run."""
     from gorl.analysis import inspection
+    from gorl.cli.tables import result_tables
     from gorl.runs.record import read
 
     try:
@@ -68,6 +69,8 @@ def _show(console: "Console", folder: "RunFolder", number: int | None, everythin
     _list_checkpoints(console, found, entries)
     if chosen is not None and chosen.problem is None:
         _list_arrays(console, chosen, everything)
+    for table in result_tables([entries]):
+        console.print(table)
     _list_record(console, entries)
 
 

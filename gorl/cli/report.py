@@ -17,7 +17,11 @@ def command(
         typer.Option("--out", help="Where to write (default: STUDY/report for one study, else ./report)."),
     ] = None,
     score: Annotated[
-        str, typer.Option("--score", help="The score: final_best, final_last, best_evaluation or last_evaluation.")
+        str,
+        typer.Option(
+            "--score",
+            help="The score: final_best, final_last (each also with _stochastic), best_evaluation or last_evaluation.",
+        ),
     ] = "final_best",
     x: Annotated[str, typer.Option("--x", help="The horizontal axis of curves: env_steps or wall_s.")] = "env_steps",
     max_return: Annotated[

@@ -97,8 +97,10 @@ def _execute(
 ) -> int:
     from rich.console import Console
 
-    from gorl.cli.display import ConsoleDisplay, final_table
+    from gorl.cli.display import ConsoleDisplay
+    from gorl.cli.tables import result_tables
     from gorl.reuse.identity import reuse_of
+    from gorl.runs.summary import read_results
     from gorl.runtime import compilation
     from gorl.training import execution
 
@@ -119,9 +121,9 @@ def _execute(
             reuse=reused,
             stages=stages,
         )
-    table = final_table([m.record_path for m in folder.members])
-    if outcome.code == 0 and table is not None:
-        console.print(table)
+    if outcome.code == 0:
+        for table in result_tables([read_results(m.record_path)[1] for m in folder.members]):
+            console.print(table)
     _print_end(console, folder, outcome.status, aim and bool(experiment.trackers))
     return outcome.code
 
@@ -152,6 +154,7 @@ def _require_same(configuration: "Configuration", reuse: bool, stages: int | Non
 def _print_start(console: "Console", experiment: "Experiment", folder: "RunFolder", resumed: bool) -> None:
     facts, where = folder.facts(), experiment.task.environment.describe()
     phases = sum(len(s.phases) for s in experiment.stages)
+    most = "at most " if experiment.may_take_fewer else ""
     seeds = (
         f"seed {experiment.seed}"
         if experiment.num_seeds == 1
@@ -160,7 +163,7 @@ def _print_start(console: "Console", experiment: "Experiment", folder: "RunFolde
     device = facts["device"]
     console.print(
         f"gorl {facts['gorl']} · {where['name']} ({where.get('impl', '')})"
-        f" · {len(experiment.stages)} stages, {phases} phases, {experiment.env_steps():,} env steps"
+        f" · {most}{len(experiment.stages)} stages, {phases} phases, {experiment.env_steps():,} env steps"
         f" · {seeds} · {device['platform']} {device['kind']}{_device_count(experiment)}",
         highlight=False,
     )

@@ -52,6 +52,16 @@ class AbstractEnvironment(eqx.Module):
         """Whether the environment needs code that XLA cannot partition over devices, such as a function on the host."""
         return False
 
+    def with_physics(self, implementation: str) -> "AbstractEnvironment":
+        """Returns the same task under another implementation of physics.
+
+        Raises ConfigError for an implementation that does not exist, and where the environment has no such choice.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} has no choice of physics, so it cannot be evaluated under {implementation!r}:"
+            " leave the option out. PlaygroundEnvironment has one."
+        )
+
     def scene(self) -> Scene | None:
         """Returns how MuJoCo draws the environment, or None if it has no MuJoCo model."""
         return None

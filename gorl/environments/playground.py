@@ -134,6 +134,10 @@ class PlaygroundEnvironment(AbstractEnvironment):
             physics=(sim.data.qpos, sim.data.qvel),
         )
 
+    def with_physics(self, implementation: str) -> "PlaygroundEnvironment":
+        check_implementation(implementation, "physics", IMPLEMENTATIONS)
+        return dataclasses.replace(self, impl=implementation)
+
     def scene(self) -> Scene:
         return Scene(self.library.mj_model, float(self.library.dt), lambda state: pose_of(state.sim.data))
 

@@ -1,5 +1,7 @@
 """A task: an environment, its time limit, and the range of actions."""
 
+import dataclasses
+
 import equinox as eqx
 import gin
 
@@ -54,6 +56,10 @@ class Task(eqx.Module):
             ) from err
         require(self.episode_length >= 1, f"Task.episode_length = {self.episode_length}: it must be >= 1.")
         require(bool(self.action_bound > 0), f"Task.action_bound = {self.action_bound}: it must be > 0.")
+
+    def with_physics(self, implementation: str) -> "Task":
+        """Returns the task under another implementation of its environment's physics. Raises ConfigError for none."""
+        return dataclasses.replace(self, environment=self.environment.with_physics(implementation))
 
     @property
     def episodes(self) -> EpisodeRules:

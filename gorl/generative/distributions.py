@@ -40,6 +40,11 @@ class DiagonalGaussian(eqx.Module):
         """Returns KL(self || N(0, I)) in nats."""
         return 0.5 * jnp.sum(self.std**2 + self.mean**2 - 1.0 - 2.0 * jnp.log(self.std))
 
+    def kl_to(self, other: "DiagonalGaussian") -> Float[Array, ""]:
+        """Returns KL(self || other) in nats."""
+        ratio, shift = self.std / other.std, (self.mean - other.mean) / other.std
+        return 0.5 * jnp.sum(ratio**2 + shift**2 - 1.0 - 2.0 * jnp.log(ratio))
+
 
 def std_shift(name: str, min_std: float, initial_std: float, max_std: float) -> float:
     """Returns the shift for which `bounded_std` of 0 is `initial_std`.

@@ -1,4 +1,4 @@
-"""The entropies that SAC's temperature can regulate, and their targets."""
+"""The entropies that a temperature can regulate, and their targets."""
 
 import abc
 import math
@@ -13,7 +13,7 @@ from gorl.generative.distributions import DiagonalGaussian, log_tanh_slope
 
 
 class AbstractEntropy(eqx.Module):
-    """An entropy, the mean of the negative log-density of the policy's samples, which SAC holds at a target.
+    """An entropy, the mean of the negative log-density of the policy's samples, which a temperature holds at a target.
 
     The density is relative to a measure that depends on the class.
     """

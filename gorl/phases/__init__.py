@@ -9,6 +9,7 @@ from gorl.phases.base import (
     Unit as Unit,
 )
 from gorl.phases.collect_rollouts import CollectRollouts as CollectRollouts
+from gorl.phases.end_rules import AbstractEndRule as AbstractEndRule, EndState as EndState
 from gorl.phases.evaluate import Evaluate as Evaluate, EvaluatePrior as EvaluatePrior
 from gorl.phases.fit_critic import FitCritic as FitCritic
 from gorl.phases.fit_decoder import FitDecoder as FitDecoder

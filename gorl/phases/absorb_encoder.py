@@ -26,6 +26,9 @@ class AbsorbEncoder(AbstractPhase):
         del task
         return ()
 
+    def is_idle(self, run: RunState) -> bool:
+        return run.is_without_gain
+
     def start(self, context: PhaseContext, run: RunState) -> RunState:
         del context
         return run

@@ -68,6 +68,8 @@ class Unit:
     environment, `eval_steps` those of evaluation. `subset` labels the metrics. `axis` is their x-axis: the environment
     steps taken so far or, for units that take none, the number of `units` run. `index` is passed to `run`, which draws
     its random numbers by it; None passes the unit's number in its phase.
+    `ends_phase(state)` says, after the unit, whether the phase may end here; None never asks, since the answer waits
+    for the device.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Unit:
     subset: str = "train"
     axis: Literal["env_steps", "units"] = "env_steps"
     index: int | None = None
+    ends_phase: Callable[[PyTree], bool] | None = None
 
     def key_index(self, position: int) -> int:
         """Returns the index to run with, for a unit at this position in its phase."""
@@ -116,6 +119,25 @@ class AbstractPhase(eqx.Module):
         """
         del spaces, key
         return decoder
+
+    @property
+    def may_end_early(self) -> bool:
+        """Whether `units` are the most that run, and a rule decides how many do."""
+        return False
+
+    def least_env_steps(self, task: Task) -> int:
+        """Returns the environment steps without which the phase is not worth beginning: all of them by default."""
+        return sum(unit.env_steps for unit in self.units(task))
+
+    def within(self, env_steps: int) -> "AbstractPhase":
+        """Returns the phase with at most so many environment steps, if it can do with fewer. `units` alone change."""
+        del env_steps
+        return self
+
+    def is_idle(self, run: RunState) -> bool:
+        """Whether the phase has nothing to do with what it is given, for all seeds [S]. It is then skipped."""
+        del run
+        return False
 
     def check_devices(self, count: int) -> None:
         """Raises ConfigError if the phase's `Lanes` cannot be divided evenly among `count` devices."""

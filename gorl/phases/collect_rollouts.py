@@ -72,6 +72,9 @@ class CollectRollouts(AbstractPhase):
         del task
         return (Unit("collect", self.collect, env_steps=self.num_envs * self.episode_length),) * self.rounds
 
+    def is_idle(self, run: RunState) -> bool:
+        return run.is_without_gain
+
     def start(self, context: PhaseContext, run: RunState) -> CollectState:
         spaces = context.task.environment.spaces()
         shape = (self.rounds * self.num_envs, self.episode_length)

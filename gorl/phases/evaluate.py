@@ -90,6 +90,9 @@ class EvaluatePrior(AbstractEvaluation):
 
     evaluator: Evaluator
 
+    def is_idle(self, run: RunState) -> bool:
+        return run.is_without_gain
+
     def units(self, task: Task) -> tuple[Unit, ...]:
         return tuple(
             Unit(

@@ -84,6 +84,9 @@ class FitCritic(AbstractPhase):
         del task
         return (Unit("epoch", self.epoch, subset="fit_critic", axis="units"),) * self.epochs
 
+    def is_idle(self, run: RunState) -> bool:
+        return run.is_without_gain
+
     def start(self, context: PhaseContext, run: RunState) -> FitCriticState:
         require(
             isinstance(run.learner, OnPolicyLearner),

@@ -130,6 +130,9 @@ class FitDecoder(AbstractPhase):
         """Returns how many of `episodes` are held out for validation."""
         return 0 if self.validation_fraction == 0 else max(1, round(self.validation_fraction * episodes))
 
+    def is_idle(self, run: RunState) -> bool:
+        return run.is_without_gain
+
     def start(self, context: PhaseContext, run: RunState) -> FitState:
         decoder = self.create(context.task.environment.spaces(), run.decoder, key=context.key("init"))
         decoder, rows = _prepare(self, decoder, run.dataset, context.key("split"))

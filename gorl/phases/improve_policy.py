@@ -1,10 +1,10 @@
 """The phase that improves the policy with an RL algorithm, in the environment decoded by the frozen decoder."""
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
 import gin
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.acting.evaluator import Evaluator
@@ -15,6 +15,7 @@ from gorl.environments.wrappers import DecodedEnvironment
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import LARGEST_SIZE, budget, require, structural
 from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit, require_units
+from gorl.phases.end_rules import AbstractEndRule, EndState, continued, gain, is_met, update_rule
 from gorl.runtime import trees
 from gorl.runtime.programs import program
 from gorl.state import PyTree, RunState, Snapshot, Spaces
@@ -38,6 +39,7 @@ class ImproveState(eqx.Module):
     training: PyTree  # the algorithm's state; `.learner.policy` is the newest policy
     decoder: AbstractDecoder
     best: Snapshot
+    end: EndState | None = None  # of the phase's end rule
 
 
 @gin.register(module="gorl")
@@ -52,6 +54,9 @@ class ImprovePolicy(AbstractPhase):
     so do the statistics of observations), the 'networks' (both, with the known statistics), 'all' (the statistics too,
     as published) or 'nothing'. The optimizer begins anew with any of them. A critic of latents, Q(s, z), holds for one
     decoder alone, so it begins anew with the 'policy'.
+
+    The rule `end`, if there is one, ends the phase after an evaluation, at `env_steps` at the latest. After a phase
+    with a rule that gained nothing, training goes on with that one's learner.
     """
 
     algorithm: AbstractAlgorithm
@@ -60,6 +65,7 @@ class ImprovePolicy(AbstractPhase):
     evaluation_interval: int = budget()
     reinitialize: str | bool = structural(converter=lambda value: FORMER.get(value, value))
     hand_on: str = structural()
+    end: AbstractEndRule | None = None
 
     def __check_init__(self):
         if self.hand_on not in HAND_ON:
@@ -78,6 +84,10 @@ class ImprovePolicy(AbstractPhase):
                 isinstance(value, kind),
                 f"ImprovePolicy.{name} is {value!r}, not an object; did you forget '()' after its name?",
             )
+        require(
+            isinstance(self.end, AbstractEndRule | None),
+            f"ImprovePolicy.end is {self.end!r}, not an end rule or None; did you forget '()' after its name?",
+        )
 
     def check(self, task: Task, inputs: PhaseInputs) -> PhaseInputs:
         for name in ("env_steps", "evaluation_interval"):
@@ -105,7 +115,9 @@ class ImprovePolicy(AbstractPhase):
         )
 
     def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
-        self._create_learner(spaces, decoder, key=key)
+        learner = self._create_learner(spaces, decoder, key=key)
+        if self.end is not None:
+            self.end.check(learner.policy)
         return decoder
 
     def _create_learner(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractLearner:
@@ -118,6 +130,21 @@ class ImprovePolicy(AbstractPhase):
     def iterations(self) -> int:
         """The number of iterations of the algorithm."""
         return -(-self.env_steps // self.algorithm.env_steps_per_iteration)
+
+    @property
+    def may_end_early(self) -> bool:
+        return self.end is not None
+
+    def least_env_steps(self, task: Task) -> int:
+        """Returns the steps of one iteration, or of those before which the rule does not end the phase."""
+        del task
+        size = self.algorithm.env_steps_per_iteration
+        least = 1 if self.end is None else max(1, -(-self.end.min_env_steps // size))
+        return min(least, self.iterations) * size
+
+    def within(self, env_steps: int) -> "ImprovePolicy":
+        whole = env_steps // self.algorithm.env_steps_per_iteration * self.algorithm.env_steps_per_iteration
+        return dataclasses.replace(self, env_steps=min(self.env_steps, whole))
 
     def units(self, task: Task) -> tuple[Unit, ...]:
         """Lists the iterations and the evaluations between them.
@@ -132,7 +159,11 @@ class ImprovePolicy(AbstractPhase):
             if i > 0:
                 units.append(Unit("iterate", self.iterate, env_steps=size, index=i))
             if i % interval == 0 or i == self.iterations:
-                units.append(Unit("evaluate", self.evaluate, eval_steps=eval_steps, subset="eval", index=i))
+                asked = self.end is not None and i * size >= self.end.min_env_steps
+                ends = (lambda state: is_met(state.end)) if asked else None
+                units.append(
+                    Unit("evaluate", self.evaluate, eval_steps=eval_steps, subset="eval", index=i, ends_phase=ends)
+                )
         return tuple(units)
 
     def start(self, context: PhaseContext, run: RunState) -> ImproveState:
@@ -140,28 +171,34 @@ class ImprovePolicy(AbstractPhase):
         learner = self._create_learner(spaces, run.decoder, key=context.key("init"))
         if run.learner is not None:
             learner = REINITIALIZE[self.reinitialize](learner, run.learner)
+        learner, best = continued(run, learner)
         env = DecodedEnvironment(context.task.squashed, run.decoder)
         training = self.algorithm.start(env, learner, context.task.episodes, key=context.key("environment"))
-        best = Snapshot(learner.policy, jnp.asarray(-jnp.inf, jnp.float32), jnp.asarray(0, jnp.int32))
-        return ImproveState(training, run.decoder, best)
+        return ImproveState(training, run.decoder, best, self.end and self.end.start())
 
     def iterate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Array]]:
         """Runs one iteration of the algorithm."""
         training, metrics = iterate(
             (self.algorithm, context.task), (state.decoder, context.key("iterate", index)), state.training
         )
-        return ImproveState(training, state.decoder, state.best), metrics
+        return ImproveState(training, state.decoder, state.best, state.end), metrics
 
     def evaluate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Array]]:
         """Evaluates the newest policy and keeps it if it is the best so far."""
         policy = state.training.learner.policy
         metrics = self.evaluator.returns(context.task, policy, state.decoder, key=context.key("evaluate", index))
         best = keep_best((), (context.for_each(index), policy, metrics["return"]), state.best)
-        return ImproveState(state.training, state.decoder, best), {**metrics, "return_best": best.value + 0.0}
+        metrics = {**metrics, "return_best": best.value + 0.0}
+        if self.end is None:
+            return ImproveState(state.training, state.decoder, best), metrics
+        seen = (metrics["return"], policy, state.training.lanes.env.obs)
+        end, found = update_rule((self.end,), seen, state.end)
+        return ImproveState(state.training, state.decoder, best, end), {**metrics, **found}
 
     def finish(self, context: PhaseContext, state: ImproveState) -> RunState:
         del context
-        return RunState(state.decoder, HAND_ON[self.hand_on](state), state.best.policy, state.training.learner)
+        handed = HAND_ON[self.hand_on](state), state.best.policy, state.training.learner
+        return RunState(state.decoder, *handed, gain=None if self.end is None else gain(state.best))
 
 
 @program

@@ -16,6 +16,7 @@ from typing import Any
 
 from gorl import runs
 from gorl.config import Configuration
+from gorl.experiment import Experiment, PlannedPhase
 from gorl.reuse.results import Identity, Reuse
 from gorl.reuse.store import default_store
 from gorl.version import HOME
@@ -42,9 +43,18 @@ def identities(configuration: Configuration, seeds: Sequence[int] | None = None)
             "phase": planned.phase,
             "settings": tree["stages"][planned.stage]["phases"][planned.phase],
         }
+        if experiment.budget is not None:  # what is set aside for later decides where a phase ends
+            phase_parts["set_aside"] = _set_aside(experiment, planned)
         key = _hash([key, phase_parts])
         found.append(Identity(key, {**parts, "before": [i.parts["settings"] for i in found], **phase_parts}))
     return found
+
+
+def _set_aside(experiment: Experiment, planned: PlannedPhase) -> list[int]:
+    """Returns the environment steps that the rest of the phase's stage needs, and those of the next stage."""
+    following = planned.stage + 1
+    after = [experiment.least_env_steps(following)] if following < len(experiment.stages) else []
+    return [experiment.least_env_steps(planned.stage, planned.phase), *after]
 
 
 @functools.cache

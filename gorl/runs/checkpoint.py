@@ -25,6 +25,10 @@ from gorl.runtime import hosts
 from gorl.state import Array, Dataset, PyTree
 
 KEEP = 2
+"""Number of newest checkpoints that are kept. Those at the ends of stages are kept besides."""
+
+STAGE_END = "stage_end"
+"""Entry of a checkpoint's metadata: the number of the stage that ended there, or None."""
 
 
 class CheckpointStore:
@@ -41,7 +45,6 @@ class CheckpointStore:
         this = jax.process_index()
         processes = {"primary_host": this, "active_processes": {this}} if hosts.is_distributed() else {}
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEEP,
             enable_async_checkpointing=False,
             create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(**processes),
@@ -50,8 +53,9 @@ class CheckpointStore:
         self._hashes: dict[int, tuple[Array, str]] = {}  # id of a dataset's array -> (the array, its dataset's hash)
 
     def save(self, number: int, state: PyTree, meta: dict[str, Any], *, row: int) -> None:
-        """Commits row `row` of a state [S, ...] and `meta` as checkpoint `number`, and deletes all but the newest two.
+        """Commits row `row` of a state [S, ...] and `meta` as checkpoint `number`.
 
+        Deletes all earlier ones but the newest, and those whose `meta` says that a stage ended there (`STAGE_END`).
         Raises RunError if the checkpoint cannot be written; earlier checkpoints then remain intact.
         """
         with writing(self._folder, f"checkpoint {number}"):
@@ -170,10 +174,13 @@ class CheckpointStore:
         return jax.tree.unflatten(jax.tree.structure(template), values)
 
     def _prune(self) -> None:
-        """Deletes datasets that no kept checkpoint refers to, and partial files of killed processes.
+        """Deletes old checkpoints, datasets that no kept one refers to, and partial files of killed processes.
 
-        Deletes nothing while the metadata of a kept checkpoint cannot be read.
+        Deletes no dataset while the metadata of a kept checkpoint cannot be read.
         """
+        for number in self.newest()[KEEP:]:
+            if not self._ends_stage(number):
+                self._manager.delete(number)
         if not self._artifacts.exists():
             return
         try:
@@ -183,6 +190,12 @@ class CheckpointStore:
         for path in self._artifacts.iterdir():
             if path.name not in used:
                 path.unlink(missing_ok=True)
+
+    def _ends_stage(self, number: int) -> bool:
+        try:
+            return self.meta(number).get(STAGE_END) is not None
+        except RunError:
+            return False
 
 
 class _Slot:

@@ -14,6 +14,8 @@ from gorl.version import HOME, __version__
 FORMAT = 3
 """Version of the run folder's layout."""
 
+RESULTS = "experiments/results"
+
 PACKAGES = (
     "jax",
     "jaxlib",
@@ -79,7 +81,10 @@ def _cpu() -> str:
 
 
 def _git() -> dict[str, Any] | None:
-    """Returns the commit of gorl's checkout and whether it has uncommitted changes, or None if gorl is no checkout."""
+    """Returns the commit of gorl's checkout and whether it has uncommitted changes, or None if gorl is no checkout.
+
+    New results are no changes: a table's cells are added one after another.
+    """
 
     def git(*arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(["git", "-C", str(HOME), *arguments], capture_output=True, text=True, timeout=10)
@@ -88,7 +93,7 @@ def _git() -> dict[str, Any] | None:
         if git("ls-files", "--error-unmatch", "__init__.py").returncode:
             return None
         commit = git("rev-parse", "HEAD").stdout.strip()
-        changes = git("status", "--porcelain", "-uno").stdout.strip()
+        changes = git("status", "--porcelain", "-uno", "--", ":(top)", f":(top,exclude){RESULTS}").stdout.strip()
         return {"commit": commit or None, "dirty": bool(changes)}
     except (OSError, subprocess.TimeoutExpired):
         return None

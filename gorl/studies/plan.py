@@ -59,6 +59,7 @@ def make_plan(files: Sequence[str], bindings: Sequence[str] = (), plugins: Seque
     seeds = _seeds(source, base)
     variants = [_variant(files, source, plugins, *words) for words in _combinations(source)]
     _check_distinct(source, base, variants)
+    _check_lockstep(source, seeds, variants)
     name = source.name or re.sub(r"\.gin$", "", files[0].rpartition("/")[2])
     return Plan(
         name,
@@ -189,10 +190,26 @@ def _check_distinct(source: StudySource, base: Configuration, variants: Sequence
         seen[tree], folders[variant.folder.lower()] = variant, variant.name
 
 
+def _check_lockstep(source: StudySource, seeds: Sequence[int], variants: Sequence[Variant]) -> None:
+    """Raises ConfigError if seeds are to train in one program although a rule ends the phases of each."""
+    for variant in variants:
+        if source.seeds_together and len(seeds) > 1 and variant.configuration.experiment.is_adaptive:
+            raise ConfigError(
+                f"{_where(source, 'seeds_together')} = True, but variant {variant.name!r} has a rule in"
+                " ImprovePolicy.end: seeds of one program run in lockstep, and the rule ends the stages of each at"
+                " another step. Set Study.seeds_together = False."
+            )
+
+
 def joinable(a: Configuration, b: Configuration) -> bool:
-    """Whether two configurations' experiments differ only in numbers that a program takes as arrays."""
+    """Whether two configurations' experiments differ only in numbers that a program takes as arrays.
+
+    Runs whose phases a rule ends are not joinable: each may end them at another step.
+    """
+    if a.experiment.is_adaptive or b.experiment.is_adaptive:
+        return False
     one, other = (
-        (e.task, [(s.stage, s.phase, s.declaration) for s in e.planned_phases()], e.precision, e.devices)
+        (e.task, [(s.stage, s.phase, s.declaration) for s in e.planned_phases()], e.precision, e.devices, e.budget)
         for e in (a.experiment, b.experiment)
     )
     if jax.tree.structure(one) != jax.tree.structure(other) or deferred_parts(a.tree) != deferred_parts(b.tree):

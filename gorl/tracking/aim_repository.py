@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gorl.runs.files import write_json
+from gorl.runs.summary import swap_series
 from gorl.tracking import local
 
 _NOTE = "aim.json"
@@ -79,9 +80,14 @@ def set_status(run: Any, status: str) -> None:
 
 
 def finish(run: Any, status: str, summary: dict[str, Any]) -> None:
-    """Writes a run's status and summary, closes and indexes it. The caller must then drop the run object."""
+    """Writes a run's status, summary and swaps, closes and indexes it. The caller must then drop the run object.
+
+    Each number of a swap is a scalar, `swap/return_after` for example. Its step is the stage that the swap begins.
+    """
     set_status(run, status)
     run.set("summary", summary, strict=False)
+    for stage, name, value in swap_series(summary):
+        run.track(float(value), name=f"swap/{name}", step=stage, context={"subset": "swap"})
     path, run_hash = pathlib.Path(run.repo.root_path), run.hash
     run.close()
     index(path, [run_hash])

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gorl.experiment import Experiment, PlannedPhase
-from gorl.phases.base import PhaseContext, Unit
+from gorl.phases.base import PhaseContext
 from gorl.runtime import devices, seeds
 from gorl.runtime.precision import matrix_products
 from gorl.runtime.programs import settings_of_each_seed
@@ -66,9 +66,6 @@ class Ensemble:
         with matrix_products(first.precision), settings, devices.on(first.choose_devices()):
             yield
 
-    def units(self, planned: PlannedPhase) -> tuple[Unit, ...]:
-        return tuple(planned.declaration.units(self._experiments[0].task))
-
     def context(self, planned: PlannedPhase) -> PhaseContext:
         """Returns the context of a phase for all rows. Where settings differ, the arrays of its task are stacked."""
         return PhaseContext(self._task, self.seeds, planned.stage, planned.phase)
@@ -89,9 +86,9 @@ class Ensemble:
         """Returns what the phase leaves [S, ...]."""
         return self._mapped(planned, "finish", state)
 
-    def template(self, position: int, started: bool) -> PyTree:
+    def template(self, position: int, started: bool, skipped: Sequence[int] = ()) -> PyTree:
         """Returns the shapes of one row's state; see `Experiment.template`."""
-        return self._experiments[0].template(position, started)
+        return self._experiments[0].template(position, started, skipped)
 
     def _mapped(self, planned: PlannedPhase, method: str, state: PyTree) -> PyTree:
         def of_one(declaration: Any, task: Any, seed: Any, state: PyTree) -> PyTree:

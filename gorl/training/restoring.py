@@ -1,5 +1,6 @@
 """How a run is restored from its checkpoints."""
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from gorl.errors import RunError
 from gorl.experiment import Experiment
 from gorl.runs import arrays
-from gorl.runs.checkpoint import CheckpointStore
+from gorl.runs.checkpoint import KEEP, CheckpointStore
 from gorl.runs.record import check_record
 from gorl.runtime import hosts, seeds, trees
 from gorl.state import PyTree
@@ -43,9 +44,35 @@ def restore_ensemble(ensemble: Ensemble, seed_runs: Sequence[AbstractSeedRun]) -
     return _broadcast(ensemble, seed_runs, restored) if hosts.is_distributed() else restored
 
 
-def restore_newest(experiment: Experiment, store: CheckpointStore) -> tuple[Position, PyTree, dict[str, Any]] | None:
-    """Restores (position, state of one seed, meta) of the newest checkpoint that can be read, or None without any."""
-    return _first_readable(store.newest(), lambda number: _restore(experiment, store, number))
+def restore_newest(
+    experiment: Experiment, store: CheckpointStore, *, between: Experiment | None = None
+) -> tuple[Position, PyTree] | None:
+    """Restores (position, state of one seed) of the newest checkpoint that can be read, or None without any.
+
+    `between`: the experiment by which a checkpoint between phases is read instead, such as one with other physics. Only
+    within a phase does a state hold a simulator's.
+    """
+
+    def read(number: int) -> tuple[Position, PyTree]:
+        started = store.meta(number)["position"]["started"]
+        return _restore(experiment if started else between or experiment, store, number)[:2]
+
+    return _first_readable(store.newest(), read)
+
+
+def restore_stage_end(experiment: Experiment, store: CheckpointStore, stage: int) -> PyTree | None:
+    """Restores the state of one seed at the end of a stage, or None if no such checkpoint is kept or can be read."""
+    after = [i for i, planned in enumerate(experiment.planned_phases(), 1) if planned.stage == stage]
+
+    def ends(number: int) -> bool:
+        with contextlib.suppress(RunError):
+            position = store.meta(number)["position"]
+            return position["index"] in after[-1:] and not position["started"]
+        return False
+
+    with contextlib.suppress(RunError):  # each was warned of
+        return _first_readable([n for n in store.newest() if ends(n)], lambda n: _restore(experiment, store, n)[1])
+    return None
 
 
 def _read_newest(ensemble: Ensemble, seed_runs: Sequence[SeedRun]) -> Restored:
@@ -58,7 +85,8 @@ def _read_newest(ensemble: Ensemble, seed_runs: Sequence[SeedRun]) -> Restored:
     live = [run for run in seed_runs if not run.frozen]
     if not live:
         return Restored(Position(), None)
-    common = set.intersection(*(set(run.store.newest()) for run in live))
+    # Older ones are ends of stages: a seed that was resumed alone must not be taken back to one that all seeds have.
+    common = set.intersection(*(set(run.store.newest()[:KEEP]) for run in live))
     if not common:
         raise RunError("the seeds of this run stand at different checkpoints: resume each in its own folder.")
     read = lambda number: _read_live(ensemble.experiment(0), live, number)
@@ -86,8 +114,12 @@ def _read_live(
 
 def _restore(experiment: Experiment, store: CheckpointStore, number: int) -> tuple[Position, PyTree, dict[str, Any]]:
     meta = store.meta(number)
-    position = Position(**meta["position"])
-    return position, store.restore(number, experiment.template(position.index, position.started)), meta
+    position = Position.read(meta["position"])
+    return (
+        position,
+        store.restore(number, experiment.template(position.index, position.started, position.skipped)),
+        meta,
+    )
 
 
 def _first_readable(numbers: Sequence[int], read: Callable[[int], _T]) -> _T | None:
@@ -123,7 +155,7 @@ def _broadcast(ensemble: Ensemble, seed_runs: Sequence[AbstractSeedRun], restore
     values, elapsed, counts = hosts.broadcast(mine)
     for run, (failures, frozen) in zip(seed_runs, counts, strict=True):
         run.failures, run.frozen = failures, frozen
-    position = Position(**values)
+    position = Position.read(values)
     if all(run.frozen for run in seed_runs):
         return Restored(position, None, elapsed)
     return Restored(position, _broadcast_state(ensemble, position, restored.state), elapsed)
@@ -131,7 +163,7 @@ def _broadcast(ensemble: Ensemble, seed_runs: Sequence[AbstractSeedRun], restore
 
 def _broadcast_state(ensemble: Ensemble, position: Position, state: PyTree) -> PyTree:
     """Returns the first process's state [S, ...] in every process; the others have none."""
-    template = ensemble.template(position.index, position.started)
+    template = ensemble.template(position.index, position.started, position.skipped)
     leaves, _ = arrays.leaves(template)
     if state is None:
         shapes = [jax.eval_shape(arrays.key_to_data, x) for x in leaves]

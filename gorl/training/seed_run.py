@@ -19,7 +19,8 @@ DIVERGED = "diverged"
 class Position:
     """A run's position: before the next unit of the phase `index`, or before that phase where it has not `started`.
 
-    `unit` is the next unit's number within the phase. The other counts are of the whole run.
+    `unit` is the next unit's number within the phase. `skipped` are the numbers of the phases that were not run. The
+    other counts are of the whole run.
     """
 
     index: int = 0
@@ -28,6 +29,12 @@ class Position:
     total_units: int = 0
     env_steps: int = 0
     eval_steps: int = 0
+    skipped: tuple[int, ...] = ()
+
+    @classmethod
+    def read(cls, stored: dict[str, Any]) -> "Position":
+        """Returns the position that was stored as JSON. Runs from before phases could be skipped skipped none."""
+        return cls(**stored | {"skipped": tuple(stored.get("skipped", ()))})
 
     @property
     def number(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from gorl.experiment import PlannedPhase
 from gorl.phases.base import StageEnd, Unit
 from gorl.reuse.results import PhaseResult, Reuse
+from gorl.runs.checkpoint import STAGE_END
 from gorl.runs.record import RecordEntry
 from gorl.runtime import devices, hosts, seeds, trees
 from gorl.runtime.signals import StopSignals
@@ -17,6 +18,7 @@ from gorl.state import PyTree
 from gorl.training.delivery import Delivery, Observer
 from gorl.training.ensemble import Ensemble
 from gorl.training.restoring import restore_ensemble
+from gorl.training.schedule import Schedule
 from gorl.training.seed_run import AbstractSeedRun, Position
 
 _POLL = 0.5  # seconds between two looks at whether another run has finished a phase
@@ -60,6 +62,7 @@ class Trainer:
         self._seed_runs = seed_runs
         self._progress = progress
         self._reuse = reuse
+        self._schedule = Schedule(ensemble)
         self._planned = [p for p in ensemble.planned_phases if stages is None or p.stage < stages]
         self._began = time.monotonic()
         self._elapsed_before = 0.0
@@ -92,6 +95,11 @@ class Trainer:
         if all(run.frozen for run in self._seed_runs):
             raise Diverged
         while position.index < len(self._planned):
+            if (ahead := self._schedule.skip(position, state)) != position:
+                is_within_stage, position = self._planned[position.index].phase > 0, ahead
+                if is_within_stage:
+                    self._observe_stage_end(position, state)
+                continue
             with self._claim_phase(position, state) as is_ours_to_store:
                 reused = None if position.started else self._load_reused(position)
                 position, state = reused or self._compute(position, state, store=is_ours_to_store)
@@ -115,7 +123,7 @@ class Trainer:
         return position, state
 
     def _run_units(self, planned: PlannedPhase, position: Position, state: PyTree) -> tuple[Position, PyTree]:
-        units = self._ensemble.units(planned)
+        units = self._schedule.units(position)
         context = self._ensemble.context(planned)
         for i in range(position.unit, len(units)):
             unit = units[i]
@@ -129,10 +137,11 @@ class Trainer:
                 eval_steps=position.eval_steps + unit.eval_steps,
             )
             self._enqueue(planned, unit, position, metrics)
-            if i + 1 < len(units):
-                self._exit_if_signalled(position, state)
-                if self._given_up() or self._checkpoint_is_due():
-                    self._save(position, state)
+            if i + 1 == len(units) or self._schedule.ends(position, unit, state):
+                break
+            self._exit_if_signalled(position, state)
+            if self._given_up() or self._checkpoint_is_due():
+                self._save(position, state)
         self._delivery.drain()
         return position, state
 
@@ -177,7 +186,8 @@ class Trainer:
             return None
         stage = self._planned[position.index].stage
         end = sum(p.stage <= stage for p in self._planned)
-        found = self._reuse.load(position.index, end, self._ensemble.template, self._ensemble.size)
+        template = lambda index, started: self._ensemble.template(index, started, position.skipped)
+        found = self._reuse.load(position.index, end, template, self._ensemble.size)
         if found is None:
             return None
         results, state = found
@@ -208,7 +218,7 @@ class Trainer:
     def _observe_stage_end(self, position: Position, state: PyTree) -> None:
         """Calls each seed's stage observers, if the phase that just ended was the last of its stage."""
         planned = self._planned[position.index - 1]
-        if position.index < len(self._planned) and self._planned[position.index].stage == planned.stage:
+        if self._ended_stage(position) is None:
             return
         for row, run in enumerate(self._seed_runs):
             if run.stage_observers and not run.frozen:
@@ -216,6 +226,14 @@ class Trainer:
                 end = StageEnd(context, seeds.take_seed(state, row), position.total_units, position.env_steps)
                 for observer in run.stage_observers:
                     observer(end)
+
+    def _ended_stage(self, position: Position) -> int | None:
+        """Returns the stage that ends at a position, or None."""
+        if position.started or position.index == 0:
+            return None
+        stage = self._planned[position.index - 1].stage
+        is_last = position.index == len(self._planned) or self._planned[position.index].stage > stage
+        return stage if is_last else None
 
     def _all_sound(self) -> bool:
         return not any(run.frozen or run.failures for run in self._seed_runs)
@@ -235,6 +253,7 @@ class Trainer:
                     "elapsed": self.elapsed,
                     "failures": run.failures,
                     "frozen": run in given_up,
+                    STAGE_END: self._ended_stage(position),
                 }
                 run.save(position.number, state, meta, row=row)
         self._saved_at = time.monotonic()

@@ -62,6 +62,16 @@ def test_a_check_says_how_budgets_are_rounded_up():
     assert "becomes" not in gorl("check", "ppo.gin", "--set", f"TOTAL_STEPS = {32 * 1024 * 30}")
 
 
+def test_a_check_says_that_adaptive_stages_take_at_most_their_steps():
+    lines = gorl("check", *DEBUG, "controls/adaptive_stages.gin", "--set", "TOTAL_STEPS = 4000").splitlines()
+    table = [re.split(r"\s{2,}", line.strip()) for line in lines]
+    assert ["0", "ImprovePolicy", "at most 18 evaluate, 17 iterate", "4,080", "3,600"] in table
+    assert ["at most", "4,000"] == next(row for row in table if row[0] == "at most")[:2]
+    assert "Experiment.budget = 4_000 limits all stages together, which declare 44_400." in lines
+    assert any(line.startswith("a rule (ImprovePolicy.end) may end phases early") for line in lines)
+    assert "at most" not in gorl("check", *DEBUG)
+
+
 def test_a_check_shows_each_change_of_a_file_and_of_the_command_line(folder):
     (folder / "mine.gin").write_text(
         "include 'gorl_fm.gin'\nENV = 'FishSwim'\nSEED = 0\nNUM_ENVS = 64\nstage2/Clip.epsilon = 0.125\nXYZZY = 1\n"

@@ -1,5 +1,6 @@
 """Every shipped configuration builds, shrinks, can be saved and run again, and says what the papers say."""
 
+import functools
 import json
 import os
 import pathlib
@@ -41,9 +42,23 @@ def plugins(name):
     ]
 
 
+def is_like_shipped(name):
+    """Whether an experiment's file has no code of its own: it is a shipped one with other values."""
+    return pathlib.Path(name).is_absolute() and not plugins(name)
+
+
 def build(*files, bindings=()):
+    code = [p for f in files for p in plugins(f)]
+    return (_build if code else _built)(files, tuple(bindings), tuple(code))
+
+
+def _build(files, bindings, code):
     with jax.numpy_rank_promotion("allow"):  # MuJoCo's own code needs it
-        return config.build(list(files), list(bindings), [p for f in files for p in plugins(f)])
+        return config.build(list(files), list(bindings), list(code))
+
+
+_built = functools.cache(_build)
+"""Without plugins, whose classes are forgotten after each test. A configuration does not change, so tests share it."""
 
 
 def modules(experiment):
@@ -93,10 +108,12 @@ def test_every_task_is_a_part(task):
 
 
 METHODS = ("ppo.gin", "ppo_tuned.gin", "ppo_playground.gin", "fpo.gin", "fpo_plus_plus.gin", "dppo.gin", "sac.gin",
-           "gorl_fm.gin", "gorl_diffusion.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_sac.gin")  # fmt: skip
+           "gorl_fm.gin", "gorl_diffusion.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_sac.gin", "reppo.gin",
+           "gorl_reppo.gin")  # fmt: skip
 CONTROLS = sorted(p.name for p in (shipped() / "controls").glob("*.gin"))
 # What each control changes in GoRL: binding -> value. `None`: something in the list of stages.
 CHANGED = {
+    "adaptive_stages.gin": ("stage3/ImprovePolicy.end", "@NoGain()"),
     "cached_resets.gin": ("Task.fresh_resets", False),
     "encoder_latents.gin": ("stage1/FitDecoder.latents", "@EncoderLatents()"),
     "frozen_decoder.gin": ("stage2/Stage.phases", ["@ImprovePolicy()", "@Evaluate()"]),
@@ -144,6 +161,16 @@ def test_stage_0_only_has_the_budget_of_all_stages():
     assert (
         0 <= alone - total < 32 * 1024 * 30 and alone == build("ppo.gin").experiment.env_steps()
     )  # one iteration, rounded up
+
+
+@pytest.mark.parametrize("size", ["parts/small.gin", "parts/debug.gin"])
+def test_adaptive_stages_share_one_budget_at_every_size(size):
+    """Whichever file is read first, each stage may take all that the baselines have, and all together no more."""
+    for files in ((size, "controls/adaptive_stages.gin"), ("controls/adaptive_stages.gin", size)):
+        experiment = build("gorl_fm.gin", *files).experiment
+        total = {"parts/small.gin": 10_384_000, "parts/debug.gin": 480}[size]
+        steps = [p.declaration.env_steps for p in experiment.planned_phases() if p.name == "ImprovePolicy"]
+        assert steps == [total] * 10 and experiment.env_steps() == total
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -198,20 +225,25 @@ def test_the_released_codes_preset_has_its_numbers():
     assert taken(build("ppo.gin", "presets/released_code.gin"), "Clip.epsilon") == 0.1
 
 
-def test_another_algorithm_is_one_line():
-    lines = [
-        line for line in (shipped() / "gorl_sac.gin").read_text().splitlines() if line and not line.startswith("#")
-    ]
-    assert lines == ["include 'gorl_fm.gin'", "ImprovePolicy.algorithm = @SAC()"]
-    ppo, sac = (build(name).experiment for name in ("gorl_fm.gin", "gorl_sac.gin"))
-    assert [s.name for s in ppo.planned_phases()] == [s.name for s in sac.planned_phases()]
-    assert (
-        build("gorl_fm.gin", bindings=["ImprovePolicy.algorithm = @SAC()"]).operative == build("gorl_sac.gin").operative
-    )
+@pytest.mark.parametrize("name", ["SAC", "REPPO"])
+def test_another_algorithm_is_one_line(name):
+    file, binding = f"gorl_{name.lower()}.gin", f"ImprovePolicy.algorithm = @{name}()"
+    lines = [line for line in (shipped() / file).read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == ["include 'gorl_fm.gin'", binding]
+    ppo, other = (build(f).experiment for f in ("gorl_fm.gin", file))
+    assert [s.name for s in ppo.planned_phases()] == [s.name for s in other.planned_phases()]
+    assert build("gorl_fm.gin", bindings=[binding]).operative == build(file).operative
+
+
+@pytest.mark.parametrize("critic", ["CategoricalCritic", "ActionCritic", "TwinCritic"])
+def test_the_loss_of_reppo_is_one_line(critic):
+    built = build("reppo.gin", bindings=[f"REPPO.critic = @{critic}"]).experiment
+    learner = built.stages[0].phases[0].algorithm.create(SIZES, key=jax.random.key(0))
+    assert type(learner.critic).__name__ == critic and learner.critic.squash
 
 
 @pytest.mark.parametrize("which", ["config.gin", "operative_config.gin"])
-@pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * is_like_shipped(n)) for n in RUNNABLE])
 def test_a_saved_configuration_is_the_same_experiment(name, which, tmp_path):
     before = build(name, bindings=["SEED = 3"])
     before.save(tmp_path)

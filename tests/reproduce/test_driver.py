@@ -12,6 +12,7 @@ from experiments.reproduce.scales import Entry, Guess
 from gorl.analysis.runs_table import RunResult
 
 ORDER = """
+declared.scale = @Scale()
 Scale:
   name = 'toy'
   title = 'Toy'

@@ -103,6 +103,10 @@ BAD = {
         "Study.seeds = [1, 3]\nStudy.seeds_together = True",
         "seeds trained in one program must be consecutive",
     ),
+    "seeds in one program whose stages a rule ends": (
+        "Study.seeds = 2\nStudy.seeds_together = True\nImprovePolicy.end = @NoGain()",
+        r"toy.gin:\d+: Study.seeds_together = True, but variant 'base' has a rule in ImprovePolicy.end",
+    ),
     "an executor that is none": (
         "Sweep.executor = @Clip()",
         r"Sweep.executor = @Clip\(\), but it must be of type AbstractExecutor. It takes @InProcess\(\)",

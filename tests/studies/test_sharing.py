@@ -1,6 +1,7 @@
 """Phases that runs share are computed once, and each run is bit for bit what it is alone."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,9 +14,26 @@ from gorl.runs.record import read
 from tests.support.toy_study import assert_same, status, sweep, write
 
 STUDY = """
-Study.variants = {'flow': [], 'gaussian': ['parts/gaussian_decoder.gin']}
-Study.grid = {'FIT_EPOCHS': [2, 3]}
+Study.variants = {'flow': [], 'longer': ['FIT_EPOCHS = 3'], 'gaussian': ['parts/gaussian_decoder.gin']}
 """
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    """A run whose phases are stored, to be copied: (its file, its folder, the cache)."""
+    root = tmp_path_factory.mktemp("computed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GORL_CACHE", str(root / "cache"))
+        sweep(write(root, ""), root / "study")
+    return root / "toy.gin", root / "study" / "base" / "seed0", root / "cache"
+
+
+@pytest.fixture
+def stored(computed, cache):
+    """(the file of a run whose phases are stored in this test's cache, the run)."""
+    path, run, filled = computed
+    shutil.copytree(filled, cache)
+    return path, run
 
 
 def run_folders(study):
@@ -26,26 +44,25 @@ def test_shared_phases_are_computed_once_and_change_nothing(tmp_path, cache):
     path = write(tmp_path, STUDY)
     shared, result, _ = sweep(path, tmp_path / "shared")
     alone, _, _ = sweep(path, tmp_path / "alone", reuse=False)
-    assert result.statuses == {"finished": 4} and result.failures == {}
+    assert result.statuses == {"finished": 3} and result.failures == {}
     for name, folder in run_folders(shared).items():
         assert_same(folder, alone.path / name)
     # Stage 0 (improve, evaluate) and collection are the same for all; what is fitted to the data differs.
     taken = [status(f)["reused"]["phases"] for f in run_folders(shared).values()]
-    assert taken == [0, 3, 3, 3]
+    assert taken == [0, 3, 3]
     steps = [status(f)["env_steps"] - status(f)["reused"]["env_steps"] for f in run_folders(shared).values()]
     whole = status(next(iter(run_folders(alone).values())))["env_steps"]
     assert steps[0] == whole and len(set(steps[1:])) == 1 and steps[1] < whole / 2
     assert all("reused" not in status(f) for f in run_folders(alone).values())
 
 
-def test_a_run_that_is_wholly_stored_takes_no_step_and_has_the_same_record(tmp_path, cache):
-    path = write(tmp_path, "")
-    first, _, _ = sweep(path, tmp_path / "first")
+def test_a_run_that_is_wholly_stored_takes_no_step_and_has_the_same_record(tmp_path, stored):
+    path, first = stored
     again, _, _ = sweep(path, tmp_path / "again")
     run = again.path / "base" / "seed0"
-    assert_same(run, first.path / "base" / "seed0")
+    assert_same(run, first)
     assert status(run)["reused"]["env_steps"] == status(run)["env_steps"]
-    clock = [[e.wall_s for e in read(f / "metrics.jsonl")] for f in (first.path / "base" / "seed0", run)]
+    clock = [[e.wall_s for e in read(f / "metrics.jsonl")] for f in (first, run)]
     np.testing.assert_allclose(
         clock[1], clock[0], atol=2.0
     )  # the clock counts what was reused as if it had been computed
@@ -64,9 +81,8 @@ def test_seeds_together_are_shared_together(tmp_path, cache):
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "entry", "format"])
-def test_a_damaged_result_is_computed_again(tmp_path, cache, damage, caplog):
-    path = write(tmp_path, "")
-    sweep(path, tmp_path / "first")
+def test_a_damaged_result_is_computed_again(tmp_path, cache, stored, damage, caplog):
+    path, first = stored
     keys = [i.key for i in identities(config.build([str(path)]))]
     folder = cache / "phases" / keys[1]
     if damage == "flip":
@@ -82,7 +98,7 @@ def test_a_damaged_result_is_computed_again(tmp_path, cache, damage, caplog):
             json.dumps({**json.loads((folder / "entry.json").read_text()), "format": 99})
         )
     again, _, _ = sweep(path, tmp_path / "again")
-    assert_same(again.path / "base" / "seed0", tmp_path / "first" / "base" / "seed0")
+    assert_same(again.path / "base" / "seed0", first)
     assert "cannot be reused and is computed again" in caplog.text
     assert default_store().result(keys[1]) is not None  # it is whole again
 
@@ -119,11 +135,22 @@ def test_a_key_changes_with_the_phases_inputs_and_with_nothing_else(tmp_path, mo
     identity.platform_facts.cache_clear()
 
 
-def test_why_a_phase_is_not_reused(tmp_path, cache):
-    path = write(tmp_path, "")
+def test_a_key_knows_the_rule_and_with_a_budget_what_is_set_aside_for_later(tmp_path):
+    """Without a budget the next stage's least steps change nothing before it; with one they do."""
+    rule = ["ImprovePolicy.end = @NoGain()", "stage1/NoGain.min_env_steps = 240"]
+    base = keys(tmp_path, *rule)
+    assert equal(base, keys(tmp_path, *rule, "stage0/NoGain.margin = 6.0")) == [False] * 6
+    later = "stage1/NoGain.min_env_steps = 480"
+    assert equal(base, keys(tmp_path, rule[0], later)) == [True] * 4 + [False] * 2
+    limited = keys(tmp_path, *rule, "Experiment.budget = 2_000")
+    assert equal(base, limited) == [False] * 6
+    assert equal(limited, keys(tmp_path, rule[0], later, "Experiment.budget = 2_000")) == [False] * 6
+
+
+def test_why_a_phase_is_not_reused(stored):
+    path, _ = stored
     configuration = config.build([str(path)])
     assert explain_miss(identities(configuration)[3], []) == "no FitDecoder of this place is stored"
-    sweep(path, tmp_path / "study")
     stored = default_store().entries()
     changed = identities(config.build([str(path)], ["FIT_EPOCHS = 7"]))
     assert explain_miss(changed[3], stored) == "the nearest stored one differs in settings.epochs: 7, stored 2"
@@ -134,9 +161,8 @@ def test_why_a_phase_is_not_reused(tmp_path, cache):
     ]
 
 
-def test_estimates_come_from_stored_phases(tmp_path, cache):
-    path = write(tmp_path, "")
-    sweep(path, tmp_path / "study")
+def test_estimates_come_from_stored_phases(stored):
+    path, _ = stored
     stored = default_store().entries()
     estimator = Estimator(stored)
     by_phase = {(s.parts["stage"], s.parts["phase"]): s for s in stored}

@@ -114,6 +114,48 @@ def make_grid(folder, scores, *, name="study", evaluations=lambda value: ((0, 1.
     return folder
 
 
+def stage(
+    number: int, *, selected: float, best: float, last: float, stochastic: tuple[float, float] | None = None, **swap
+) -> list[RecordEntry]:
+    """The lines of a stage's evaluations, each after 100 steps more than the one before.
+
+    `selected`: the highest evaluation in training; `best` and `last`: returns of the Evaluate phase, by its rule and
+    `stochastic`. `swap`: a swap's latent_kl (one for each round), validation (one for each epoch), mode and samples.
+    """
+    lines = [("CollectRollouts", "train", {"latent_kl": value}) for value in swap.get("latent_kl", ())]
+    lines += [("FitDecoder", "fit", {"loss/decoder_validation": value}) for value in swap.get("validation", ())]
+    lines += [
+        ("EvaluatePrior", f"swap_{name}", returns(swap[key]))
+        for name, key in (("mode", "mode"), ("stochastic", "samples"))
+        if key in swap
+    ]
+    lines += [("ImprovePolicy", "eval", returns(selected) | {"return_best": selected})]
+    lines += [("Evaluate", "final_best", returns(best)), ("Evaluate", "final_last", returns(last))]
+    if stochastic is not None:
+        names = ("final_best_stochastic", "final_last_stochastic")
+        lines += [("Evaluate", name, returns(value)) for name, value in zip(names, stochastic, strict=True)]
+    first = 100 * number
+    return [
+        RecordEntry(first + i, number, phase, "unit", subset, "env_steps", 100 * (number + 1), 1.0 + first + i, metrics)
+        for i, (phase, subset, metrics) in enumerate(lines)
+    ]
+
+
+def returns(value: float) -> dict[str, float]:
+    """The metrics of an evaluation whose episodes are within 1 of their mean."""
+    return {"return": value, "return_std": 0.5, "return_min": value - 1.0, "return_max": value + 1.0}
+
+
+TWO_STAGES = [
+    *stage(0, selected=90.0, best=50.0, last=40.0, stochastic=(45.0, 35.0)),
+    *stage(
+        1, selected=80.0, best=70.0, last=60.0, stochastic=(65.0, 55.0),
+        latent_kl=(0.25, 0.75), validation=(3.0, 2.0), mode=48.0, samples=44.0,
+    ),
+]  # fmt: skip
+"""A record of two stages. Training's evaluations choose stage 0, although stage 1's best policy returns more."""
+
+
 def entry(unit: int, value: float, subset: str = "eval") -> RecordEntry:
     return RecordEntry(
         unit,

@@ -19,7 +19,6 @@ include 'gorl_fm.gin'
 include 'parts/debug.gin'
 Task.environment = @Slider()
 Experiment.stages = [@stage0/Stage(), @stage1/Stage()]
-Experiment.checkpoint_interval = 0.0
 COLLECT_STEPS = 400
 critic/MLP.depth = 1
 policy/MLP.depth = 1
@@ -29,9 +28,10 @@ EPISODE_LENGTH = 20
 """
 
 
-def write(folder: pathlib.Path, study: str, name: str = "toy.gin") -> pathlib.Path:
+def write(folder: pathlib.Path, study: str, name: str = "toy.gin", *, checkpoint_interval: float = 1e6) -> pathlib.Path:
+    """Writes a study whose runs save at the ends of phases, or after so many seconds."""
     path = folder / name
-    path.write_text(BASE + study)
+    path.write_text(f"{BASE}Experiment.checkpoint_interval = {checkpoint_interval}\n{study}")
     return path
 
 

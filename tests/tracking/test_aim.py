@@ -15,7 +15,7 @@ import pytest
 from gorl.tracking import aim_repository as repositories
 from gorl.tracking.aim import AimTracker
 from tests.support import commands
-from tests.support.run_folders import entry, info, write
+from tests.support.run_folders import TWO_STAGES, entry, info, stage, write
 
 aim = pytest.importorskip("aim")
 
@@ -68,6 +68,26 @@ def test_a_run_is_one_series_that_resuming_goes_on_with(tmp_path, folder):
         and run["summary"] == {"return_final_best": 2.0}
     )
     assert run.experiment == "study" and run.name == "run-1" and run.tags == ["finished"] and not run.active
+
+
+def test_swaps_are_scalars_at_the_stage_that_they_begin(tmp_path):
+    folder = write(tmp_path / "run", [], entries=[*TWO_STAGES, *stage(2, selected=1.0, best=1.0, last=1.0, mode=7.0)])
+    commands.gorl("track", "import", folder, "--repo", tmp_path / "repo")
+    found = {
+        name: [(step, value) for step, _, value in points]
+        for name in ("return_before", "return_after", "return_after_stochastic", "latent_kl", "decoder_validation")
+        for _, _, points in series(tmp_path / "repo", f"metric.name == 'swap/{name}'")
+    }
+    assert found == {
+        "return_before": [(1, 50.0), (2, 70.0)],
+        "return_after": [(1, 48.0), (2, 7.0)],
+        "return_after_stochastic": [(1, 44.0)],
+        "latent_kl": [(1, 0.5)],
+        "decoder_validation": [(1, 2.0)],
+    }
+    (run,) = aim.Repo(str(tmp_path / "repo")).iter_runs()
+    assert run["summary"]["return_final_best"] == 50.0 and run["summary"]["best_stage"] == 0
+    gc.collect()
 
 
 def test_hyperparameters_of_a_run_can_be_queried(tmp_path, folder):

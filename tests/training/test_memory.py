@@ -10,7 +10,12 @@ from gorl.training.memory import memory_needs
 
 def test_needs_are_the_bytes_of_the_state_and_grow_with_lanes():
     def found(num_envs):
-        bindings = ["Task.environment = @Slider()", f"NUM_ENVS = {num_envs}", "OnPolicy.batch_size = 256"]
+        bindings = [
+            "Task.environment = @Slider()",
+            f"NUM_ENVS = {num_envs}",
+            "OnPolicy.batch_size = 256",
+            "critic/MLP.depth = 1",
+        ]
         experiment = config.build(["ppo.gin", "parts/debug.gin"], bindings).experiment
         arrays = [x for x in jax.tree.leaves(experiment.template(0, True)) if jnp.issubdtype(x.dtype, np.number)]
         held = sum(np.prod(x.shape, dtype=int) * x.dtype.itemsize for x in arrays)

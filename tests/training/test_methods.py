@@ -14,10 +14,10 @@ SMALL = [
     "Task.environment = @Slider()",
     "EPISODE_LENGTH = 20",
     "Experiment.checkpoint_interval = 1e9",
-    "policy/MLP.width = 8",
-    "policy/MLP.depth = 1",
 ]
-ON_POLICY = ["critic/MLP.width = 8", "critic/MLP.depth = 1"]
+POLICY = ["policy/MLP.width = 8", "policy/MLP.depth = 1"]
+ON_POLICY = [*POLICY, "critic/MLP.width = 8", "critic/MLP.depth = 1"]
+REPPO = ["policy/LayerNormMLP.width = 8", "action_value/LayerNormMLP.width = 8", "action_value/LayerNormMLP.depth = 1"]
 GORL = [
     "DECODER_WIDTH = 8",
     "DECODER_DEPTH = 1",
@@ -29,15 +29,17 @@ METHODS = {
     "fpo.gin": ON_POLICY,
     "fpo_plus_plus.gin": ON_POLICY,
     "dppo.gin": ON_POLICY,
-    "sac.gin": [],
+    "sac.gin": POLICY,
     "gorl_fm.gin": ON_POLICY + GORL,
     "gorl_diffusion.gin": ON_POLICY + GORL,
     "gorl_gaussian.gin": ON_POLICY + GORL,
     "gorl_mean_flow.gin": ON_POLICY + GORL,
-    "gorl_sac.gin": GORL,
+    "gorl_sac.gin": POLICY + GORL,
+    "reppo.gin": REPPO,
+    "gorl_reppo.gin": REPPO + GORL,
 }
-LIKE_OTHERS = ("fpo_plus_plus.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin")
-"""Methods whose programs differ from another one's in a ratio or a decoder that has tests of its own."""
+LIKE_OTHERS = ("fpo_plus_plus.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_reppo.gin")
+"""Methods whose programs differ from others' in a ratio, a decoder or an algorithm that has tests of its own."""
 
 
 def train(folder, files, bindings):

@@ -23,13 +23,14 @@ FILES = ["gorl_fm.gin", "parts/debug.gin"]
 SMALL = [
     "Task.environment = @Slider()",
     "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]",
-    "Experiment.checkpoint_interval = 0.0",
     "critic/MLP.depth = 1",
     "policy/MLP.depth = 1",
     "decoder/MLP.depth = 1",
     "decoder/MLP.width = 16",
     "EPISODE_LENGTH = 20",
 ]
+
+EVERY_UNIT = "Experiment.checkpoint_interval = 0.0"
 
 
 def train(folder, *bindings, common=SMALL, units=None):
@@ -96,7 +97,7 @@ def test_a_stopped_group_goes_on_bit_for_bit(together, tmp_path, units):
     """Within stage 0 and in stage 1."""
     folder = tmp_path / "run"
     with pytest.raises(Crash):
-        train(folder, "NUM_SEEDS = 3", "SEED = 4", units=units)
+        train(folder, "NUM_SEEDS = 3", "SEED = 4", EVERY_UNIT, units=units)
     assert len(lines(folder / "seed4")) <= units
     go_on(folder)
     for name in ("seed4", "seed5", "seed6"):
@@ -109,7 +110,7 @@ def test_a_checkpoint_that_only_some_seeds_have_is_passed_over(together, tmp_pat
     """As when a run is killed while its seeds' checkpoints are being written one after another."""
     folder = tmp_path / "run"
     with pytest.raises(Crash):
-        train(folder, "NUM_SEEDS = 3", "SEED = 4", units=7)
+        train(folder, "NUM_SEEDS = 3", "SEED = 4", EVERY_UNIT, units=7)
     newest = max((folder / "seed6" / "checkpoints").iterdir(), key=lambda p: int(p.name))
     for path in sorted(newest.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -159,7 +160,7 @@ BAD = [
     "Task.environment = @Slider()",
     "Experiment.stages = [@stage0/Stage()]",
     "stage0/Stage.phases = [@Poisoned()]",
-    "Experiment.checkpoint_interval = 0.0",
+    EVERY_UNIT,
 ]
 
 
