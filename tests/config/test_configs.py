@@ -193,6 +193,7 @@ def test_the_papers_preset_has_the_papers_numbers():
         "stage3/EntropyBonus.coefficient": 0.01, "stage3/LatentKL.coefficient": 0.0, "stage3/LatentL2.coefficient": 0.0,
         "stage0/OnPolicy.max_grad_norm": np.inf, "OnPolicy.advantage_unit": "minibatch",
         "stage1/CollectRollouts.env_steps": 512_000, "stage0/OnPolicy.discount": 0.995,
+        "stage1/OnPolicy.grad_norm_unit": "learner",
     }  # fmt: skip
     for binding, value in expected.items():
         assert taken(built, binding.replace("OnPolicy.adv", "stage1/OnPolicy.adv")) == value, binding
@@ -210,7 +211,8 @@ def test_the_released_codes_preset_has_its_numbers():
         "stage1/FitDecoder.max_samples": 10_000_000, "stage1/FitDecoder.split": "rows",
         "stage1/OnPolicy.statistics": "before", "Task.fresh_resets": False, "Task.staggered_starts": False,
         "Critic.normalizer": "@ShrinkingNormalizer", "DiffusionDecoder.normalizer": "@RunningNormalizer",
-        "DiffusionDecoder.levels": "@OffByOneLevels()", "stage0/OnPolicy.advantage": "@BraxAdvantage()",
+        "DiffusionDecoder.levels": "@OffByOneLevels()", "DiffusionDecoder.prediction": "@NoisePrediction()",
+        "DiffusionDecoder.x0_clip": np.inf, "stage0/OnPolicy.advantage": "@BraxAdvantage()",
     }  # fmt: skip
     for binding, value in expected.items():
         assert taken(built, binding) == value, binding
@@ -386,7 +388,7 @@ ALTERNATIVES = {
                     "FlowMatchingDecoder.times = @LogitNormalTimes()"],
     "gorl_diffusion.gin": ["DiffusionDecoder.schedule = @LinearSchedule()",
                            "DiffusionDecoder.levels = @OffByOneLevels()",
-                           "DiffusionDecoder.prediction = @VelocityPrediction()",
+                           "DiffusionDecoder.prediction = @NoisePrediction()",
                            "DiffusionDecoder.prediction = @DataPrediction()"],
     "gorl_mean_flow.gin": ["MeanFlowDecoder.times = @UniformTimes()", "MeanFlowDecoder.times = @LogitNormalTimes()",
                            "MeanFlowDecoder.tangent = @PredictedTangent()"],
