@@ -96,13 +96,13 @@ class Trainer:
             raise Diverged
         while position.index < len(self._planned):
             if (ahead := self._schedule.skip(position, state)) != position:
-                is_within_stage, position = self._planned[position.index].phase > 0, ahead
-                if is_within_stage:
-                    self._observe_stage_end(position, state)
-                continue
-            with self._claim_phase(position, state) as is_ours_to_store:
-                reused = None if position.started else self._load_reused(position)
-                position, state = reused or self._compute(position, state, store=is_ours_to_store)
+                begins_stage, position = self._planned[position.index].phase == 0, ahead
+                if begins_stage:
+                    continue
+            else:
+                with self._claim_phase(position, state) as is_ours_to_store:
+                    reused = None if position.started else self._load_reused(position)
+                    position, state = reused or self._compute(position, state, store=is_ours_to_store)
             self._save(position, state)
             self._observe_stage_end(position, state)
             self._exit_if_signalled()

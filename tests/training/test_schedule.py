@@ -14,7 +14,7 @@ from gorl.reuse.results import Identity, Reuse
 from gorl.reuse.store import PhaseStore
 from gorl.runs import RunFolder
 from gorl.training.ensemble import Ensemble
-from gorl.training.restoring import restore_newest
+from gorl.training.restoring import restore_newest, restore_stage_end
 from gorl.training.seed_run import SeedRun
 from gorl.training.trainer import Trainer
 from tests.support import scripted
@@ -168,6 +168,20 @@ def test_without_a_rule_and_a_budget_all_that_is_declared_runs(tmp_path):
     position, state, _ = end(experiment, tmp_path / "run")
     assert position.env_steps == experiment.env_steps() and position.skipped == ()
     assert state.gain is None and int(state.learner.policy.mark) == 10
+
+
+def test_a_stage_whose_last_phase_is_skipped_has_an_end(tmp_path):
+    """Its checkpoint is kept, and it is what the phase before left."""
+    base = scripted.experiment(FIRSTS[:1])
+    improve, final = base.stages[0].phases
+    stage = dataclasses.replace(base.stages[0], phases=[improve, final, scripted.Collect(), scripted.Fit()])
+    experiment = dataclasses.replace(base, stages=[stage])
+    assert names(run(experiment, tmp_path / "run"), 0) == STAGE0
+    member = SeedRun(0, RunFolder(tmp_path / "run"))
+    member.open()
+    ended = restore_stage_end(experiment, member.store, 0)
+    member.close()
+    assert int(ended.best.mark) == 0 and int(ended.learner.policy.mark) == 2 and not bool(ended.gain.found)
 
 
 def test_the_display_says_at_most(limited):
