@@ -35,7 +35,7 @@ def test_parameters_from_text_are_those_of_the_configuration():
     plain = lambda tree: {k: {n: v for n, v in p.items() if isinstance(v, (int, float))} for k, p in tree.items() if p}
     assert plain(found["gin"]) == plain(expected["gin"]) and len(plain(found["gin"])) > 20
     assert found["macros"]["FIT_EPOCHS"] == 2 and found["gin"]["stage1/FitDecoder"]["epochs"] == 2
-    assert found["gin"]["stage0/Clip"]["epsilon"] == 0.2 and found["gin"]["Task"]["environment"] == "@Slider()"
+    assert found["gin"]["stage0/Clip"]["epsilon"] == 0.1 and found["gin"]["Task"]["environment"] == "@Slider()"
 
 
 def test_folders_of_runs_groups_and_studies(tmp_path):
