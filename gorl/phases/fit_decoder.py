@@ -7,6 +7,7 @@ import equinox as eqx
 import gin
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
@@ -53,7 +54,8 @@ class FitDecoder(AbstractPhase):
     computed at a time, with gradients summed over them (0: all; None: the number that suits the device where the run
     begins, which the run then keeps). `validation_fraction` of the 'episodes' or of the 'rows', as `split` says, is
     held out and evaluated with the same noise at every epoch; at 0 the newest weights are kept. `max_samples` limits
-    training to a random subset of this many rows (0: all of them). Each unit is one epoch.
+    training to a random subset of this many rows (0: all of them). With `anneal`, the learning rate falls to 0 over all
+    epochs along half a cosine (Loshchilov and Hutter, arXiv 1608.03983, without restarts). Each unit is one epoch.
     """
 
     decoder: Factory = factory()
@@ -69,6 +71,7 @@ class FitDecoder(AbstractPhase):
     split: str = structural()
     max_samples: int = structural()
     micro_batch_size: int | None = structural(default=None)
+    anneal: bool = structural(default=False)  # runs from before there was a choice do not
 
     settled_when_begun: ClassVar[dict[str, Callable[[dict[str, Any]], Any]]] = {
         "micro_batch_size": lambda bound: resolve_micro_batch_size(bound["micro_batch_size"], bound["draws"])
@@ -148,7 +151,8 @@ class FitDecoder(AbstractPhase):
         # The dataset and the other modules are only read, so they are not donated.
         run = state.run
         data = (run.policy, run.decoder, run.learner, run.dataset)
-        each = (data, state.rows, context.key("epoch", index), context.key("validation"))
+        progress = context.for_each(index).astype(np.float32) / self.epochs
+        each = (data, state.rows, progress, context.key("epoch", index), context.key("validation"))
         updated = (state.decoder, state.optimizer, state.best, state.best_loss)
         (decoder, optimizer, best, best_loss), metrics = epoch((self, context.task), each, updated)
         return FitState(run, decoder, optimizer, best, best_loss, state.rows), metrics
@@ -209,7 +213,7 @@ def _prepare(
 @program
 def epoch(shared: tuple, each: tuple, state: tuple) -> tuple[tuple, dict[str, Float[Array, ""]]]:
     """Trains on the permuted training rows, without those that do not fill a batch, and then validates."""
-    (phase, task), ((policy, old_decoder, learner, dataset), split, key, validation_key) = shared, each
+    (phase, task), ((policy, old_decoder, learner, dataset), split, progress, key, validation_key) = shared, each
     decoder, optimizer, best, best_loss = state
     source = DataSource(policy, old_decoder, learner, task.action_bound)
     data = _flatten_dataset(dataset)
@@ -240,19 +244,22 @@ def epoch(shared: tuple, each: tuple, state: tuple) -> tuple[tuple, dict[str, Fl
 
     def step(carry: tuple, x: tuple) -> tuple[tuple, tuple]:
         decoder, optimizer = carry
-        rows, key = x
+        rows, key, done = x
         params, rest = eqx.partition(decoder, trainable(decoder))
         total = jnp.sum(weights[rows])
         gradient = jax.value_and_grad(lambda p, *x: contribution(eqx.combine(p, rest), *x, total))
         loss, grads = accumulate(lambda *x: gradient(params, *x), micro_batch_size, rows, key)
         updates, new_optimizer = transformation.update(grads, optimizer, params)
+        if phase.anneal:
+            scale = 0.5 * (1.0 + jnp.cos(jnp.pi * (progress + done / phase.epochs)))
+            updates = jax.tree.map(lambda u: scale * u, updates)
         new = (eqx.combine(eqx.apply_updates(params, updates), rest), new_optimizer)
         accepted = trees.all_finite((loss, grads, new))
         metrics = (jnp.where(accepted, loss, 0.0), accepted * jnp.sum(weights[rows]), 1.0 - accepted)
         return trees.where(accepted, new, (decoder, optimizer)), metrics
 
-    keys = jax.random.split(noise_key, batches)
-    (decoder, optimizer), (losses, counts, skipped) = jax.lax.scan(step, (decoder, optimizer), (shuffled, keys))
+    steps = (shuffled, jax.random.split(noise_key, batches), jnp.arange(batches) / batches)
+    (decoder, optimizer), (losses, counts, skipped) = jax.lax.scan(step, (decoder, optimizer), steps)
     train_loss = jnp.sum(losses * counts) / jnp.sum(counts)  # NaN if every update was skipped
     if validation.shape[0]:
         held_out_loss = mean_over_batches(validation_loss, validation, weights, validation_key, phase.batch_size)

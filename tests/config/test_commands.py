@@ -162,6 +162,7 @@ def test_types_read_as_one_writes_them():
                 "Experiment.devices",
                 "PlaygroundEnvironment.threads",
                 "FitDecoder.micro_batch_size",
+                "FitDecoder.anneal",
                 "CollectRollouts.store_noise",
                 "Evaluate.other_rules",
             )

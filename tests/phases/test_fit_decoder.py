@@ -436,3 +436,15 @@ def test_no_piece_is_larger_than_asked_for(size, expected):
 def test_a_negative_micro_batch_size_is_refused():
     with pytest.raises(ConfigError, match="micro_batch_size = -1: it must be >= 0"):
         fit_decoder(micro_batch_size=-1).check(TASK, PhaseInputs(episodes=EPISODES, episode_length=LENGTH))
+
+
+def test_the_learning_rate_falls_along_half_a_cosine():
+    """Of 2 epochs of 9 batches of u = 1, update k of 18 has (1 + cos(pi k / 18)) / 2 of the rate 0.1."""
+    phase = least_squares(anneal=True, learning_rate=0.1, epochs=2)
+    states, _ = fit(phase, dataset(1.0))
+    level, expected = 0.0, []
+    for k in range(18):
+        level += 2 * 0.1 * 0.5 * (1 + np.cos(np.pi * k / 18)) * (1 - level)
+        expected.append(level)
+    newest = [float(s.decoder.level[0]) for s in states]
+    np.testing.assert_allclose(newest, [expected[8], expected[17]], rtol=1e-5)

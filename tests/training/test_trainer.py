@@ -33,15 +33,18 @@ def run(folder, files=("gorl_fm.gin", "parts/debug.gin"), bindings=()):
 
 
 def test_each_program_compiles_once_for_a_decoder_structure(tmp_path):
-    """Four stages: what involves the decoder compiles for the identity and for flow matching, the fit once."""
+    """Four stages: what involves the decoder compiles for the identity and for flow matching.
+
+    So does the fit, whose pairs the decoder before it makes. The prior is evaluated by two rules.
+    """
     programs.TRACES.clear()
     run(tmp_path / "a")
     assert dict(programs.TRACES) == {
         "improve_policy.iterate": 2,
-        "evaluator.evaluate": 2,
+        "evaluator.evaluate": 4,
         "improve_policy.keep_best": 1,
         "collect_rollouts.collect": 2,
-        "fit_decoder.epoch": 1,
+        "fit_decoder.epoch": 2,
     }
     # Other values of hyperparameters are inputs of the same programs, also when the configuration is built anew.
     programs.TRACES.clear()
