@@ -43,6 +43,7 @@ def test_it_trains_and_returns_the_runs_folder(run, home):
         (0, "Evaluate"),
         (1, "CollectRollouts"),
         (1, "FitDecoder"),
+        (1, "EvaluatePrior"),
         (1, "ImprovePolicy"),
         (1, "Evaluate"),
     ]
@@ -56,7 +57,7 @@ def test_the_policy_of_a_folder_loads_and_acts(run):
 
 
 def test_the_ends_of_all_stages_are_kept_and_load(run):
-    """Six phases ended; of their checkpoints those after the stages remain, and the one before the last."""
+    """Seven phases ended; of their checkpoints those after the stages remain, and the one before the last."""
     store = CheckpointStore(run.path)
     ends = [store.meta(number)["stage_end"] for number in store.newest()]
     store.close()
