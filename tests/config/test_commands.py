@@ -163,6 +163,8 @@ def test_types_read_as_one_writes_them():
                 "PlaygroundEnvironment.threads",
                 "FitDecoder.micro_batch_size",
                 "FitDecoder.anneal",
+                "AveragedRatio.clip",
+                "OnPolicy.grad_norm_unit",
                 "CollectRollouts.store_noise",
                 "Evaluate.other_rules",
             )
