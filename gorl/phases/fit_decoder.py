@@ -156,7 +156,7 @@ class FitDecoder(AbstractPhase):
     def finish(self, context: PhaseContext, state: FitState) -> RunState:
         del context
         run = state.run
-        return RunState(state.best, run.policy, run.best, run.learner)
+        return RunState(state.best, run.policy, run.best, run.learner, replay=run.replay)
 
     def loss(
         self,
