@@ -70,6 +70,11 @@ class AbstractAlgorithm(eqx.Module):
     @abc.abstractmethod
     def env_steps_per_iteration(self) -> int: ...
 
+    @property
+    def judges_actions(self) -> bool:
+        """Whether the learner has a `critic` Q(s, u) of the pre-squash actions that a decoder makes: not by default."""
+        return False
+
     @abc.abstractmethod
     def check(self, episode_length: int) -> None:
         """Raises ConfigError if the settings are invalid or do not fit together."""

@@ -133,6 +133,10 @@ class SAC(AbstractAlgorithm):
         return self.num_envs * self.unroll_length
 
     @property
+    def judges_actions(self) -> bool:
+        return self._space.outlives_decoder
+
+    @property
     def _space(self) -> CriticSpace:
         return SPACES[self.space]
 

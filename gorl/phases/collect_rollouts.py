@@ -62,7 +62,8 @@ class CollectRollouts(AbstractPhase):
             f" CollectRollouts.episode_length = {self.episode_length}, makes {rows:_} rows of data,"
             f" of at most {LARGEST_SIZE:_}. Lower them.",
         )
-        return PhaseInputs(True, self.rounds * self.num_envs, self.episode_length, self.store_noise)
+        size = self.rounds * self.num_envs, self.episode_length
+        return PhaseInputs(True, *size, self.store_noise, inputs.judges_actions)
 
     @property
     def rounds(self) -> int:

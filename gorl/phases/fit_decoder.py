@@ -120,6 +120,7 @@ class FitDecoder(AbstractPhase):
 
     def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
         del decoder
+        self.latents.check_spaces(spaces)
         return self.decoder(spaces.observation, spaces.action, key=key)
 
     def units(self, task: Task) -> tuple[Unit, ...]:

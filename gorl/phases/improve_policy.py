@@ -106,7 +106,7 @@ class ImprovePolicy(AbstractPhase):
             f"ImprovePolicy.env_steps = {self.env_steps}, at {size:_} a unit,",
             f"Lower it, or make {name}'s iterations longer.",
         )
-        return PhaseInputs(has_policy=True)
+        return PhaseInputs(has_policy=True, judges_actions=self.algorithm.judges_actions)
 
     def check_devices(self, count: int) -> None:
         lanes, name = self.algorithm.num_envs, f"{type(self.algorithm).__name__}.num_envs"

@@ -125,6 +125,7 @@ CHANGED = {
     "no_regularizer.gin": ("stage1/LatentKL.coefficient", 0.0),
     "no_reinitialization.gin": ("stage1/ImprovePolicy.reinitialize", "nothing"),
     "new_critic.gin": ("stage1/ImprovePolicy.reinitialize", "networks"),
+    "preferred_latents.gin": ("stage1/FitDecoder.latents", "@PreferredLatents()"),
     "prior_latents.gin": ("stage1/FitDecoder.latents", "@PriorLatents()"),
     "exact_swap.gin": (
         "stage1/Stage.phases",
