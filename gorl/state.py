@@ -19,6 +19,7 @@ class Spaces(eqx.Module):
     observation: int = eqx.field(static=True)
     critic_observation: int = eqx.field(static=True)
     action: int = eqx.field(static=True)
+    decoded: int | None = eqx.field(static=True, default=None)  # of the u that a decoder makes of an action
 
 
 class AbstractObserved(eqx.Module):
@@ -119,6 +120,7 @@ class RunState(eqx.Module):
     learner: PyTree | None = None  # the algorithm's modules after the last update
     dataset: Dataset | None = None
     gain: Gain | None = None  # of the last phase, if that improved the policy and had an end rule
+    replay: PyTree | None = None  # what the algorithm stored, where that holds for the next decoder
 
     @property
     def is_without_gain(self) -> bool:

@@ -1,6 +1,7 @@
 """The interface of an algorithm."""
 
 import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -23,6 +24,11 @@ class AbstractLearner(eqx.Module):
     def value(self, critic_obs: Float[Array, " D_c"], obs: Float[Array, " D_o"]) -> Float[Array, ""]:
         """Returns V(s) in the algorithm's scaled rewards. `obs` is the policy's observation. Unbatched."""
 
+    def value_in(self, env: AbstractEnvironment) -> Callable[[Array, Array], Array]:
+        """Returns `value` for the environment that the policy acts in. Override it where V(s) needs its decoder."""
+        del env
+        return self.value
+
     def with_statistics_of(self, old: "AbstractLearner") -> "AbstractLearner":
         """Returns this new learner with the old one's statistics of observations, of policy and critic."""
         return eqx.tree_at(lambda m: m.policy, self, keep_statistics(self.policy, old.policy))
@@ -30,8 +36,9 @@ class AbstractLearner(eqx.Module):
     def with_critic_of(self, old: "AbstractLearner") -> "AbstractLearner":
         """Returns this new learner, after a new decoder, with all of the old one that still holds.
 
-        These are the statistics of observations and, where it is a function of states alone, the critic: V(s) of a
-        policy is what it was, if the new decoder with the prior's latents acts as the policy did.
+        These are the statistics of observations and, where it is a function of states or of the environment's actions,
+        the critic: V(s) and Q(s, u) of a policy are what they were, if the new decoder with the prior's latents acts as
+        the policy did.
         """
         return self.with_statistics_of(old)
 
@@ -63,6 +70,11 @@ class AbstractAlgorithm(eqx.Module):
     @abc.abstractmethod
     def env_steps_per_iteration(self) -> int: ...
 
+    @property
+    def judges_actions(self) -> bool:
+        """Whether the learner has a `critic` Q(s, u) of the pre-squash actions that a decoder makes: not by default."""
+        return False
+
     @abc.abstractmethod
     def check(self, episode_length: int) -> None:
         """Raises ConfigError if the settings are invalid or do not fit together."""
@@ -82,3 +94,13 @@ class AbstractAlgorithm(eqx.Module):
         self, env: AbstractEnvironment, state: PyTree, episodes: EpisodeRules, *, key: PRNGKeyArray
     ) -> tuple[PyTree, dict[str, Array]]:
         """Runs one iteration and returns (state, scalar metrics). Compiled by the caller."""
+
+    def replay_of(self, state: PyTree) -> PyTree | None:
+        """Returns the stored experience of a state that holds for another decoder too: None by default."""
+        del state
+        return None
+
+    def with_replay(self, state: PyTree, replay: PyTree) -> PyTree:
+        """Returns an initial state with the experience that an earlier phase stored. It is ignored by default."""
+        del replay
+        return state

@@ -40,4 +40,5 @@ class AbsorbEncoder(AbstractPhase):
             f"AbsorbEncoder needs a Gaussian encoder, and the policy is {type(state.policy).__name__}."
             " Bind OnPolicy.policy = @GaussianPolicy.",
         )
-        return RunState(AbsorbedDecoder(state.decoder, state.policy), state.policy, state.best, state.learner)
+        decoder = AbsorbedDecoder(state.decoder, state.policy)
+        return RunState(decoder, state.policy, state.best, state.learner, replay=state.replay)

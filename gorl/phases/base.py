@@ -57,6 +57,7 @@ class PhaseInputs:
     episodes: int = 0  # number of episodes in the dataset
     episode_length: int = 0  # maximum length of an episode
     has_noise: bool = False  # the dataset has the noise that made each action
+    judges_actions: bool = False  # the learner has a critic Q(s, u) of pre-squash actions
 
 
 @dataclasses.dataclass(frozen=True)

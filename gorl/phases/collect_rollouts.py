@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from gorl.acting.agent import Agent, check_rule
 from gorl.acting.episodes import run_episodes
 from gorl.environments.task import Task
+from gorl.environments.wrappers import DecodedEnvironment
 from gorl.fields import LARGEST_SIZE, budget, require, structural
 from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit
 from gorl.runtime import devices, trees
@@ -61,7 +62,8 @@ class CollectRollouts(AbstractPhase):
             f" CollectRollouts.episode_length = {self.episode_length}, makes {rows:_} rows of data,"
             f" of at most {LARGEST_SIZE:_}. Lower them.",
         )
-        return PhaseInputs(True, self.rounds * self.num_envs, self.episode_length, self.store_noise)
+        size = self.rounds * self.num_envs, self.episode_length
+        return PhaseInputs(True, *size, self.store_noise, inputs.judges_actions)
 
     @property
     def rounds(self) -> int:
@@ -103,7 +105,7 @@ class CollectRollouts(AbstractPhase):
     def finish(self, context: PhaseContext, state: CollectState) -> RunState:
         del context
         run = state.run
-        return RunState(run.decoder, run.policy, run.best, run.learner, Dataset(state.buffer))
+        return RunState(run.decoder, run.policy, run.best, run.learner, Dataset(state.buffer), replay=run.replay)
 
 
 @program
@@ -117,7 +119,7 @@ def collect(shared: tuple, each: tuple, buffer: Episodes) -> tuple[Episodes, dic
         key,
         num_envs=phase.num_envs,
         length=phase.episode_length,
-        value=learner.value,
+        value=learner.value_in(DecodedEnvironment(task.squashed, decoder)),
         store_noise=phase.store_noise,
     )
     write = lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, first, 0)

@@ -123,6 +123,7 @@ class FitDecoder(AbstractPhase):
 
     def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
         del decoder
+        self.latents.check_spaces(spaces)
         return self.decoder(spaces.observation, spaces.action, key=key)
 
     def units(self, task: Task) -> tuple[Unit, ...]:
@@ -160,7 +161,7 @@ class FitDecoder(AbstractPhase):
     def finish(self, context: PhaseContext, state: FitState) -> RunState:
         del context
         run = state.run
-        return RunState(state.best, run.policy, run.best, run.learner)
+        return RunState(state.best, run.policy, run.best, run.learner, replay=run.replay)
 
     def loss(
         self,

@@ -27,6 +27,8 @@ REINITIALIZE: dict[str, Callable[[AbstractLearner, AbstractLearner], AbstractLea
     "all": lambda new, old: new,
     "nothing": lambda new, old: old,
 }
+KEEPS_REPLAY = {**dict.fromkeys(REINITIALIZE, True), "all": False}
+"""Whether a phase begins with the replay of the previous one, where the algorithm has one that still holds."""
 FORMER = {True: "all", False: "nothing"}
 """The former values of `reinitialize`, which saved runs have."""
 
@@ -53,7 +55,8 @@ class ImprovePolicy(AbstractPhase):
     `reinitialize` is what begins anew after an earlier ImprovePolicy phase: the 'policy' (the critic V(s) goes on, and
     so do the statistics of observations), the 'networks' (both, with the known statistics), 'all' (the statistics too,
     as published) or 'nothing'. The optimizer begins anew with any of them. A critic of latents, Q(s, z), holds for one
-    decoder alone, so it begins anew with the 'policy'.
+    decoder alone, so it begins anew with the 'policy'. A replay of actions and critics of them, Q(s, u), go on, but for
+    'all' (and critics for 'networks').
 
     The rule `end`, if there is one, ends the phase after an evaluation, at `env_steps` at the latest. After a phase
     with a rule that gained nothing, training goes on with that one's learner.
@@ -103,7 +106,7 @@ class ImprovePolicy(AbstractPhase):
             f"ImprovePolicy.env_steps = {self.env_steps}, at {size:_} a unit,",
             f"Lower it, or make {name}'s iterations longer.",
         )
-        return PhaseInputs(has_policy=True)
+        return PhaseInputs(has_policy=True, judges_actions=self.algorithm.judges_actions)
 
     def check_devices(self, count: int) -> None:
         lanes, name = self.algorithm.num_envs, f"{type(self.algorithm).__name__}.num_envs"
@@ -122,8 +125,9 @@ class ImprovePolicy(AbstractPhase):
 
     def _create_learner(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractLearner:
         """Creates a learner whose actions are the decoder's latents."""
+        latent = decoder.latent_size
         return self.algorithm.create(
-            Spaces(spaces.observation, spaces.critic_observation, decoder.latent_size), key=key
+            Spaces(spaces.observation, spaces.critic_observation, latent, decoded=spaces.action), key=key
         )
 
     @property
@@ -174,6 +178,8 @@ class ImprovePolicy(AbstractPhase):
         learner, best = continued(run, learner)
         env = DecodedEnvironment(context.task.squashed, run.decoder)
         training = self.algorithm.start(env, learner, context.task.episodes, key=context.key("environment"))
+        if run.replay is not None and KEEPS_REPLAY[self.reinitialize]:
+            training = self.algorithm.with_replay(training, run.replay)
         return ImproveState(training, run.decoder, best, self.end and self.end.start())
 
     def iterate(self, context: PhaseContext, state: ImproveState, index: int) -> tuple[ImproveState, dict[str, Array]]:
@@ -198,7 +204,8 @@ class ImprovePolicy(AbstractPhase):
     def finish(self, context: PhaseContext, state: ImproveState) -> RunState:
         del context
         handed = HAND_ON[self.hand_on](state), state.best.policy, state.training.learner
-        return RunState(state.decoder, *handed, gain=None if self.end is None else gain(state.best))
+        gained, replay = None if self.end is None else gain(state.best), self.algorithm.replay_of(state.training)
+        return RunState(state.decoder, *handed, gain=gained, replay=replay)
 
 
 @program

@@ -5,12 +5,13 @@ import abc
 import equinox as eqx
 import gin
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.environments.wrappers import bounded
-from gorl.fields import Scalar, require
+from gorl.fields import Scalar, hyperparameter, require, structural
 from gorl.phases.base import PhaseInputs
-from gorl.state import PyTree
+from gorl.state import PyTree, Spaces
 
 
 class DataSource(eqx.Module):
@@ -36,6 +37,10 @@ class AbstractLatents(eqx.Module):
     def check(self, inputs: PhaseInputs) -> None:
         """Raises ConfigError if the collected data lacks what the pairs are made of."""
         del inputs
+
+    def check_spaces(self, spaces: Spaces) -> None:
+        """Raises ConfigError if the environment's observations do not suit the pairs."""
+        del spaces
 
     @abc.abstractmethod
     def pair(
@@ -104,3 +109,54 @@ class StoredLatents(AbstractLatents):
     ) -> tuple[Float[Array, " D_z"], Float[Array, " D_a"]]:
         del source, key
         return row.noise.reshape(size), row.action
+
+
+@gin.register(module="gorl")
+class PreferredLatents(AbstractLatents):
+    """Latents n ~ N(0, I), each with the action that the critic prefers among several of the old policy.
+
+    At a collected observation the encoder and decoder that collected the data draw `candidates` actions u. The pair has
+    the one with the largest min Q(s, u) + `temperature` g, where g is standard Gumbel noise. At 0 that is the best one,
+    and otherwise a draw with probabilities proportional to exp(min Q(s, u) / temperature), in the critic's unit. So the
+    new decoder with latents from the prior is better than the old policy by that critic, and the fit itself is a step
+    of improvement: KL(new || old) is at most log(candidates) - 1 + 1 / candidates nats. The noise n is independent of
+    the action, as that of `PriorLatents`. A flow of one Euler call would learn the mean of the preferred actions. The
+    critic must judge actions: `SAC.space = 'action'`.
+    """
+
+    candidates: int = structural()
+    temperature: Scalar = hyperparameter()
+
+    def check(self, inputs: PhaseInputs) -> None:
+        require(
+            self.candidates >= 1,
+            f"PreferredLatents.candidates = {self.candidates}: it must be >= 1.",
+        )
+        require(
+            bool(self.temperature >= 0),
+            f"PreferredLatents.temperature = {self.temperature}: it must be >= 0 (0: the best candidate).",
+        )
+        require(
+            inputs.judges_actions,
+            "FitDecoder.latents = @PreferredLatents(), but the learner has no critic Q(s, u) of the decoder's actions."
+            " Bind ImprovePolicy.algorithm = @SAC() and SAC.space = 'action' in every stage.",
+        )
+
+    def check_spaces(self, spaces: Spaces) -> None:
+        require(
+            spaces.critic_observation == spaces.observation,
+            "PreferredLatents: the data has the policy's observations alone, and the critic has others here."
+            " Bind FitDecoder.latents = @PairedLatents(), or let the critic see what the policy sees.",
+        )
+
+    def pair(
+        self, source: DataSource, row: Row, size: int, *, key: PRNGKeyArray
+    ) -> tuple[Float[Array, " D_z"], Float[Array, " D_a"]]:
+        noise_key, draw_key, choice_key = jax.random.split(key, 3)
+        distribution = source.policy.distribution(row.obs)
+        draws = jax.random.normal(draw_key, (self.candidates, source.decoder.latent_size))
+        act = lambda n: bounded(source.decoder(row.obs, distribution.at(n)), source.action_bound)
+        actions = jax.vmap(act)(draws)
+        value = jax.vmap(lambda u: jnp.min(source.learner.critic(row.obs, u)))(actions)
+        chosen = jnp.argmax(value + self.temperature * jax.random.gumbel(choice_key, value.shape))
+        return jax.random.normal(noise_key, (size,)), jax.lax.stop_gradient(actions[chosen])

@@ -109,7 +109,7 @@ def test_every_task_is_a_part(task):
 
 METHODS = ("ppo.gin", "ppo_tuned.gin", "ppo_playground.gin", "fpo.gin", "fpo_plus_plus.gin", "dppo.gin", "sac.gin",
            "gorl_fm.gin", "gorl_diffusion.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_sac.gin", "reppo.gin",
-           "gorl_reppo.gin")  # fmt: skip
+           "gorl_reppo.gin", "gorl_action_sac.gin")  # fmt: skip
 CONTROLS = sorted(p.name for p in (shipped() / "controls").glob("*.gin"))
 # What each control changes in GoRL: binding -> value. `None`: something in the list of stages.
 CHANGED = {
@@ -125,6 +125,7 @@ CHANGED = {
     "no_regularizer.gin": ("stage1/LatentKL.coefficient", 0.0),
     "no_reinitialization.gin": ("stage1/ImprovePolicy.reinitialize", "nothing"),
     "new_critic.gin": ("stage1/ImprovePolicy.reinitialize", "networks"),
+    "preferred_latents.gin": ("stage1/FitDecoder.latents", "@PreferredLatents()"),
     "prior_latents.gin": ("stage1/FitDecoder.latents", "@PriorLatents()"),
     "exact_swap.gin": (
         "stage1/Stage.phases",

@@ -35,10 +35,17 @@ METHODS = {
     "gorl_gaussian.gin": ON_POLICY + GORL,
     "gorl_mean_flow.gin": ON_POLICY + GORL,
     "gorl_sac.gin": POLICY + GORL,
+    "gorl_action_sac.gin": POLICY + GORL,
     "reppo.gin": REPPO,
     "gorl_reppo.gin": REPPO + GORL,
 }
-LIKE_OTHERS = ("fpo_plus_plus.gin", "gorl_gaussian.gin", "gorl_mean_flow.gin", "gorl_reppo.gin")
+LIKE_OTHERS = (
+    "fpo_plus_plus.gin",
+    "gorl_gaussian.gin",
+    "gorl_mean_flow.gin",
+    "gorl_reppo.gin",
+    "gorl_action_sac.gin",
+)
 """Methods whose programs differ from others' in a ratio, a decoder or an algorithm that has tests of its own."""
 
 
