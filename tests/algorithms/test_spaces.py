@@ -113,6 +113,22 @@ def test_on_the_identity_decoder_both_spaces_are_one_algorithm(getkey):
         np.testing.assert_array_equal(one, other)
 
 
+class Twice(Scaled):
+    """u = (scale z + s[0]) twice: one latent, two numbers."""
+
+    def __call__(self, obs, latent):
+        return jnp.repeat(super().__call__(obs, latent), 2)
+
+
+def test_the_target_of_the_entropy_is_that_of_the_latent(getkey):
+    """A divergence of 1 nat for the one latent, whatever is decoded from it; SGD at 0.01 from a temperature of 0.5."""
+    algorithm, _ = quadratic(0.2)
+    learner = algorithm.create(Spaces(1, 1, 1, 2), key=getkey())
+    after, metrics = update(algorithm, learner, getkey(), decoded(Twice(2.0)))
+    moved = float(after.log_temperature - learner.log_temperature)
+    np.testing.assert_allclose(moved, -0.01 * TEMPERATURE * (metrics["entropy"] + 1.0), rtol=1e-4)
+
+
 def test_the_critic_has_the_size_of_actions(getkey):
     """Two latents are decoded to an action of three numbers; the observation has four."""
     for space, size in (("latent", 2), ("action", 3)):

@@ -34,10 +34,12 @@ def swapped(run):
 
 def test_the_decoder_with_the_priors_noise_acts_as_the_encoder_did(getkey):
     """Also after a second swap: u = mean_1 + std_1 (mean_2 + std_2 n)."""
+    obs = jnp.array([0.3, -1.0, 2.0])
     first, second = map(encoder, jax.random.split(getkey()))
-    run = swapped(RunState(IdentityDecoder(3, 2, key=getkey()), policy=first, learner=Learner(first)))
-    run = swapped(RunState(run.decoder, policy=second, learner=run.learner))
-    obs, noise = jnp.array([0.3, -1.0, 2.0]), jax.random.normal(getkey(), (2,))
+    run = swapped(RunState(IdentityDecoder(3, 2, key=getkey()), policy=first, learner=Learner(first), replay=obs))
+    run = swapped(RunState(run.decoder, policy=second, learner=run.learner, replay=run.replay))
+    assert run.replay is obs
+    noise = jax.random.normal(getkey(), (2,))
     inner, outer = first.distribution(obs), second.distribution(obs)
     expected = inner.mean + inner.std * (outer.mean + outer.std * noise)
     np.testing.assert_allclose(run.decoder(obs, noise), expected, rtol=1e-6)
