@@ -326,7 +326,6 @@ PUBLISHED = {
     "*/FitDecoder.batch_size": 8192,
     "*/FitDecoder.learning_rate": 3e-4,
     "*/FitDecoder.draws": 8,
-    "*/FitDecoder.validation_fraction": 0.1,
     "*/Evaluator.num_envs": 128,
     "*/Evaluator.rule": "mode",
     "*/ImprovePolicy.evaluation_interval": 6_000_000,
@@ -336,7 +335,7 @@ PUBLISHED = {
 # Where they differ, the number is a choice, but it is listed.
 LISTED = ("*/Clip.epsilon", "*/OnPolicy.max_grad_norm", "*/EntropyBonus.coefficient", "decoder/MLP.width",
           "*/CollectRollouts.env_steps", "GaussianPolicy.initial_std", "Task.action_bound", "RunningNormalizer.epsilon",
-          "Experiment.seed")  # fmt: skip
+          "*/FitDecoder.validation_fraction", "Experiment.seed")  # fmt: skip
 
 
 def values(parameters, binding):
