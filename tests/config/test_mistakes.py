@@ -70,8 +70,8 @@ MISTAKES = {
                          "Bind policy/MLP, or refer to @stage0/policy/MLP."),
     "stage of a scoped module": ("stage0/MLP.width = 8", "MLP is not built in scope 'stage0'", "@policy/MLP",
                                  "Refer to it as @stage0/MLP there."),
-    "stage of a class without ()": ("stage0/GaussianPolicy.min_std = 0.5", "without () it is built later",
-                                    "Refer to it as @stage0/GaussianPolicy there."),
+    "stage of a class without ()": ("stage0/Critic.normalizer = @ShrinkingNormalizer",
+                                    "without () it is built later", "Refer to it as @stage0/Critic there."),
     # values
     "unquoted string": ("ENV = FingerSpin", "FingerSpin is not a value. A string needs quotes ('FingerSpin')"),
     "unquoted string with a dash": ("ENV = Finger-Spin", "A string needs quotes ('Finger-Spin')"),

@@ -27,5 +27,5 @@ def crashed(tmp_path_factory, sound):
     folder = tmp_path_factory.mktemp("crashed") / "run"
     toy_runs.begin(folder)
     with pytest.raises(toy_runs.Crash):
-        toy_runs.go_on(folder, units=13)
+        toy_runs.go_on(folder, units=11)
     return folder

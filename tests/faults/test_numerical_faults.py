@@ -25,6 +25,7 @@ from gorl.fields import as_float32
 from gorl.optimizers import OptaxCall
 from gorl.phases import PhaseContext
 from gorl.phases.collect_rollouts import collect
+from gorl.phases.latents import PriorLatents
 from gorl.runtime import seeds, trees
 from gorl.state import Dataset, RunState, Spaces, Transition
 from tests.support.poison import KINDS, poison
@@ -401,7 +402,7 @@ def test_collected_data_hold_no_broken_step(kind):
 @functools.cache
 def fitting():
     """(phase, context, what it is given): the collection of a task that broke, and its decoder to be fitted."""
-    phase = gorl_fm().stages[1].phases[1]
+    phase = dataclasses.replace(gorl_fm().stages[1].phases[1], latents=PriorLatents())  # pairs need no collected action
     _, run = episode_context()
     data, _, _ = collected("observation nan")
     given = dataclasses.replace(run, dataset=Dataset(jax.tree.map(jnp.asarray, data)))

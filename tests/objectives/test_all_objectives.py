@@ -31,7 +31,14 @@ from gorl.objectives.entropy import AbstractEntropy, LatentEntropy, RelativeEntr
 from gorl.objectives.gae import AbstractAdvantage, BraxAdvantage, GeneralizedAdvantage
 from gorl.objectives.regularizers import AbstractRegularizer, EntropyBonus, LatentKL, LatentL2, SquashedEntropyBonus
 from gorl.objectives.trust_region import ASPO, SPO, AbstractTrustRegion, Clip
-from gorl.phases.latents import AbstractLatents, EncoderLatents, PairedLatents, PriorLatents, StoredLatents
+from gorl.phases.latents import (
+    AbstractLatents,
+    EncoderLatents,
+    PairedLatents,
+    PreferredLatents,
+    PriorLatents,
+    StoredLatents,
+)
 from gorl.phases.selection import AbstractSelection, AdvantageWeighted, AllEpisodes, ReturnWeighted, TopEpisodes
 from gorl.policies.flow_ratio import (
     AbstractFlowRatio,
@@ -46,7 +53,7 @@ ROLES = (AbstractTrustRegion, AbstractRegularizer, AbstractAdvantage, AbstractTi
          AbstractFlowRatio, AbstractEntropy, AbstractSampler, AbstractGrid, AbstractPrediction, AbstractSchedule,
          AbstractLevels)  # fmt: skip
 ELSEWHERE = {AllEpisodes, TopEpisodes, ReturnWeighted, AdvantageWeighted,
-             PriorLatents, EncoderLatents, PairedLatents, StoredLatents}  # tests/phases  # fmt: skip
+             PriorLatents, EncoderLatents, PairedLatents, PreferredLatents, StoredLatents}  # tests/phases  # fmt: skip
 LAWS = {UniformTimes, ArcsineTimes, LogitNormalTimes}  # no value, but moments and quantiles: test_times.py
 GRIDS = {CosineGrid}  # tests/generative/test_grids.py
 

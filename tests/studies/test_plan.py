@@ -47,7 +47,7 @@ def test_values_of_a_grid_may_be_references_and_strings(tmp_path):
     assert [v.name for v in found.variants] == [
         f"trust_region={r},hand_on={h}" for r in ("Clip", "SPO") for h in ("best", "last")
     ]
-    last = found.variants[-1].configuration.experiment.stages[1].phases[2]
+    last = found.variants[-1].configuration.experiment.stages[1].phases[3]
     assert (type(last.algorithm.trust_region).__name__, last.hand_on) == ("SPO", "last")
 
 

@@ -113,12 +113,12 @@ def equal(a, b):
 
 def test_a_key_changes_with_the_phases_inputs_and_with_nothing_else(tmp_path, monkeypatch):
     base = keys(tmp_path)
-    assert len(set(base)) == 6  # improve, evaluate; collect, fit, improve, evaluate
-    assert equal(base, keys(tmp_path)) == [True] * 6
-    assert equal(base, keys(tmp_path, "FIT_EPOCHS = 7")) == [True] * 3 + [False] * 3
-    assert equal(base, keys(tmp_path, "decoder/MLP.width = 17")) == [True] * 3 + [False] * 3  # only a factory's binding
-    assert equal(base, keys(tmp_path, "STAGE_KL = 0.5")) == [True] * 4 + [False] * 2
-    assert equal(base, keys(tmp_path, "Experiment.checkpoint_interval = 9.0", "Experiment.trackers = []")) == [True] * 6
+    assert len(set(base)) == 7  # improve, evaluate; collect, fit, prior, improve, evaluate
+    assert equal(base, keys(tmp_path)) == [True] * 7
+    assert equal(base, keys(tmp_path, "FIT_EPOCHS = 7")) == [True] * 3 + [False] * 4
+    assert equal(base, keys(tmp_path, "decoder/MLP.width = 17")) == [True] * 3 + [False] * 4  # only a factory's binding
+    assert equal(base, keys(tmp_path, "STAGE_KL = 0.5")) == [True] * 5 + [False] * 2
+    assert equal(base, keys(tmp_path, "Experiment.checkpoint_interval = 9.0", "Experiment.trackers = []")) == [True] * 7
     for change in (
         "SEED = 1",
         "NUM_SEEDS = 2",
@@ -126,12 +126,12 @@ def test_a_key_changes_with_the_phases_inputs_and_with_nothing_else(tmp_path, mo
         "Experiment.precision = 'high'",
         "policy/MLP.width = 9",
     ):
-        assert equal(base, keys(tmp_path, change)) == [False] * 6, change
+        assert equal(base, keys(tmp_path, change)) == [False] * 7, change
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     from gorl.reuse import identity
 
     identity.platform_facts.cache_clear()
-    assert equal(base, keys(tmp_path)) == [False] * 6
+    assert equal(base, keys(tmp_path)) == [False] * 7
     identity.platform_facts.cache_clear()
 
 
@@ -139,12 +139,12 @@ def test_a_key_knows_the_rule_and_with_a_budget_what_is_set_aside_for_later(tmp_
     """Without a budget the next stage's least steps change nothing before it; with one they do."""
     rule = ["ImprovePolicy.end = @NoGain()", "stage1/NoGain.min_env_steps = 240"]
     base = keys(tmp_path, *rule)
-    assert equal(base, keys(tmp_path, *rule, "stage0/NoGain.margin = 6.0")) == [False] * 6
+    assert equal(base, keys(tmp_path, *rule, "stage0/NoGain.margin = 6.0")) == [False] * 7
     later = "stage1/NoGain.min_env_steps = 480"
-    assert equal(base, keys(tmp_path, rule[0], later)) == [True] * 4 + [False] * 2
+    assert equal(base, keys(tmp_path, rule[0], later)) == [True] * 5 + [False] * 2
     limited = keys(tmp_path, *rule, "Experiment.budget = 2_000")
-    assert equal(base, limited) == [False] * 6
-    assert equal(limited, keys(tmp_path, rule[0], later, "Experiment.budget = 2_000")) == [False] * 6
+    assert equal(base, limited) == [False] * 7
+    assert equal(limited, keys(tmp_path, rule[0], later, "Experiment.budget = 2_000")) == [False] * 7
 
 
 def test_why_a_phase_is_not_reused(stored):
