@@ -171,7 +171,7 @@ class Experiment:
             require(
                 asked in (None, 1) and not hosts.is_distributed(),
                 f"Experiment.devices = {asked} on {hosts.process_count()} processes: the physics of"
-                f" {self.task.environment.describe()['name']} runs on one device, since XLA cannot share it out."
+                f" {self.task.describe()['name']} runs on one device, since XLA cannot share it out."
                 " Set Experiment.devices = 1 in one process, or take physics written in JAX (impl = 'jax').",
             )
             asked = 1

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float32
 
 from gorl.errors import ConfigError
+from gorl.runtime.inputs import InputFile
 
 Scalar = Float32[Array | np.ndarray, ""]
 
@@ -30,6 +31,15 @@ def hyperparameter() -> Any:
 def structural(**kwargs: Any) -> Any:
     """Declares a value that determines shapes or code. An int is a size, which must fit 32 bits."""
     return eqx.field(static=True, **kwargs)
+
+
+def input_file() -> Any:
+    """Declares a file that is read, such as a MuJoCo model. It is given as a path and stored as an `InputFile`."""
+    return eqx.field(static=True, converter=_find)
+
+
+def _find(path: str) -> InputFile:
+    return InputFile.find(path)
 
 
 def budget() -> Any:

@@ -104,7 +104,7 @@ def keys(folder: pathlib.Path, count: int = 3000, units: int = 5) -> dict[str, A
 
 def record(folder: pathlib.Path, lines: int = 1_000_000) -> dict[str, Any]:
     """Tests a record of `lines` lines: writes it, rewinds it as a resume does, and reads it as a report does."""
-    from gorl.analysis.runs_table import load_results
+    from gorl.analysis.naming import load_results
     from gorl.runs.provenance import FORMAT
 
     facts = {"format": FORMAT, "study": "s", "name": "r", "seed": 0, "environment": {"name": "none"}}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.reproduce.scales import Entry, Scale, folder_name
-from gorl.analysis import runs_table
+from gorl.analysis import naming
 from gorl.analysis.runs_table import EvaluationPoint, RunResult
 from gorl.analysis.statistics import ENDED
 from gorl.runs.files import write_json
@@ -55,7 +55,7 @@ def path_of(results: pathlib.Path, scale: Scale, entry: Entry) -> pathlib.Path:
 
 def of_run(entry: Entry, status: str, declared: int, folder: pathlib.Path, words: Sequence[str]) -> Outcome:
     """Returns the outcome that a run's folder contains."""
-    runs, _ = runs_table.load_results([folder])
+    runs, _ = naming.load_results([folder])
     known = RunFolder.open(folder).facts()
     facts = {"command": ["gorl", "sweep", *words], **{k: known[k] for k in PROVENANCE if k in known}}
     return Outcome(entry.method, entry.task, status, declared, tuple(runs), facts)

@@ -207,6 +207,7 @@ def curves(measured: Measured, methods: Sequence[str]) -> bytes | None:
     drawn = Results(
         runs=tuple(runs),
         problems=(),
+        notes=(),
         settings=Settings(score=SCORE),
         matrices=ScoreMatrices((), {}, ()),
         curves=lines,

@@ -57,7 +57,7 @@ def evaluate(shared: tuple, each: tuple, state: tuple) -> dict[str, Float[Array,
 def episode_statistics(
     returns: Float[Array, " E"], lengths: Int[Array, " E"], diverged: Bool[Array, " E"]
 ) -> dict[str, Float[Array, ""]]:
-    """Returns return statistics over the episodes that did not diverge (NaN if all did), and how many did."""
+    """Returns statistics of the returns of episodes that did not diverge (NaN if all did), and how many did."""
     whole = lambda x: jnp.where(diverged, jnp.nan, x)
     return {
         "return": jnp.nanmean(whole(returns)),
@@ -66,4 +66,5 @@ def episode_statistics(
         "return_max": jnp.nanmax(whole(returns)),
         "episode_length": jnp.nanmean(whole(lengths.astype(jnp.float32))),
         "diverged_episodes": jnp.sum(diverged).astype(jnp.float32),
+        "episodes": jnp.full((), diverged.size, jnp.float32),
     }

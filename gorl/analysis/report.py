@@ -66,6 +66,7 @@ def over_tasks(results: Results) -> list[page.Block]:
 def by_task(results: Results) -> list[page.Block]:
     """Returns the tables of the returns on each task, of unfinished runs and of runs that could not be read."""
     blocks: list[page.Block] = [Heading("By task"), _task_table(results)]
+    blocks += [Listing(results.notes)] if results.notes else []
     if (policies := _policy_table(results)).rows:
         blocks += [Heading("Best policy of all stages, and newest policy"), policies]
     if (swapped := _swap_table(results)).rows:

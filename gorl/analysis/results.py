@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gorl.analysis import statistics
+from gorl.analysis import naming, statistics
 from gorl.analysis.curves import Curve, curves
 from gorl.analysis.runs_table import SCORES, RunResult
 from gorl.analysis.statistics import Estimate, Profile, ScoreMatrices
@@ -44,6 +44,7 @@ class Results:
 
     runs: tuple[RunResult, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
     settings: Settings
     matrices: ScoreMatrices
     by_task: dict[tuple[str, str], dict[str, Estimate]]
@@ -93,6 +94,7 @@ def _compute(runs: Sequence[RunResult], problems: Sequence[str], settings: Setti
     return Results(
         runs=tuple(runs),
         problems=tuple(problems),
+        notes=tuple(naming.notes(runs)),
         settings=settings,
         matrices=found,
         by_task={

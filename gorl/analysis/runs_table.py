@@ -1,6 +1,5 @@
 """The results of runs, groups of seeds and studies on disk, including missing and unreadable runs."""
 
-import collections
 import dataclasses
 import json
 import math
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from gorl.errors import RunError
 from gorl.runs.files import inside
 from gorl.runs.folder import RunFolder
+from gorl.runs.identity import Identity, read_identity
 from gorl.runs.summary import FINALS, Swaps, best_stage, final_returns, read_results, swaps
 from gorl.tracking import local
 
@@ -28,7 +28,7 @@ class EvaluationPoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """The result of one seed's run. `method` is its variant, or its study if it belongs to no study folder."""
+    """The result of one seed's run. `method` is its variant, or its study; see `gorl.analysis.naming`."""
 
     folder: pathlib.Path
     root: pathlib.Path  # the path under which it was found
@@ -46,6 +46,8 @@ class RunResult:
     scores: dict[str, float] = dataclasses.field(default_factory=dict)  # mean returns by names of SCORES
     best_stage: int | None = None  # the stage of 'final_best'
     swaps: Swaps = dataclasses.field(default_factory=dict)
+    identity: Identity | None = None  # None: its configuration cannot be read
+    asked: tuple[str, ...] = ()  # the files and bindings of its command
     source: str = ""  # gorl's version and commit, and the device
 
 
@@ -61,7 +63,7 @@ class _Place(NamedTuple):
     axes: dict[str, str] = {}
 
 
-def load_results(paths: Sequence[pathlib.Path]) -> tuple[list[RunResult], list[str]]:
+def read_runs(paths: Sequence[pathlib.Path]) -> tuple[list[RunResult], list[str]]:
     """Returns (the results of all runs in run, group and study folders, one line for each path of another kind).
 
     A run that is named several times is listed once. Raises RunError if no path is such a folder.
@@ -76,7 +78,7 @@ def load_results(paths: Sequence[pathlib.Path]) -> tuple[list[RunResult], list[s
             problems.append(str(err))
     if not places:
         raise RunError("\n".join(problems))
-    return _name_methods(_fill_from_siblings([_result(place) for place in places.values()])), problems
+    return _fill_from_siblings([_result(place) for place in places.values()]), problems
 
 
 def _places(path: pathlib.Path) -> Iterator[_Place]:
@@ -141,6 +143,8 @@ def _result(place: _Place) -> RunResult:
             variant=variant,
             method=variant or known["study"],
             status=status,
+            identity=read_identity(folder),
+            asked=_asked(facts),
             source=_source(facts),
             **_recorded(folder.record_path),
         )
@@ -174,6 +178,11 @@ def _recorded(path: pathlib.Path) -> dict[str, Any]:
     }
 
 
+def _asked(facts: dict[str, Any]) -> tuple[str, ...]:
+    words = facts.get("asked")
+    return tuple(map(str, words)) if isinstance(words, list) else ()
+
+
 def _source(facts: dict[str, Any]) -> str:
     git, device = facts.get("git") or {}, facts.get("device") or {}
     commit = f", commit {git['commit'][:10]}" if git.get("commit") else ""
@@ -198,43 +207,6 @@ def _fill_from_siblings(runs: list[RunResult]) -> list[RunResult]:
         return dataclasses.replace(run, task=next(iter(tasks[key])), axes=run.axes or axes[key])
 
     return [complete(run) for run in runs]
-
-
-def _name_methods(runs: list[RunResult]) -> list[RunResult]:
-    """Names each run's method: the same name on all tasks, and different names for different methods."""
-    by_root: dict[pathlib.Path, list[RunResult]] = {}
-    for run in runs:
-        by_root.setdefault(run.root, []).append(run)
-    task_axes = {root: _task_axes(members) for root, members in by_root.items()}
-    named = [dataclasses.replace(run, method=_method_name(run, task_axes[run.root])) for run in runs]
-    studies: dict[str, set[str]] = {}
-    for run in named:
-        studies.setdefault(run.method, set()).add(run.study)
-    named = [
-        dataclasses.replace(r, method=f"{r.study}: {r.method}") if r.variant and len(studies[r.method]) > 1 else r
-        for r in named
-    ]
-    counts = collections.Counter((run.method, run.task, run.seed) for run in named)
-    ambiguous = {method for (method, _, _), count in counts.items() if count > 1}
-    return [dataclasses.replace(r, method=f"{r.method} ({r.root})") if r.method in ambiguous else r for r in named]
-
-
-def _task_axes(runs: Sequence[RunResult]) -> set[str]:
-    """Returns the axes of a study whose values name the task. Such axes do not distinguish methods."""
-    known = [run for run in runs if run.task != UNKNOWN]
-    if len({run.task for run in known}) < 2:
-        return set()
-    return {axis for axis in known[0].axes if all(run.task in run.axes.get(axis, "") for run in known)}
-
-
-def _method_name(run: RunResult, axes: set[str]) -> str:
-    """Returns the name of a run's method without the `axes` that name its task."""
-    if not run.variant or not axes & set(run.axes):
-        return run.method
-    rest = {name: value for name, value in run.axes.items() if name not in axes}
-    if len(rest) == 1:
-        return next(iter(rest.values()))
-    return ", ".join(f"{name}={value}" for name, value in rest.items()) or run.study
 
 
 def _as_text(axes: Any) -> dict[str, str]:

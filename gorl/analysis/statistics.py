@@ -18,9 +18,9 @@ from jaxtyping import Float
 from gorl.analysis.runs_table import RunResult
 from gorl.errors import ConfigError
 
-ENDED = ("finished", "diverged", "stopped")  # statuses whose outcome is known
-CUT_SHORT = ("diverged", "stopped")
-_ENDS = {"diverged": "diverged", "stopped": "were stopped"}
+ENDED = ("finished", "diverged", "unsound", "stopped")  # statuses whose outcome is known
+CUT_SHORT = ("diverged", "unsound", "stopped")
+_ENDS = {"diverged": "diverged", "unsound": "ended without a result", "stopped": "were stopped"}
 BOOTSTRAP_SEED = 0
 REPETITIONS = 2000
 CONFIDENCE = 0.95

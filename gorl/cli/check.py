@@ -86,7 +86,7 @@ def _quoted(word: str) -> str:
 
 def _heading(names: list[str], configuration: "Configuration") -> str:
     experiment = configuration.experiment
-    env = experiment.task.environment.describe()
+    env = experiment.task.describe()
     where = ", ".join(str(env[k]) for k in ("library", "impl") if k in env)
     stages = len(experiment.stages)
     seeds = (

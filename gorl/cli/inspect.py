@@ -25,6 +25,7 @@ _MEANINGS = {
     "killed": "its process ended without reporting why",
     "interrupted": "by a signal; the state is saved",
     "diverged": "no sound update could be made any more; the state is saved",
+    "unsound": "at its end, without a result",
     "failed": "by an error",
     "paused": "at the end of a stage",
 }

@@ -37,11 +37,11 @@ def command(
     debug: options.Debug = False,
 ) -> None:
     del debug
-    from gorl.analysis import page, report, results, runs_table
+    from gorl.analysis import naming, page, report, results
 
     settings = results.Settings(score, x, max_return, reference, repetitions)
     settings.check()
-    runs, problems = runs_table.load_results(paths)
+    runs, problems = naming.load_results(paths)
     typer.echo(f"runs: {len(runs)}; bootstrap repetitions: {repetitions:,} ...", err=True)
     computed = results.compute(runs, problems, settings)
     study = len(paths) == 1 and (paths[0] / "study.json").is_file()

@@ -53,7 +53,7 @@ def command(
     if dry_run:
         return
     quiet.quiet_warp()
-    study = StudyFolder.begin(path, plan)
+    study = StudyFolder.begin(path, plan, lambda message: typer.echo(f"gorl: {message}", err=True))
     sys.exit(_run(plan, study, aim, reuse, report))
 
 
@@ -104,10 +104,11 @@ class _Display:
 
     def __init__(self, study: "StudyFolder"):
         from gorl.studies.executors.base import Watch
+        from gorl.studies.folder import ENDED
 
         self._study = study
         self._jobs = study.jobs()
-        self._done = sum(study.status(job) in ("finished", "diverged", "stopped") for job in self._jobs)
+        self._done = sum(study.status(job) in ENDED for job in self._jobs)
         self.began = self._spoke = time.monotonic()
         self.reused = 0
         self._since: dict[str, float] = {}
@@ -121,8 +122,9 @@ class _Display:
 
     def _end(self, job: "Job", code: int, reason: str) -> None:
         from gorl.studies.sweep import job_outcome
+        from gorl.training.execution import EXIT_CODES
 
-        if code not in (0, 3):
+        if code not in EXIT_CODES.values():
             self._say(f"{job.name}: {'stopped by a signal' if code > 128 else f'FAILED: {reason}'}")
             return
         outcome = job_outcome(self._study, job)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _STARTED = time.monotonic()
 _REASONS = {
     "interrupted": " by a signal, the state is saved",
+    "unsound": ", without a result: its numbers are not finite, or most of its episodes broke",
     "diverged": ", no sound update could be made any more, the state is saved",
 }
 
@@ -76,19 +77,16 @@ def command(
 def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stages: int | None) -> int:
     from gorl import runs
     from gorl.runtime import hosts
+    from gorl.training.changes import name_changes, require_unchanged
     from gorl.training.trained import reopened
 
     folder = runs.RunFolder.open(path)
     configuration = reopened(folder, plugins)
     if not hosts.is_primary():
         return _follow(configuration, reuse, stages)
-    facts = folder.facts("name", "study", "seed", "versions", "device")
-    if changed := runs.provenance_differences(facts, runs.facts()):
-        typer.echo(
-            "gorl: not the same as when the run began, so it resumes from the same state but not bit for bit: "
-            + "; ".join(changed),
-            err=True,
-        )
+    folder.facts("name", "study", "seed", "versions", "device")
+    require_unchanged(folder, configuration)
+    name_changes(folder, configuration, lambda message: typer.echo(f"gorl: {message}", err=True))
     return _execute(configuration, folder, aim, reuse, stages, resumed=True)
 
 
@@ -121,7 +119,7 @@ def _execute(
             reuse=reused,
             stages=stages,
         )
-    if outcome.code == 0:
+    if outcome.code in (0, execution.EXIT_CODES["unsound"]):
         for table in result_tables([read_results(m.record_path)[1] for m in folder.members]):
             console.print(table)
     _print_end(console, folder, outcome.status, aim and bool(experiment.trackers))
@@ -152,7 +150,7 @@ def _require_same(configuration: "Configuration", reuse: bool, stages: int | Non
 
 
 def _print_start(console: "Console", experiment: "Experiment", folder: "RunFolder", resumed: bool) -> None:
-    facts, where = folder.facts(), experiment.task.environment.describe()
+    facts, where = folder.facts(), experiment.task.describe()
     phases = sum(len(s.phases) for s in experiment.stages)
     most = "at most " if experiment.may_take_fewer else ""
     seeds = (
@@ -193,6 +191,8 @@ def _print_end(console: "Console", folder: "RunFolder", status: str, tracked: bo
             if tracked
             else [f"evaluate:  gorl evaluate {path}"]
         )
+    elif status == "unsound":
+        lines += [f"look into: gorl inspect {path}"]
     else:
         lines += [f"resume:    gorl train --resume {path}"]
     for line in lines:

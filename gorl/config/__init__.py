@@ -8,4 +8,9 @@ package reads private tables of gin, so gin-config is pinned to 0.5.0.
 from gorl.config.build import Configuration as Configuration, build as build, build_here as build_here
 from gorl.config.files import FORMAT as FORMAT, runnable_files as runnable_files, search_paths as search_paths
 from gorl.config.reader import read_source as read_source
-from gorl.config.studies import StudySource as StudySource, read_study as read_study, seed_bindings as seed_bindings
+from gorl.config.studies import (
+    StudySource as StudySource,
+    read_study as read_study,
+    seed_bindings as seed_bindings,
+    seed_origin as seed_origin,
+)

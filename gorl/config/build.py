@@ -2,22 +2,27 @@
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import gin
 
-from gorl.config import checks, mistakes, tables
+from gorl.config import checks, mistakes, plugin_sources, tables
 from gorl.config.files import FORMAT
 from gorl.config.reader import read_source
 from gorl.config.resolve import resolved_tree
-from gorl.config.sources import Source
+from gorl.config.sources import COMMAND_LINE, Source
 from gorl.config.text import render_bindings
 from gorl.errors import ConfigError
 from gorl.experiment import Experiment
 from gorl.fields import Factory
+from gorl.runs import inputs as kept_inputs
+from gorl.runtime import inputs
 from gorl.state import Spaces
+
+_T = TypeVar("_T")
 
 _SIZES = Spaces(3, 3, 2)  # arbitrary sizes with which every factory is called once
 
@@ -38,6 +43,17 @@ class Configuration:
         return render_bindings(self.effective)
 
     @property
+    def asked(self) -> list[str]:
+        """The files and the bindings that were named, in order."""
+        typed = [change.origin.text for change in self.source.changes if change.origin.file == COMMAND_LINE]
+        return [*self.source.named, *typed]
+
+    @property
+    def config_hash(self) -> str:
+        """A hash of `config`."""
+        return hashlib.sha256(self.config.encode()).hexdigest()
+
+    @property
     def operative(self) -> str:
         """Every parameter that was used, defaults included, as the text of a gin file."""
         return render_bindings(self.tables.operative)
@@ -51,6 +67,22 @@ class Configuration:
     def tree_here(self) -> dict[str, Any]:
         """The tree of a run that begins on this machine. Starts the device if any value depends on the machine."""
         return resolved_tree(self.tables.rebound(_machine_bindings(self.tables)), "gorl.Experiment")
+
+    @property
+    def input_files(self) -> list[inputs.InputFile]:
+        """The files that the experiment names, such as MuJoCo models."""
+        return list(dict.fromkeys(_instances(self.experiment, inputs.InputFile)))
+
+    @property
+    def plugin_files(self) -> dict[str, dict[str, str]]:
+        """{plugin: {file: hash}}, with everything that a plugin has imported and read from its own folder so far."""
+        return {pathlib.Path(plugin).name: plugin_sources.sources(plugin) for plugin in self.source.plugins}
+
+    def keep_inputs(self, folder: pathlib.Path) -> None:
+        """Copies input files and plugins into the folder of a run or study. Raises RunError."""
+        homes = {plugin: plugin_sources.home(plugin) for plugin in self.source.plugins}
+        known = {p: (home, self.plugin_files[pathlib.Path(p).name]) for p, home in homes.items() if home is not None}
+        kept_inputs.keep(folder, self.input_files, known)
 
     def save(self, folder: pathlib.Path) -> None:
         """Writes config.gin, operative_config.gin and `sources/`, the files as they were read, to a folder."""
@@ -108,6 +140,20 @@ def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[
 
 
 def _build(source: Source) -> Configuration:
+    with inputs.looking_in(*_places(source)):
+        return _build_here(source)
+
+
+def _places(source: Source) -> tuple[dict[str, pathlib.Path], list[pathlib.Path]]:
+    """Returns the input files that the folders of runs keep whose configurations are read, and the files' folders."""
+    kept: dict[str, pathlib.Path] = {}
+    for path in map(pathlib.Path, source.texts):
+        if (folder := kept_inputs.holder(path)) is not None:
+            kept |= kept_inputs.kept_files(folder)
+    return kept, list(dict.fromkeys(path.parent for path in map(pathlib.Path, source.texts)))
+
+
+def _build_here(source: Source) -> Configuration:
     try:
         experiment = gin.get_configurable("gorl.Experiment")()
         experiment.check()
@@ -120,7 +166,7 @@ def _build(source: Source) -> Configuration:
         raise
     notes = tuple(checks.check_effects(source))
     snapshot = tables.GinSnapshot.take()
-    for factory in _factories(experiment):
+    for factory in _instances(experiment, Factory):
         factory.function = _with_snapshot(factory.function, snapshot)
     return Configuration(experiment, source, _effective(snapshot.bound, checks.used(source)), notes, snapshot)
 
@@ -181,24 +227,25 @@ def _check_modules(experiment: Experiment) -> None:
         experiment.check_modules(experiment.task.environment.spaces())
 
 
-def _factories(value: Any) -> Iterator[Factory]:
-    """Yields the factories in the fields of an experiment, at any depth."""
-    if isinstance(value, Factory):
+def _instances(value: Any, kind: type[_T]) -> Iterator[_T]:
+    """Yields the objects of a kind in the fields of an experiment, at any depth."""
+    if isinstance(value, kind):
         yield value
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for field in dataclasses.fields(value):
-            yield from _factories(getattr(value, field.name, None))
+            yield from _instances(getattr(value, field.name, None), kind)
     elif isinstance(value, (list, tuple)):
         for v in value:
-            yield from _factories(v)
+            yield from _instances(v, kind)
 
 
 def _with_snapshot(function: Callable, snapshot: tables.GinSnapshot) -> Callable:
     """Returns the function, called with the bindings of a snapshot whatever gin has read since."""
+    places = inputs.current_places()
 
     @functools.wraps(function, updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
-        with snapshot.active():
+        with snapshot.active(), inputs.looking_in(*places):
             return function(*args, **kwargs)
 
     return call

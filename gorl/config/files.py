@@ -10,6 +10,7 @@ import traceback
 import types
 from collections.abc import Iterable, Sequence
 
+from gorl.config import plugin_sources
 from gorl.config.sources import printable
 from gorl.errors import ConfigError, did_you_mean
 from gorl.version import HOME, __version__
@@ -157,12 +158,15 @@ def _import(plugin: str) -> None:
     if not plugin.endswith(".py"):
         if str(pathlib.Path.cwd()) not in sys.path:
             sys.path.insert(0, str(pathlib.Path.cwd()))
+        if plugin != REGISTRY:
+            plugin_sources.watch(plugin_sources.home(plugin))
         _loaded_plugins[plugin] = importlib.import_module(plugin)
         return
     path = pathlib.Path(plugin).expanduser().resolve()
     if str(path) not in _loaded_plugins:
         if str(path.parent) not in sys.path:  # so that it can import the files beside it
             sys.path.append(str(path.parent))
+        plugin_sources.watch(path.parent)
         spec = importlib.util.spec_from_file_location(f"gorl_plugin_{path.stem}", path)
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

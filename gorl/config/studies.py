@@ -89,9 +89,17 @@ def _values(name: str, values: Any, source: Source) -> list[str]:
 
 def seed_bindings(configuration: Configuration) -> list[str]:
     """Returns the bindings that set the first seed and the number of seeds, as texts with {first} and {count}."""
-    found = []
-    for parameter, field in (("seed", "first"), ("num_seeds", "count")):
-        key = ("", "gorl.Experiment", parameter)
-        macro = tables.macro_name(configuration.tables.bound[key[:2]][parameter])
-        found.append(f"{macro or 'Experiment.' + parameter} = {{{field}}}")
-    return found
+    fields = {"seed": "first", "num_seeds": "count"}
+    return [f"{tables.show_key(_setter(configuration, name))} = {{{field}}}" for name, field in fields.items()]
+
+
+def seed_origin(configuration: Configuration, parameter: str) -> Origin:
+    """Returns where Experiment.seed or Experiment.num_seeds is set."""
+    return configuration.source.origins[_setter(configuration, parameter)]
+
+
+def _setter(configuration: Configuration, parameter: str) -> tables.Key:
+    """Returns the key of the macro that sets a parameter of Experiment, or else of the parameter."""
+    key = ("", "gorl.Experiment", parameter)
+    macro = tables.macro_name(configuration.tables.bound[key[:2]][parameter])
+    return key if macro is None else (macro, tables.MACRO, "value")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from gorl.environments.scene import Scene
+from gorl.environments.scene import Scene, model_hash
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import require
 from gorl.runtime import trees
@@ -42,7 +42,7 @@ class AbstractEnvironment(eqx.Module):
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Returns what a run records about the environment, as JSON: at least `name`, and `impl` for its physics."""
+        """Returns what a run records about the environment, as JSON: `name` of the task, and `impl` for its physics."""
 
     def check(self) -> None:
         """Raises ConfigError if the environment cannot be built. Fast, because nothing is compiled."""
@@ -65,6 +65,14 @@ class AbstractEnvironment(eqx.Module):
     def scene(self) -> Scene | None:
         """Returns how MuJoCo draws the environment, or None if it has no MuJoCo model."""
         return None
+
+    def model_hash(self) -> str | None:
+        """Returns a hash of the MuJoCo model's content.
+
+        It is None without a model, and where the version of an installed library says what the model is.
+        """
+        scene = self.scene()
+        return None if scene is None else model_hash(scene.model)
 
     def spaces(self) -> Spaces:
         """Returns the sizes of observations and actions, from the shapes of a reset."""

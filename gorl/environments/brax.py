@@ -96,6 +96,9 @@ class BraxEnvironment(AbstractEnvironment):
             physics=physics,
         )
 
+    def model_hash(self) -> None:
+        return None  # the library's version says what the model is
+
     def describe(self) -> dict[str, Any]:
         return {"library": "brax", "name": self.name, "impl": self.backend, "options": dict(self.options)}
 

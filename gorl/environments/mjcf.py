@@ -1,7 +1,6 @@
 """A user's own MuJoCo model."""
 
 import functools
-import hashlib
 import pathlib
 import traceback
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from gorl.environments.base import AbstractEnvironment, cast_like, make_state
 from gorl.environments.playground import check_implementation
 from gorl.environments.scene import Scene, pose_of
 from gorl.errors import ConfigError
-from gorl.fields import require, structural
+from gorl.fields import input_file, require, structural
+from gorl.runtime.inputs import InputFile
 from gorl.runtime.precision import in_float32
 from gorl.state import EnvState, PyTree
 
@@ -25,10 +25,12 @@ from gorl.state import EnvState, PyTree
 class MJCFEnvironment(AbstractEnvironment):
     """An MJCF file, with JAX functions that compute the reward, the observation, the termination and the initial state.
 
-    `xml` is the path of the file (relative to the working directory). `substeps` is the number of physics steps per
-    control step. The functions take MJX's model and data: `reward(model, data, action) -> []`,
-    `observation(model, data) -> [D_o]` or a dict of such arrays, `terminated(model, data) -> [] bool` (None: never) and
-    `initial(model, key) -> (qpos, qvel)` (None: the model's qpos0 at rest). To name them in gin, write
+    `xml` is the path of the file (relative to the working directory, else to a gin file's folder). `substeps` is the
+    number of physics steps per control step.
+
+    The functions take MJX's model and data: `reward(model, data, action) -> []`, `observation(model, data) -> [D_o]`
+    or a dict of such arrays, `terminated(model, data) -> [] bool` (None: never) and `initial(model, key) -> (qpos,
+    qvel)` (None: the model's qpos0 at rest). To name them in gin, write
     `gin.constant('mine.reward', reward)` in a plugin and `MJCFEnvironment.reward = %mine.reward`.
 
     Actions in [-1, 1] are mapped to the actuators' control range; an actuator without a range receives the action
@@ -36,7 +38,7 @@ class MJCFEnvironment(AbstractEnvironment):
     physics step.
     """
 
-    xml: str = structural()
+    xml: InputFile = input_file()
     reward: Callable = structural()
     observation: Callable = structural()
     terminated: Callable | None = structural()
@@ -51,14 +53,14 @@ class MJCFEnvironment(AbstractEnvironment):
 
     def check(self) -> None:
         check_implementation(self.impl, "MJCFEnvironment.impl")
-        if not pathlib.Path(self.xml).is_file():
+        if not self.xml.is_there:
             raise ConfigError(
-                f"MJCFEnvironment.xml = {self.xml!r}: there is no such file"
+                f"MJCFEnvironment.xml = {self.xml.name!r}: there is no such file"
                 f" (the working directory is {pathlib.Path.cwd()})."
             )
         require(
             _read_model(self.xml).nu > 0,
-            f"MJCFEnvironment.xml = {self.xml!r}: the model has no actuators, so there is nothing to learn.",
+            f"MJCFEnvironment.xml = {self.xml.name!r}: the model has no actuators, so there is nothing to learn.",
         )
         self._trace_functions()
 
@@ -122,9 +124,8 @@ class MJCFEnvironment(AbstractEnvironment):
         return self.impl != "jax"
 
     def describe(self) -> dict[str, Any]:
-        path = pathlib.Path(self.xml)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return {"library": "mjcf", "name": path.stem, "xml": self.xml, "xml_sha256": digest, "impl": self.impl}
+        about = {"xml": self.xml.name, "xml_sha256": self.xml.sha256, "impl": self.impl}
+        return {"library": "mjcf", "name": pathlib.Path(self.xml.name).stem, **about}
 
 
 def _call(name: str, function: Callable, *args: Any) -> Any:
@@ -140,20 +141,20 @@ def _call(name: str, function: Callable, *args: Any) -> Any:
 
 
 @functools.cache
-def _read_model(xml: str) -> Any:
+def _read_model(xml: InputFile) -> Any:
     """Returns the MjModel of a file. Needs neither MJX nor a device."""
     import mujoco
 
     try:
-        return mujoco.MjModel.from_xml_path(xml)
+        return mujoco.MjModel.from_xml_path(xml.path)
     except ValueError as err:
         raise ConfigError(
-            f"MJCFEnvironment.xml = {xml!r}: MuJoCo cannot read it: {' '.join(str(err).split())}"
+            f"MJCFEnvironment.xml = {xml.name!r}: MuJoCo cannot read it: {' '.join(str(err).split())}"
         ) from err
 
 
 @functools.cache
-def _load_model(xml: str, impl: str) -> tuple[Any, Any]:
+def _load_model(xml: InputFile, impl: str) -> tuple[Any, Any]:
     """Returns a file's MjModel, and MJX's model of it."""
     from mujoco import mjx
 
@@ -163,6 +164,6 @@ def _load_model(xml: str, impl: str) -> tuple[Any, Any]:
             return host, mjx.put_model(host, impl=impl)
     except NotImplementedError as err:
         raise ConfigError(
-            f"MJCFEnvironment.xml = {xml!r}: MJX's implementation {impl!r} does not support something that the model"
-            f" uses: {err}"
+            f"MJCFEnvironment.xml = {xml.name!r}: MJX's implementation {impl!r} does not support something that the"
+            f" model uses: {err}"
         ) from err

@@ -146,6 +146,9 @@ class PlaygroundEnvironment(AbstractEnvironment):
         """Whether physics is a foreign function to XLA, as Warp's and MuJoCo's own engine are."""
         return resolve_implementation(self.name, self.impl) != "jax"
 
+    def model_hash(self) -> None:
+        return None  # the library's version says what the model is
+
     def describe(self) -> dict[str, Any]:
         return {"library": "mujoco_playground", "name": self.name, "impl": self.impl, "overrides": dict(self.overrides)}
 

@@ -1,8 +1,11 @@
 """How MuJoCo draws an environment."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from gorl.state import EnvState, PyTree
 
@@ -18,6 +21,15 @@ class Scene:
     model: Any
     dt: float
     pose: Callable[[EnvState], dict[str, Any]]
+
+
+def model_hash(model: Any) -> str:
+    """Returns a hash of an MjModel's whole content, meshes and textures included."""
+    import mujoco
+
+    content = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 POSE = ("qpos", "mocap_pos", "mocap_quat")

@@ -1,6 +1,7 @@
 """A task: an environment, its time limit, and the range of actions."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import gin
@@ -60,6 +61,16 @@ class Task(eqx.Module):
     def with_physics(self, implementation: str) -> "Task":
         """Returns the task under another implementation of its environment's physics. Raises ConfigError for none."""
         return dataclasses.replace(self, environment=self.environment.with_physics(implementation))
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a run records about the environment, as JSON. Every environment has a `name`."""
+        kind = type(self.environment)
+        return {"library": kind.__module__.partition(".")[0], "name": kind.__name__, **self.environment.describe()}
+
+    def content(self) -> dict[str, str]:
+        """Returns a hash of the environment's model, if it has one of its own. Builds the model."""
+        found = self.environment.model_hash()
+        return {} if found is None else {"model_sha256": found}
 
     @property
     def episodes(self) -> EpisodeRules:

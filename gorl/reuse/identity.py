@@ -6,10 +6,8 @@ device. The initial state is itself the result of the phase before, so the hashe
 
 import functools
 import hashlib
-import importlib.util
 import json
 import os
-import pathlib
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -31,9 +29,10 @@ def identities(configuration: Configuration, seeds: Sequence[int] | None = None)
     `seeds`: the seeds of the program that computes the phases (None: the experiment's).
     """
     experiment, tree = configuration.experiment, configuration.tree_here
-    parts: dict[str, Any] = {"platform": platform_facts(configuration.source.plugins)}
+    parts: dict[str, Any] = {"platform": {**platform_facts(), "plugins": configuration.plugin_files}}
     parts["experiment"] = {name: value for name, value in tree.items() if name not in NOT_RESULTS}
     parts["environment"] = tree["task"]["environment"]
+    parts["content"] = {**experiment.task.content(), **{f.name: f.sha256 for f in configuration.input_files}}
     parts["seeds"] = list(experiment.seeds if seeds is None else seeds)
     found: list[Identity] = []
     key = _hash(parts)
@@ -58,54 +57,27 @@ def _set_aside(experiment: Experiment, planned: PlannedPhase) -> list[int]:
 
 
 @functools.cache
-def platform_facts(plugins: tuple[str, ...] = ()) -> dict[str, Any]:
+def platform_facts() -> dict[str, Any]:
     """Returns what a result depends on besides the configuration: code, versions, device, threads, flags."""
-    import jax
-
     known = runs.facts()
     device = {k: v for k, v in known["device"].items() if k != "cores"}
-    flags = {
-        name: str(getattr(jax.config, name))
-        for name in ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable")
-    }
     return {
         "python": platform.python_version(),
         "versions": known["versions"],
         "code": code_hash(),
-        "plugins": {pathlib.Path(p).name: _source_hash(p) for p in plugins},
         "device": device,
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "xla_flags": known["xla_flags"],
-        **flags,
+        "flags": known["flags"],
     }
 
 
 @functools.cache
 def code_hash() -> str:
     """Returns a hash of gorl's source files."""
-    return _hash_files(HOME)
-
-
-def _source_hash(plugin: str) -> str:
-    """Returns a hash of a plugin's source: a module's package or file, or a .py file with all .py files beside it.
-
-    A .py file may import the files beside it.
-    """
-    if plugin.endswith(".py"):
-        return _hash_files(pathlib.Path(plugin).expanduser().resolve().parent, recursive=False)
-    spec = importlib.util.find_spec(plugin)
-    origin = pathlib.Path(spec.origin) if spec and spec.origin else None
-    if origin is None:
-        return "unknown"
-    return (
-        _hash_files(origin.parent) if origin.name == "__init__.py" else hashlib.sha256(origin.read_bytes()).hexdigest()
-    )
-
-
-def _hash_files(folder: pathlib.Path, *, recursive: bool = True) -> str:
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py") if recursive else folder.glob("*.py")):
-        digest.update(f"{path.relative_to(folder)}\0".encode())
+    for path in sorted(HOME.rglob("*.py")):
+        digest.update(f"{path.relative_to(HOME)}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

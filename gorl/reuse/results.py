@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gorl.reuse.store import Claim, PhaseStore
-from gorl.runs.record import RecordEntry
+from gorl.runs.record import RecordEntry, decoded, encoded
 from gorl.state import PyTree
 
 
@@ -68,10 +68,11 @@ class Reuse:
     def store(self, index: int, result: PhaseResult, state: PyTree) -> None:
         """Stores the result of phase `index` and the state [S, ...] after it."""
         identity = self._identities[index]
-        self._store.add(identity.key, identity.parts, dataclasses.asdict(result), state)
+        written = {**vars(result), "entries": [[encoded(e) for e in entries] for entries in result.entries]}
+        self._store.add(identity.key, identity.parts, written, state)
 
     def _result(self, index: int) -> PhaseResult | None:
         stored = self._store.result(self._identities[index].key)
         return stored and PhaseResult(
-            **stored | {"entries": [[RecordEntry(**e) for e in entries] for entries in stored["entries"]]}
+            **stored | {"entries": [[decoded(e) for e in entries] for entries in stored["entries"]]}
         )

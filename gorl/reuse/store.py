@@ -128,7 +128,7 @@ class PhaseStore:
                 np.savez(file, *(np.asarray(arrays.key_to_data(x)) for x in found))
                 file.flush()
                 os.fsync(file.fileno())
-            (part / "result.json").write_text(json.dumps(result))
+            (part / "result.json").write_text(json.dumps(result, allow_nan=False))
             entry = {
                 "format": FORMAT,
                 "parts": parts,

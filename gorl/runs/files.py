@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -29,7 +30,16 @@ def replacing(path: pathlib.Path) -> Iterator[IO[bytes]]:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a JSON file atomically. Raises OSError."""
     with replacing(path) as file:
-        file.write(json.dumps(value, indent=2, default=str).encode() + b"\n")
+        file.write(json.dumps(plain(value), indent=2, default=str, allow_nan=False).encode() + b"\n")
+
+
+def plain(value: Any) -> Any:
+    """Returns a value with every number that is not finite, which JSON does not have, replaced by None (null)."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextlib.contextmanager

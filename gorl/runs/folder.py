@@ -3,6 +3,7 @@
     config.gin              the requested configuration, flattened; re-runnable
     operative_config.gin    the configuration that ran, with every default; re-runnable
     sources/                the gin files as read
+    inputs/                 the user's own models and plugins, as they were when the run began (`gorl.runs.inputs`)
     run.json                format, versions, git, device, command, plugins, seed
     metrics.jsonl           the record
     status.json             running, finished, interrupted or failed; the summary
@@ -88,6 +89,12 @@ class RunFolder:
                     )
         folder.facts()
         return folder
+
+    @property
+    def name(self) -> str:
+        """The run's name: as many of the last parts of its path as the name in run.json has."""
+        parts = pathlib.PurePath(str(self.facts("name")["name"])).parts
+        return "/".join(self.path.absolute().parts[-len(parts) :]) if parts else self.path.name
 
     @property
     def members(self) -> list["RunFolder"]:

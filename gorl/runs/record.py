@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from gorl.errors import RunError
-from gorl.runs.files import writing
+from gorl.runs.files import plain, writing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,7 @@ class Record:
 
     def log(self, entry: RecordEntry) -> None:
         """Appends an entry. Raises RunError if it cannot be written (a full disk)."""
-        line = vars(entry) | {"metrics": {k: _encode(v) for k, v in entry.metrics.items()}}
-        pending = memoryview(json.dumps(line, allow_nan=False).encode() + b"\n")
+        pending = memoryview(json.dumps(encoded(entry), allow_nan=False).encode() + b"\n")
         with writing(self._path.parent, self._path.name):
             while pending:
                 pending = pending[self._file.write(pending) :]
@@ -77,16 +76,19 @@ def read(path: pathlib.Path) -> Iterator[RecordEntry]:
     with open(path, "rb") as file:
         for line in file:
             if line.endswith(b"\n"):
-                value = json.loads(line)
-                yield RecordEntry(**value | {"metrics": {k: _decode(v) for k, v in value["metrics"].items()}})
+                yield decoded(json.loads(line))
 
 
-def _encode(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)  # JSON has no NaN
+def encoded(entry: RecordEntry) -> dict[str, Any]:
+    """Returns an entry as it is in JSON, where a metric that is not finite is null."""
+    return plain(vars(entry))
 
 
-def _decode(value: Any) -> float:
-    return float(value)
+def decoded(value: dict[str, Any]) -> RecordEntry:
+    """Returns an entry from its JSON. A metric that is null is NaN. Raises ValueError, KeyError or TypeError."""
+    # Records of earlier versions have the text "nan", "inf" or "-inf".
+    metrics = {k: math.nan if v is None else float(v) for k, v in value["metrics"].items()}
+    return RecordEntry(**value | {"metrics": metrics})
 
 
 def read_entries(record: pathlib.Path) -> Iterator[RecordEntry]:

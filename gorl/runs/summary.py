@@ -92,7 +92,7 @@ def best_stage(entries: Sequence[RecordEntry]) -> int | None:
         if entry.subset == "eval":
             value = entry.metrics.get("return_best", value)
         elif entry.subset == "final_best" and math.isfinite(entry.metrics["return"]):
-            selected[entry.stage] = value
+            selected[entry.stage] = value if math.isfinite(value) else -math.inf
     return max(selected, key=selected.__getitem__, default=None)
 
 

@@ -1,6 +1,7 @@
 """Study folders: the files that a sweep writes.
 
 study.json              the declaration, the variants, their seeds, the decisions of successive halving
+inputs/                 the user's own models and plugins, as they were when it began
 configs/VARIANT.gin     each variant's configuration, flattened; runs by itself
 VARIANT/seedN/          a run folder for each variant and seed
 programs/N/             the list of runs that are trained together, and their status
@@ -14,15 +15,18 @@ import fcntl
 import json
 import pathlib
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from gorl.errors import RunError
+from gorl.runs import inputs
 from gorl.runs.files import inside, write_json
 from gorl.runs.folder import RunFolder
+from gorl.runs.provenance import provenance_differences, software
 from gorl.studies.plan import Plan, Variant
 
 FORMAT = 1
-ENDED = ("finished", "diverged", "stopped")
+ENDED = ("finished", "diverged", "unsound", "stopped")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +76,8 @@ class StudyFolder:
         return folder
 
     @classmethod
-    def begin(cls, path: pathlib.Path, plan: Plan) -> "StudyFolder":
-        """Creates and locks the folder, or locks and updates the existing one.
+    def begin(cls, path: pathlib.Path, plan: Plan, say: Callable[[str], None] = lambda _: None) -> "StudyFolder":
+        """Creates and locks the folder, or locks and updates the existing one. Says what has changed since it began.
 
         Raises RunError if a run in it has another configuration, or another process sweeps it.
         """
@@ -92,12 +96,18 @@ class StudyFolder:
                 f"cannot write to the study folder {path}: {err.strerror}. Name another with --dir."
             ) from err
         decisions: list[dict[str, Any]] = []
+        made_with = {**software(), "plugin_files": plan.variants[0].configuration.plugin_files}
         if (path / "study.json").exists():
-            decisions = cls.open(path).read()["halving"]
+            known = cls.open(path).read()
+            decisions = known["halving"]
             _check_unchanged(folder, plan)
+            _name_changes(folder, known.get("made_with", {}), made_with, say)
+            made_with = known.get("made_with", made_with)
+        for variant in plan.variants:
+            variant.configuration.keep_inputs(path)
         for variant in plan.variants:
             folder.config_path(variant.folder).write_text(variant.configuration.config, encoding="utf-8")
-        write_json(path / "study.json", _described(plan, decisions))
+        write_json(path / "study.json", {**_described(plan, decisions), "made_with": made_with})
         return folder
 
     def read(self) -> dict[str, Any]:
@@ -157,7 +167,7 @@ class StudyFolder:
     def status(self, job: Job) -> str:
         """Returns the joint status of a job's seeds.
 
-        It is 'new', 'finished', 'diverged' (all seeds), 'stopped', 'paused', 'unfinished' or 'unreadable'.
+        It is 'new', 'finished', 'diverged' or 'unsound' (all seeds), 'stopped', 'paused', 'unfinished' or 'unreadable'.
         """
         path = self.path / job.folder
         if not (path / "run.json").is_file():
@@ -169,7 +179,7 @@ class StudyFolder:
         if len(found) == 1:
             (only,) = found
             return only if only in (*ENDED, "paused") else "unfinished"
-        return "finished" if found <= {"finished", "diverged"} else "unfinished"
+        return "finished" if found <= {"finished", "diverged", "unsound"} else "unfinished"
 
     def mark_stopped(self, job: Job) -> None:
         """Marks the runs of a job as ended by successive halving."""
@@ -177,7 +187,7 @@ class StudyFolder:
             f.path: f for f in (RunFolder(self.path / job.folder), *RunFolder(self.path / job.folder).members)
         }.values():
             status = folder.status()
-            if status["status"] != "diverged":
+            if status["status"] not in ("diverged", "unsound"):
                 folder.set_status("stopped", **{k: v for k, v in status.items() if k != "status"})
 
     def add_halving_decision(self, decision: dict[str, Any]) -> None:
@@ -223,6 +233,17 @@ def _described(plan: Plan, decisions: list[dict[str, Any]]) -> dict[str, Any]:
         ],
         "halving": decisions,
     }
+
+
+def _name_changes(folder: StudyFolder, then: dict[str, Any], now: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Says what differs from what the study began with."""
+    if changed := provenance_differences(then, now):
+        say(
+            "not the same as when the study began, so its other runs may not be comparable: "
+            f"{'; '.join(changed)}. Name another folder with --dir to begin anew."
+        )
+    for change in inputs.changes(folder.path):
+        say(f"{change}. Name another folder with --dir for a study of the new one.")
 
 
 def _check_unchanged(folder: StudyFolder, plan: Plan) -> None:

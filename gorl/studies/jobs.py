@@ -108,10 +108,17 @@ def _begin(
     _clear(study.path / name)
     bindings = [b.format(first=seeds[0], count=len(seeds)) for b in variant["seed_bindings"]]
     configuration = config.build_here([str(study.config_path(variant["folder"]))], bindings, plugins)
+    asked = [*variant["files"], *contents["bindings"], *variant["bindings"]]
     again = ["gorl", "train", *variant["files"]]
     for binding in (*contents["bindings"], *variant["bindings"], *bindings):
         again += ["--set", binding]
-    about = {"variant": variant["name"], "axes": variant["axes"], "command": again, "swept_by": contents["command"]}
+    about = {
+        "variant": variant["name"],
+        "axes": variant["axes"],
+        "command": again,
+        "asked": asked,
+        "swept_by": contents["command"],
+    }
     return execution.begin(configuration, study.path / name, study=contents["name"], name=name, **about), configuration
 
 

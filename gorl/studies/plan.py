@@ -58,6 +58,7 @@ def make_plan(files: Sequence[str], bindings: Sequence[str] = (), plugins: Seque
     base = config.build(files, source.bindings, plugins)
     seeds = _seeds(source, base)
     variants = [_variant(files, source, plugins, *words) for words in _combinations(source)]
+    _check_seeds(source, base, variants)
     _check_distinct(source, base, variants)
     _check_lockstep(source, seeds, variants)
     name = source.name or re.sub(r"\.gin$", "", files[0].rpartition("/")[2])
@@ -111,6 +112,21 @@ def _seeds(source: StudySource, base: Configuration) -> tuple[int, ...]:
             f" list consecutive seeds or set {together}."
         )
     return tuple(seeds)
+
+
+def _check_seeds(source: StudySource, base: Configuration, variants: Sequence[Variant]) -> None:
+    """Raises ConfigError where a seed is set that `Study.seeds` would replace."""
+    fix = "Study.seeds alone decides the seeds of a study: write Study.seeds = 3, or Study.seeds = [0, 7, 11]."
+    first, count = base.experiment.seed, base.experiment.num_seeds
+    if count != 1:
+        raise ConfigError(f"{config.seed_origin(base, 'num_seeds')}: {count} seeds have no effect in a study. {fix}")
+    if not isinstance(source.seeds, int) and config.seed_origin(base, "seed").file not in base.source.shipped:
+        where = config.seed_origin(base, "seed")
+        raise ConfigError(f"{where}: this seed has no effect, since {_where(source, 'seeds')} is a list. Remove it.")
+    for variant in variants:
+        found = variant.configuration.experiment
+        if (found.seed, found.num_seeds) != (first, count):
+            raise ConfigError(f"variant {variant.name!r} sets a seed, which has no effect in a study. {fix}")
 
 
 def _combinations(source: StudySource) -> Iterator[tuple[str, dict[str, str], list[str], list[str]]]:

@@ -11,6 +11,7 @@ from gorl.studies.folder import ENDED, Job, StudyFolder
 from gorl.studies.halving import SuccessiveHalving
 from gorl.studies.jobs import JobSettings
 from gorl.studies.plan import Plan
+from gorl.training.execution import EXIT_CODES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Driver:
             self._plan.sweep.executor.run(self._study, remaining, settings, watch)
 
     def _ended(self, job: Job, code: int, reason: str) -> None:
-        if code not in (0, 3):
+        if code not in EXIT_CODES.values():
             self._failures[job.folder] = reason or f"exit code {code}"
         self._watch.ended(job, code, reason)
 
@@ -98,7 +99,7 @@ class Driver:
             for m in RunFolder(self._study.path / j.folder).members
             if m.path.exists()
         ]
-        return [float(m.status().get(score, math.nan)) for m in members]
+        return [_number(m.status(), score) for m in members]
 
 
 def _stages_done(member: RunFolder) -> int:
@@ -109,6 +110,12 @@ def job_outcome(study: StudyFolder, job: Job) -> dict[str, Any]:
     """Returns a job's status, its reuse totals, and the means over seeds of the numbers in status.json."""
     statuses = [m.status() for m in RunFolder(study.path / job.folder).members]
     names = [k for k, v in statuses[0].items() if isinstance(v, (int, float))] if statuses else []
-    means = {name: sum(s.get(name, math.nan) for s in statuses) / len(statuses) for name in names}
+    means = {name: sum(_number(s, name) for s in statuses) / len(statuses) for name in names}
     reused = next((s["reused"] for s in statuses if "reused" in s), {"phases": 0, "env_steps": 0, "seconds": 0.0})
     return {"status": study.status(job), **means, "reused": reused}
+
+
+def _number(status: dict[str, Any], name: str) -> float:
+    """Returns a number of status.json, where null stands for one that is not finite; NaN without it."""
+    value = status.get(name)
+    return math.nan if value is None else float(value)

@@ -5,12 +5,14 @@ import gc
 import math
 import pathlib
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import gin
 
 from gorl.fields import require
-from gorl.runs.record import RecordEntry
+from gorl.errors import RunError
+from gorl.runs.record import RecordEntry, read_entries
 from gorl.tracking import aim_repository as repositories
 from gorl.tracking.background import AbstractWriter, Background, PictureFile
 from gorl.tracking.base import AbstractTracked, AbstractTracker, RunInfo
@@ -32,6 +34,12 @@ class AimTracker(AbstractTracker):
         return Background(AimWriter(info, self._repo, self._experiment), self._interval)
 
 
+def _recorded(folder: pathlib.Path) -> Iterator[RecordEntry]:
+    """Yields the entries of a run's record as far as it can be read."""
+    with contextlib.suppress(RunError):
+        yield from read_entries(folder / "metrics.jsonl")
+
+
 class AimWriter(AbstractWriter):
     """A writer of one Aim run."""
 
@@ -41,6 +49,8 @@ class AimWriter(AbstractWriter):
         self._info, self._experiment = info, experiment
         self._path = repositories.repository(repo)
         self._run: Any = None
+        folder = pathlib.Path(info.folder)
+        self._before = list(_recorded(folder)) if info.resumed and repositories.is_copy(folder) else []
         self.later = f"gorl track import {shlex.quote(info.folder)} --repo {shlex.quote(str(self._path))}"
 
     def open(self) -> None:
@@ -48,6 +58,7 @@ class AimWriter(AbstractWriter):
             raise ModuleNotFoundError("Aim is not installed: pip install aim, Python 3.11 or 3.12")
         info, folder = self._info, pathlib.Path(self._info.folder)
         known = repositories.find_hash(folder, self._path) if info.resumed else None
+        before = self._before if known is None else []
         run = repositories.open_run(self._path, known, experiment=self._experiment or info.study)
         repositories.save_hash(folder, self._path, run.hash)
         run.name = info.name
@@ -66,6 +77,8 @@ class AimWriter(AbstractWriter):
 
             run.track(Text(info.config), name="operative_config.gin")
         self._run = run
+        for entry in before:
+            self.entry(entry)
 
     def entry(self, entry: RecordEntry) -> None:
         for name, value in entry.metrics.items():

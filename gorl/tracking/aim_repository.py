@@ -16,7 +16,7 @@ from gorl.runs.summary import swap_series
 from gorl.tracking import local
 
 _NOTE = "aim.json"
-"""File in a run's folder: {'repo': the latest repository, 'hash': the Aim run in it, 'others': {repo: hash}}."""
+"""File in a run's folder: the latest `repo`, the `hash` of the Aim run in it, the `folder`, and `others` {repo: hash}."""
 
 _HASH = re.compile(r"[0-9a-f]+")
 """Aim's name of a run and of its files. A note may come from anybody, so other names, such as '../..', are ignored."""
@@ -107,10 +107,21 @@ def index(path: pathlib.Path, hashes: list[str] | None = None) -> None:
 
 
 def find_hash(folder: pathlib.Path, path: pathlib.Path) -> str | None:
-    """Returns the hash of the run in `folder` in the repository at `path`, by the folder's note, or None."""
-    note = _read_note(folder)
+    """Returns the hash of the run in `folder` in the repository at `path`, by the folder's note, or None.
+
+    A copy of a run's folder has the note of the original, which is not its own.
+    """
+    note = {} if is_copy(folder) else _read_note(folder)
     run_hash = note["hash"] if note.get("repo") == str(path) else note.get("others", {}).get(str(path))
     return run_hash if isinstance(run_hash, str) and _HASH.fullmatch(run_hash) and holds(path, run_hash) else None
+
+
+def is_copy(folder: pathlib.Path) -> bool:
+    """Whether the note in a run's folder is another folder's, which still has it. A folder that was moved is no copy."""
+    where = _read_note(folder).get("folder")
+    if not isinstance(where, str) or where == str(folder.absolute()):
+        return False
+    return (pathlib.Path(where) / _NOTE).is_file()
 
 
 def holds(path: pathlib.Path, run_hash: str) -> bool:
@@ -120,10 +131,11 @@ def holds(path: pathlib.Path, run_hash: str) -> bool:
 
 def save_hash(folder: pathlib.Path, path: pathlib.Path, run_hash: str) -> None:
     """Writes a run's hash into the note in its folder, which keeps the hashes for other repositories."""
-    note = _read_note(folder)
+    note = {} if is_copy(folder) else _read_note(folder)
     others = {**note.get("others", {}), **({note["repo"]: note["hash"]} if note else {})}
     others.pop(str(path), None)
-    write_json(folder / _NOTE, {"repo": str(path), "hash": run_hash, **({"others": others} if others else {})})
+    own = {"repo": str(path), "hash": run_hash, "folder": str(folder.absolute())}
+    write_json(folder / _NOTE, own | ({"others": others} if others else {}))
 
 
 def _read_note(folder: pathlib.Path) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def load_run(path: pathlib.Path) -> LocalRun:
         entries = list(read(folder.record_path))
         info = RunInfo(
             folder=str(path.absolute()),
-            name=facts["name"],
+            name=folder.name,
             study=facts["study"],
             variant=facts.get("variant"),
             axes=facts.get("axes", {}),

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 import os
 import pathlib
@@ -18,12 +19,13 @@ from gorl.reuse.identity import reuse_of
 from gorl.reuse.results import Reuse
 from gorl.runs.files import reason, write_json
 from gorl.runs.folder import RunFolder, new_path
-from gorl.runs.provenance import facts
 from gorl.runs.record import RecordEntry
+from gorl.runs.soundness import UNSOUND, unsoundness
 from gorl.runs.summary import summary
-from gorl.runtime import compilation, hosts
+from gorl.runtime import compilation
 from gorl.runtime.compilation import totals
 from gorl.tracking.base import AbstractTracked, RunInfo
+from gorl.training.changes import made_with, name_changes, require_unchanged
 from gorl.training.delivery import Observer
 from gorl.training.ensemble import Ensemble
 from gorl.training.seed_run import SeedRun, SilentSeedRun
@@ -31,14 +33,18 @@ from gorl.training.trained import reopened
 from gorl.training.trainer import Diverged, Interrupted, Trainer
 
 Path = str | os.PathLike[str]
+_log = logging.getLogger(__name__)
 
-EXIT_CODES = {"finished": 0, "paused": 0, "diverged": 3}
+EXIT_CODES = {"finished": 0, "paused": 0, "diverged": 3, UNSOUND: 4}
 """The command's exit codes by a run's status. After a signal it is 128 + the signal's number, else 1."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The end of a run: 'finished', 'paused' (after the stages it was to run), 'interrupted' or 'diverged'."""
+    """The end of a run.
+
+    `status` is 'finished', 'paused' (after the stages it was to run), 'interrupted', 'diverged' or 'unsound'.
+    """
 
     status: str
     code: int
@@ -63,9 +69,8 @@ def declared(files: Sequence[str], bindings: Sequence[str] = (), plugins: Sequen
 def begin_run(configuration: Configuration, files: Sequence[str], path: Path | None, **facts: Any) -> RunFolder:
     """Makes the folder of a new run, at `path` or, where it is None, below runs/ by the name of the first file."""
     stem = pathlib.Path(files[0]).stem
-    return begin(
-        configuration, pathlib.Path(path) if path else new_path(pathlib.Path("runs"), stem), study=stem, **facts
-    )
+    place = pathlib.Path(path) if path else new_path(pathlib.Path("runs"), stem)
+    return begin(configuration, place, study=stem, asked=configuration.asked, **facts)
 
 
 def train(
@@ -85,6 +90,8 @@ def train(
             raise ConfigError("resume=True goes on with the run in run_dir, and takes no files and no bindings.")
         folder = RunFolder.open(pathlib.Path(run_dir))
         configuration = reopened(folder, plugins)
+        require_unchanged(folder, configuration)
+        name_changes(folder, configuration, _log.warning)
     else:
         configuration = declared(files, bindings, plugins)
         folder = begin_run(configuration, files, run_dir)
@@ -145,7 +152,9 @@ def execute_together(
             more["pictures_s"] = round(sum(album.seconds for album in albums), 3)
         if reuse is not None:
             more["reused"] = reuse.totals
-        _close(seed_runs, tracked, outcome.status, more)
+        ends = _close(seed_runs, tracked, outcome.status, more)
+        if outcome.status == "finished" and set(ends) == {UNSOUND}:
+            outcome = Outcome(UNSOUND, EXIT_CODES[UNSOUND])
         for folder in around:
             folder.set_status(outcome.status, **more)
     return outcome
@@ -195,7 +204,7 @@ def _track(run: DeclaredRun, resumed: bool) -> list[AbstractTracked]:
     own = run.configuration.for_seed(run.seed)
     info = RunInfo(
         folder=str(folder.path.absolute()),
-        name=facts["name"],
+        name=folder.name,
         study=facts["study"],
         variant=facts.get("variant"),
         axes=facts.get("axes", {}),
@@ -210,14 +219,25 @@ def _track(run: DeclaredRun, resumed: bool) -> list[AbstractTracked]:
 
 def _close(
     seed_runs: Sequence[SeedRun], tracked: Sequence[Sequence[AbstractTracked]], status: str, more: dict[str, Any]
-) -> None:
-    """Writes every seed's outcome to its folder and its trackers."""
+) -> list[str]:
+    """Writes every seed's outcome to its folder and its trackers. Returns the seeds' statuses."""
+    ends = []
     for run, trackers in zip(seed_runs, tracked, strict=True):
         own = "diverged" if run.frozen else status
-        result = summary(run.folder.record_path)
-        run.folder.set_status(own, **result, **more)
+        result, about = summary(run.folder.record_path), dict(more)
+        if own == "finished" and (why := unsoundness(run.folder.record_path)) is not None:
+            own, about = UNSOUND, {**more, "reason": why}
+            _log.warning(
+                "the run of seed %s came to its end without a result: %s. See: gorl inspect %s",
+                run.seed,
+                why,
+                run.folder.path,
+            )
+        ends.append(own)
+        run.folder.set_status(own, **result, **about)
         for tracker in trackers:
             tracker.close(own, {k: v for k, v in result.items() if math.isfinite(v)})
+    return ends
 
 
 def begin(
@@ -228,10 +248,7 @@ def begin(
     `name`: the run's name; None takes the folder's. `more`: further facts for run.json. Raises RunError.
     """
     experiment = configuration.experiment
-    plugins, environment = list(configuration.source.plugins), experiment.task.environment.describe()
-    about = {"study": study, "plugins": plugins, "precision": experiment.precision, "environment": environment}
-    about["devices"] = {"used": len(experiment.choose_devices()), "processes": hosts.process_count()}
-    known = facts(**about, **more)
+    known = {**made_with(configuration), "study": study, **more}
     folder, name = RunFolder.create(path), name or path.name
     if experiment.num_seeds == 1:
         _describe(folder, configuration, {**known, "name": name, "seed": experiment.seed})
@@ -250,7 +267,8 @@ def begin(
 def _describe(folder: RunFolder, configuration: Configuration, known: dict[str, Any]) -> None:
     try:
         configuration.save(folder.path)
-        write_json(folder.path / "run.json", known)
+        configuration.keep_inputs(folder.path)
+        write_json(folder.path / "run.json", {**known, "config_sha256": configuration.config_hash})
     except OSError as err:
         raise RunError(
             f"cannot begin a run in {folder.path}: {reason(err)}. Name another folder with --run-dir."

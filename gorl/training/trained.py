@@ -235,7 +235,7 @@ def evaluate_seed(
     """Yields the evaluations of one seed's best and last policy, see `evaluate`. Raises RunError where it has none."""
     saved = SavedRun(member.path, plugins, physics)
     task = saved.experiment.task
-    key, own, used = jax.random.key(seed)[None], member.facts("seed")["seed"], task.environment.describe().get("impl")
+    key, own, used = jax.random.key(seed)[None], member.facts("seed")["seed"], task.describe().get("impl")
     for which in ("best", "last"):
         found = _find(saved, which, stage)
         policy = found.policy(which)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gorl.analysis.runs_table import load_results
+from gorl.analysis.naming import load_results
 from gorl.errors import RunError
 from tests.support.run_folders import make_grid, make_run, make_study
 

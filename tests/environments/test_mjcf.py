@@ -217,7 +217,7 @@ def test_gin_builds_it_from_a_plugin(xml, plugin):
     built = config.build(FILES, bindings(xml), [plugin])
     env = built.experiment.task.environment
     assert (env.spaces().observation, env.spaces().critic_observation, env.spaces().action) == (1, 4, 2)
-    assert (env.xml, env.substeps, env.impl, env.terminated) == (xml, 1, "jax", None)
+    assert (env.xml.name, env.substeps, env.impl, env.terminated) == (xml, 1, "jax", None)
     assert env.reward.__name__ == "reward" and env.reward.__module__ == "gorl_plugin_hinge_task"
     described = env.describe()
     assert (described["library"], described["name"], described["impl"]) == ("mjcf", "hinge", "jax")

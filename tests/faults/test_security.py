@@ -15,7 +15,7 @@ import pytest
 
 import gorl
 from gorl import config, runs
-from gorl.analysis.runs_table import load_results
+from gorl.analysis.naming import load_results
 from gorl.config import files
 from gorl.errors import ConfigError, RunError
 from gorl.reuse.store import PhaseStore, _digest

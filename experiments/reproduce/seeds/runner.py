@@ -31,7 +31,7 @@ from gorl.runtime.signals import StopSignals
 
 _TICK = 0.25  # seconds
 _RELEASE = 60.0  # seconds to wait for a process whose driver was killed to save and end
-_ENDED = (0, 3)  # exit codes of a run that finished or diverged
+_ENDED = (0, 3, 4)  # exit codes of a run that finished, diverged or has no result
 _PR_SET_PDEATHSIG = 1
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
