@@ -139,7 +139,7 @@ def _short_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _value(text: str) -> str:
-    value = json.loads(text) if text[:1] in '"[{-0123456789tfn' else text
+    value = json.loads(text)
     return value.removeprefix("@").removesuffix("()") if isinstance(value, str) else text
 
 

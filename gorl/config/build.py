@@ -43,6 +43,11 @@ class Configuration:
         return render_bindings(self.effective)
 
     @property
+    def plugins(self) -> tuple[str, ...]:
+        """The plugins that were named: modules, and .py files by their absolute paths."""
+        return self.source.plugins
+
+    @property
     def asked(self) -> list[str]:
         """The files and the bindings that were named, in order."""
         typed = [change.origin.text for change in self.source.changes if change.origin.file == COMMAND_LINE]
@@ -76,18 +81,23 @@ class Configuration:
     @property
     def plugin_files(self) -> dict[str, dict[str, str]]:
         """{plugin: {file: hash}}, with everything that a plugin has imported and read from its own folder so far."""
-        return {pathlib.Path(plugin).name: plugin_sources.sources(plugin) for plugin in self.source.plugins}
+        return {pathlib.Path(plugin).name: plugin_sources.sources(plugin) for plugin in self.plugins}
 
     def keep_inputs(self, folder: pathlib.Path) -> None:
         """Copies input files and plugins into the folder of a run or study. Raises RunError."""
-        homes = {plugin: plugin_sources.home(plugin) for plugin in self.source.plugins}
-        known = {p: (home, self.plugin_files[pathlib.Path(p).name]) for p, home in homes.items() if home is not None}
+        known = {}
+        for plugin in self.plugins:
+            home, root = plugin_sources.home(plugin), plugin_sources.root(plugin)
+            if home is not None and root is not None:
+                files = self.plugin_files[pathlib.Path(plugin).name]
+                known[plugin] = root, {str((home / name).relative_to(root)): sha for name, sha in files.items()}
         kept_inputs.keep(folder, self.input_files, known)
 
     def save(self, folder: pathlib.Path) -> None:
         """Writes config.gin, operative_config.gin and `sources/`, the files as they were read, to a folder."""
-        plugins = "".join(f" --plugin {p}" for p in self.source.plugins)
-        again = f"Run it again: gorl train THIS_FILE{plugins}"
+        copies = f"THIS_FOLDER/{kept_inputs.FOLDER}/plugins"
+        names = [f"{copies}/{i}/{pathlib.Path(p).name}" if p.endswith(".py") else p for i, p in enumerate(self.plugins)]
+        again = f"Run it again: gorl train THIS_FILE{''.join(f' --plugin {name}' for name in names)}"
         for name, what, text in (
             ("config.gin", "What was asked, with every include resolved.", self.config),
             ("operative_config.gin", "What ran, with every default.", self.operative),

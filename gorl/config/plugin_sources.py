@@ -37,6 +37,13 @@ def home(plugin: str) -> pathlib.Path | None:
     return place if place.is_dir() else place.parent
 
 
+def root(plugin: str) -> pathlib.Path | None:
+    """Returns the folder from which a plugin can be imported: that around a package, else its own."""
+    own = home(plugin)
+    is_package = own is not None and not plugin.endswith(".py") and own.name == plugin.partition(".")[0]
+    return own.parent if is_package else own
+
+
 def watch(folder: pathlib.Path | None) -> None:
     """Notes from now on which files below a plugin's folder are opened for reading."""
     global _is_watching

@@ -24,13 +24,21 @@ class Scene:
 
 
 def model_hash(model: Any) -> str:
-    """Returns a hash of an MjModel's whole content, meshes and textures included."""
-    import mujoco
+    """Returns a hash of an MjModel's whole content, meshes and textures included, but not of where its files are."""
+    digest = hashlib.sha256()
+    for part in (model, model.opt, model.stat):
+        for name in sorted(dir(part)):
+            value = (
+                None if name.startswith("_") or name in _PLACES or name.endswith("_pathadr") else getattr(part, name)
+            )
+            if isinstance(value, (np.ndarray, int, float, bytes)):
+                content = value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+                digest.update(b"%s\0%d\0" % (name.encode(), len(content)) + content)
+    return digest.hexdigest()
 
-    content = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
-    mujoco.mj_saveModel(model, None, content)
-    return hashlib.sha256(content).hexdigest()
 
+_PLACES = ("paths", "npaths", "nbuffer")
+"""Fields of an MjModel that depend on where its files are."""
 
 POSE = ("qpos", "mocap_pos", "mocap_quat")
 

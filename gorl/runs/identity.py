@@ -65,7 +65,7 @@ def identify(parameters: dict[str, Any], facts: dict[str, Any]) -> Identity:
             if not is_aside:
                 method[f"{owner}.{name}"] = json.dumps(value, default=str)
     for plugin, files in (facts.get("plugin_files") or {}).items():
-        method[f"plugin {plugin}"] = _short(tuple(sorted(files.items())))
+        method[f"plugin {plugin}"] = json.dumps(_short(tuple(sorted(files.items()))))
     known = facts.get("environment") or {}
     task = {str(k): json.dumps(v, default=str) for k, v in known.items() if k not in (*_PHYSICS, *_PLACES)}
     return Identity(tuple(sorted(method.items())), tuple(sorted(task.items())))

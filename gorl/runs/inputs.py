@@ -27,7 +27,7 @@ _LARGEST = 256 * 2**20
 def keep(
     folder: pathlib.Path, files: Iterable[InputFile], plugins: Mapping[str, tuple[pathlib.Path, Mapping[str, str]]]
 ) -> None:
-    """Copies input files and plugins, {name: (its folder, {relative path: hash})}, into the folder of a run or study.
+    """Copies input files, and plugins {name: (a folder, {path in it: hash})}, into the folder of a run or study.
 
     What the folder has by these names stays as it is. Raises RunError if they cannot be written.
     """

@@ -10,8 +10,8 @@ from typing import Any
 
 import gin
 
-from gorl.fields import require
 from gorl.errors import RunError
+from gorl.fields import require
 from gorl.runs.record import RecordEntry, read_entries
 from gorl.tracking import aim_repository as repositories
 from gorl.tracking.background import AbstractWriter, Background, PictureFile

@@ -16,7 +16,7 @@ from gorl.runs.summary import swap_series
 from gorl.tracking import local
 
 _NOTE = "aim.json"
-"""File in a run's folder: the latest `repo`, the `hash` of the Aim run in it, the `folder`, and `others` {repo: hash}."""
+"""File in a run's folder: the latest `repo`, the Aim run's `hash` in it, the `folder`, and `others` {repo: hash}."""
 
 _HASH = re.compile(r"[0-9a-f]+")
 """Aim's name of a run and of its files. A note may come from anybody, so other names, such as '../..', are ignored."""
@@ -117,7 +117,7 @@ def find_hash(folder: pathlib.Path, path: pathlib.Path) -> str | None:
 
 
 def is_copy(folder: pathlib.Path) -> bool:
-    """Whether the note in a run's folder is another folder's, which still has it. A folder that was moved is no copy."""
+    """Whether the note in a run's folder is that of another folder, which still has it. A moved folder is no copy."""
     where = _read_note(folder).get("folder")
     if not isinstance(where, str) or where == str(folder.absolute()):
         return False

@@ -3,8 +3,10 @@
 import abc
 import dataclasses
 import pathlib
+import re
 from typing import Any
 
+from gorl.runs.identity import identify
 from gorl.runs.record import RecordEntry
 
 
@@ -25,18 +27,38 @@ class RunInfo:
 
     @property
     def hparams(self) -> dict[str, Any]:
-        """Returns the values to group runs by: {seed, variant, axes, env, task, macros}.
+        """Returns the values to group runs by: {seed, method, variant, axes, env, task, macros}.
 
-        Outside a study `variant` is the study's name.
+        Outside a study `variant` is the study's name. `method` is the variant, or the files and bindings that were
+        named, with a hash of the resolved method: runs of one method, and no others, have the same. `env` has a hash of
+        the model behind its name where the environment has a model of its own.
         """
         return {
             "seed": self.seed,
+            "method": self._method,
             "variant": self.study if self.variant is None else self.variant,
             "axes": {name: parse_number(value) for name, value in self.axes.items()},
-            "env": self.facts.get("environment", {}).get("name"),
+            "env": self._environment,
             "task": self.parameters.get("gin", {}).get("Task", {}),
             "macros": self.parameters.get("macros", {}),
         }
+
+    @property
+    def _method(self) -> str:
+        asked = [str(word) for word in self.facts.get("asked", ()) if not _ASIDE.match(str(word))]
+        words = [word if "=" in word else pathlib.PurePath(word).stem for word in asked]
+        name = self.variant or " + ".join(words) or self.study
+        return f"{name} [{identify(self.parameters, self.facts).method_key}]"
+
+    @property
+    def _environment(self) -> str | None:
+        about = self.facts.get("environment", {})
+        name, model = about.get("name"), about.get("model_sha256")
+        return f"{name} [{str(model)[:8]}]" if model else name
+
+
+_ASIDE = re.compile(r"\s*(SEED|NUM_SEEDS|ENV|Experiment\.(seed|num_seeds|trackers|pictures|checkpoint_interval))\s*=")
+"""Bindings that do not belong to a method."""
 
 
 class AbstractTracked(abc.ABC):

@@ -5,6 +5,7 @@ import json
 import urllib.parse
 from typing import Any
 
+_METHOD = ["run.params.hparams.method"]
 _STD, _MEAN = 2, 0  # Aim's codes for the band and the line of a group
 
 
@@ -17,20 +18,19 @@ def encode(value: Any) -> str:
 def returns_url(base: str, study: str) -> str:
     """Returns the URL of a study's evaluation returns against environment steps.
 
-    Each variant has a color, with its mean over seeds and its standard deviation.
+    Each task has a chart. Each method has a color, with its mean over seeds and its standard deviation.
     """
     query = f"metric.name == 'return' and metric.context.subset == 'eval' and {_is_study(study)}"
     chart = {"aggregationConfig": {"methods": {"area": _STD, "line": _MEAN}, "isApplied": True, "isEnabled": True}}
     return _page(
-        base, "metrics", query, {"color": ["run.params.hparams.variant"], "stroke": [], "chart": []}, chart=chart
+        base, "metrics", query, {"color": _METHOD, "stroke": [], "chart": ["run.params.hparams.env"]}, chart=chart
     )
 
 
 def images_url(base: str, study: str) -> str:
-    """Returns the URL of a study's pictures, in rows by variant and seed."""
-    return _page(
-        base, "images", _is_study(study), {"row": ["run.params.hparams.variant", "run.params.hparams.seed", "name"]}
-    )
+    """Returns the URL of a study's pictures, in rows by method, task and seed."""
+    rows = [*_METHOD, "run.params.hparams.env", "run.params.hparams.seed", "name"]
+    return _page(base, "images", _is_study(study), {"row": rows})
 
 
 def runs_url(base: str) -> str:

@@ -243,6 +243,25 @@ def test_inspecting_a_folder_without_a_run_is_one_line(tmp_path):
     )
 
 
+def test_a_run_without_a_result_is_not_finished(own_registry, quick_compiles, tmp_path):
+    """A tenth of the steps is sound, so updates can be made, and no episode of an evaluation comes to its end."""
+    run, plugin = tmp_path / "run", commands.ROOT / "tests" / "support" / "poison_plugin.py"
+    bindings = [
+        "Task.environment = @Poison()", "Poison.kind = 'reward nan'", "Poison.rate = 0.9", "TOTAL_STEPS = 240",
+        "EPISODE_LENGTH = 10", "Experiment.trackers = []", "policy/MLP.depth = 1", "critic/MLP.depth = 1",
+    ]  # fmt: skip
+    words = [word for binding in bindings for word in ("--set", binding)]
+    output = gorl("train", *DEBUG, *words, "--plugin", plugin, "--run-dir", run, code=4)
+    assert "unsound, without a result" in output and "gorl inspect" in output
+    status = json.loads((run / "status.json").read_text(), parse_constant=pytest.fail)
+    assert status["status"] == "unsound" and status["reason"].startswith("none of its 4 evaluations has a finite")
+    assert status["return_final_best"] is None if "return_final_best" in status else True
+    lines = [json.loads(x, parse_constant=pytest.fail) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    returns = [line["metrics"]["return"] for line in lines if line["subset"] in ("eval", "final_best", "final_last")]
+    assert returns == [None] * 4  # pandas reads a column of numbers
+    assert "unsound: at its end, without a result" in " ".join(gorl("inspect", run).split())
+
+
 def test_a_run_that_diverges_ends_as_such_and_can_be_looked_into(own_registry, quick_compiles, tmp_path):
     """Through the command line: every reward is NaN, so no update can be made."""
     run, plugin = tmp_path / "run", commands.ROOT / "tests" / "support" / "poison_plugin.py"
@@ -261,9 +280,7 @@ def test_a_run_that_diverges_ends_as_such_and_can_be_looked_into(own_registry, q
     ]
     assert [m["updates_skipped"] for m in iterations] == [6.0, 6.0] and all(m["episodes"] == 0.0 for m in iterations)
     evaluation = lines[0]["metrics"]
-    assert (
-        evaluation["diverged_episodes"] == 4.0 and evaluation["return"] == "nan" and evaluation["return_best"] == "-inf"
-    )
+    assert evaluation["diverged_episodes"] == 4.0 and evaluation["return"] is None and evaluation["return_best"] is None
     _, state = trained.restore(run)  # what was saved is what it began with: the best policy is still the first one
     for ours, first in zip(
         jax.tree.leaves(eqx.filter(state.learner.policy, eqx.is_array)),

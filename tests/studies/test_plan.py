@@ -38,6 +38,26 @@ def test_variants_and_grid_multiply(tmp_path):
     assert found.name == "toy"
 
 
+@pytest.mark.parametrize(
+    "study, bindings, message",
+    [
+        ("Study.grid = {'SEED': [0, 1]}", [], "variant 'SEED=1' sets a seed, which has no effect"),
+        ("Study.grid = {'Experiment.seed': [3]}", [], "variant 'seed=3' sets a seed"),
+        ("Study.variants = {'a': ['NUM_SEEDS = 2']}", [], "variant 'a' sets a seed"),
+        ("NUM_SEEDS = 3", [], "toy.gin:[0-9]+: 3 seeds have no effect in a study. Study.seeds alone"),
+        ("", ["Experiment.num_seeds = 3"], "command line .*: 3 seeds have no effect"),
+        (
+            "Study.seeds = [1, 2]\nSEED = 5",
+            [],
+            "toy.gin:[0-9]+: this seed has no effect, since .*Study.seeds is a list",
+        ),
+    ],
+)
+def test_a_seed_that_would_be_replaced_is_refused(tmp_path, study, bindings, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(tmp_path, study, *bindings)
+
+
 def test_values_of_a_grid_may_be_references_and_strings(tmp_path):
     found = plan(
         tmp_path,

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from gorl.tracking import aim_repository as repositories
 from gorl.tracking.aim import AimTracker
 from tests.support import commands
-from tests.support.run_folders import TWO_STAGES, entry, info, stage, write
+from tests.support.run_folders import FACTS, TWO_STAGES, entry, info, stage, write
 
 aim = pytest.importorskip("aim")
 
@@ -97,7 +98,9 @@ def test_hyperparameters_of_a_run_can_be_queried(tmp_path, folder):
         .query_runs("run.hparams.variant == 'slow' and run.hparams.axes.KL < 0.2", report_mode=0)
         .iter_runs()
     )
-    assert run.run["hparams"] == {
+    found = run.run["hparams"]
+    assert found.pop("method").startswith("slow [")
+    assert found == {
         "seed": 3, "variant": "slow", "axes": {"KL": 0.1, "decoder": "spline"}, "env": "Slider",
         "task": {"episode_length": 50}, "macros": {"SEED": 3},
     }  # fmt: skip
@@ -122,6 +125,49 @@ def test_pictures_are_images_and_gifs_stay_animated(tmp_path, folder):
     steps, (images, epochs, _) = found.data.numpy()
     assert steps.tolist() == [200] and epochs.tolist() == [2] and images[0].caption == "Rollout, after stage 1"
     assert PIL.Image.open(io.BytesIO(bytes(images[0].storage["data"]))).n_frames == 3
+
+
+def test_a_copied_folder_has_a_run_of_its_own_with_what_came_before(tmp_path, folder):
+    repo, old = tmp_path / "repo", tmp_path / "old"
+    write(old, [1.0, 2.0])
+    track(old, repo, [entry(1, 1.0), entry(2, 2.0)], resumed=False)
+    copy = tmp_path / "copy"
+    shutil.copytree(old, copy)
+    track(copy, repo, [entry(3, 9.0)], resumed=True)
+    track(old, repo, [entry(3, 3.0)], resumed=True)
+    where = "metric.name == 'return' and metric.context.subset == 'eval'"
+    found = {run: [value for _, _, value in points] for run, _, points in series(repo, where)}
+    own = {run: folders for run, folders in repositories._folders(repo).items()}
+    assert {own[run]: values for run, values in found.items()} == {
+        str(old): [1.0, 2.0, 3.0],
+        str(copy): [1.0, 2.0, 9.0],
+    }
+    assert repositories.delete(repo, copy) == 1  # and not the original's
+    assert list(repositories._folders(repo).values()) == [str(old)]
+    moved = tmp_path / "moved"
+    old.rename(moved)
+    track(moved, repo, [entry(4, 4.0)], resumed=True)
+    assert list(repositories._folders(repo).values()) == [str(moved)]
+    ((_, _, points),) = series(repo, where)
+    assert [value for _, _, value in points] == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_runs_are_grouped_by_what_they_are(tmp_path):
+    """The same whatever the seed and the trackers, and another for any setting; it is named as it was asked for."""
+
+    def method(**more):
+        facts = {**FACTS, "asked": ["gin/ppo.gin", "parts/small.gin", "SEED = 4", "STEPS = 3"], **more.pop("facts", {})}
+        return info(tmp_path, **{"variant": None, "facts": facts, **more}).hparams["method"]
+
+    tree = {"macros": {}, "gin": {"Clip": {"epsilon": 0.2}, "Experiment": {"seed": 3, "trackers": ["@AimTracker()"]}}}
+    other = {"macros": {}, "gin": {"Clip": {"epsilon": 0.2}, "Experiment": {"seed": 4, "trackers": []}}}
+    changed = {"macros": {}, "gin": {"Clip": {"epsilon": 0.3}, "Experiment": {"seed": 3, "trackers": []}}}
+    assert method(parameters=tree).startswith("ppo + small + STEPS = 3 [")
+    assert method(parameters=tree) == method(parameters=other) != method(parameters=changed)
+    assert method(parameters=tree, variant="slow").startswith("slow [")
+    assert method(parameters=tree) != method(parameters=tree, facts={"plugin_files": {"a.py": {"a.py": "1"}}})
+    about = {"environment": {"name": "Robot", "model_sha256": "0123456789"}}
+    assert info(tmp_path, facts=about).hparams["env"] == "Robot [01234567]"
 
 
 def test_a_note_remembers_every_repository(tmp_path, folder):

@@ -126,6 +126,6 @@ def test_browse_has_a_link_for_every_study(tmp_path, study, monkeypatch):
 def test_links_encode_as_aim_does():
     assert links.encode({"a": 1}) == "O-JTdCJTIyYSUyMjoxJTdE"
     assert links.returns_url("http://127.0.0.1:1", "x").startswith("http://127.0.0.1:1/metrics?select=O-")
-    assert links.encode({"color": ["run.params.hparams.variant"], "stroke": [], "chart": []}) in links.returns_url(
-        "", "x"
-    )
+    assert links.encode(
+        {"color": ["run.params.hparams.method"], "stroke": [], "chart": ["run.params.hparams.env"]}
+    ) in links.returns_url("", "x")
