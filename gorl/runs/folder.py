@@ -92,9 +92,11 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The run's name: as many of the last parts of its path as the name in run.json has."""
-        parts = pathlib.PurePath(str(self.facts("name")["name"])).parts
-        return "/".join(self.path.absolute().parts[-len(parts) :]) if parts else self.path.name
+        """The run's name. One that is the end of the folder's path follows the folder where this was renamed."""
+        facts = self.facts("name")
+        parts = pathlib.PurePath(facts["name"]).parts
+        was, now = pathlib.PurePath(str(facts.get("folder", ""))).parts, self.path.absolute().parts
+        return "/".join(now[-len(parts) :]) if parts and was[-len(parts) :] == parts else facts["name"]
 
     @property
     def members(self) -> list["RunFolder"]:

@@ -268,7 +268,8 @@ def _describe(folder: RunFolder, configuration: Configuration, known: dict[str, 
     try:
         configuration.save(folder.path)
         configuration.keep_inputs(folder.path)
-        write_json(folder.path / "run.json", {**known, "config_sha256": configuration.config_hash})
+        own = {"config_sha256": configuration.config_hash, "folder": str(folder.path.absolute())}
+        write_json(folder.path / "run.json", {**known, **own})
     except OSError as err:
         raise RunError(
             f"cannot begin a run in {folder.path}: {reason(err)}. Name another folder with --run-dir."

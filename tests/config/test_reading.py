@@ -133,7 +133,8 @@ def test_plugins_come_from_the_environment_and_are_kept(folder, monkeypatch, own
     run.mkdir()
     built.save(run)
     first, second, *_ = (run / "config.gin").read_text().splitlines()
-    assert first == "# gorl-format: 1" and second.endswith(f"gorl train THIS_FILE --plugin {two} --plugin {one}")
+    copies = [f"--plugin THIS_FOLDER/inputs/plugins/{i}/{name}.py" for i, name in enumerate(("two", "one"))]
+    assert first == "# gorl-format: 1" and second.endswith(f"gorl train THIS_FILE {' '.join(copies)}")
     (run / "config.gin").write_text("import one\n" + (run / "config.gin").read_text())
     with pytest.raises(ConfigError, match="^run/config.gin:1: a configuration imports gorl.registry and nothing else"):
         config.build(["run/config.gin"])
