@@ -85,18 +85,22 @@ class Configuration:
 
     def keep_inputs(self, folder: pathlib.Path) -> None:
         """Copies input files and plugins into the folder of a run or study. Raises RunError."""
-        known = {}
-        for plugin in self.plugins:
-            home, root = plugin_sources.home(plugin), plugin_sources.root(plugin)
-            if home is not None and root is not None:
-                files = self.plugin_files[pathlib.Path(plugin).name]
-                known[plugin] = root, {str((home / name).relative_to(root)): sha for name, sha in files.items()}
+        known = {plugin: layout for plugin in self.plugins if (layout := self._layout(plugin)) is not None}
         kept_inputs.keep(folder, self.input_files, known)
+
+    def _layout(self, plugin: str) -> tuple[pathlib.Path, dict[str, str]] | None:
+        return plugin_sources.layout(plugin, self.plugin_files[pathlib.Path(plugin).name])
+
+    def _copy(self, number: int, plugin: str) -> str:
+        """Returns how a plugin is named that the folder of a run has a copy of. A module keeps its name."""
+        layout = self._layout(plugin)
+        if layout is None or not plugin.endswith(".py"):
+            return plugin
+        return f"THIS_FOLDER/{kept_inputs.FOLDER}/plugins/{number}/{pathlib.Path(plugin).relative_to(layout[0])}"
 
     def save(self, folder: pathlib.Path) -> None:
         """Writes config.gin, operative_config.gin and `sources/`, the files as they were read, to a folder."""
-        copies = f"THIS_FOLDER/{kept_inputs.FOLDER}/plugins"
-        names = [f"{copies}/{i}/{pathlib.Path(p).name}" if p.endswith(".py") else p for i, p in enumerate(self.plugins)]
+        names = [self._copy(number, plugin) for number, plugin in enumerate(self.plugins)]
         again = f"Run it again: gorl train THIS_FILE{''.join(f' --plugin {name}' for name in names)}"
         for name, what, text in (
             ("config.gin", "What was asked, with every include resolved.", self.config),
@@ -150,7 +154,7 @@ def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[
 
 
 def _build(source: Source) -> Configuration:
-    with inputs.looking_in(*_places(source)):
+    with inputs.looking_in(*_places(source)), plugin_sources.reading(source.plugins):
         return _build_here(source)
 
 

@@ -135,17 +135,16 @@ def _short(plugin: str) -> str:
 def import_plugin(plugin: str) -> None:
     """Imports a module or .py file of the user, which registers its classes. Raises ConfigError if that fails."""
     name = shown(pathlib.Path(plugin)) if plugin.endswith(".py") else plugin
+    if plugin.endswith(".py") and not pathlib.Path(plugin).expanduser().is_file():
+        raise ConfigError(f"--plugin {name}: there is no such file. Name a .py file, or a module that can be imported.")
     try:
-        _import(plugin)
+        with plugin_sources.reading([plugin] if plugin != REGISTRY else []):
+            _import(plugin)
     except ModuleNotFoundError as err:
         here = pathlib.Path.cwd()
         raise ConfigError(
             f"--plugin {name}: {err}. Name a module that can be imported from {here}, or the path of a .py file."
         ) from err
-    except FileNotFoundError:
-        raise ConfigError(
-            f"--plugin {name}: there is no such file. Name a .py file, or a module that can be imported."
-        ) from None
     except Exception as err:
         frame = traceback.extract_tb(err.__traceback__)[-1]
         where = f"{err.filename}:{err.lineno}" if isinstance(err, SyntaxError) else f"{frame.filename}:{frame.lineno}"
@@ -158,15 +157,12 @@ def _import(plugin: str) -> None:
     if not plugin.endswith(".py"):
         if str(pathlib.Path.cwd()) not in sys.path:
             sys.path.insert(0, str(pathlib.Path.cwd()))
-        if plugin != REGISTRY:
-            plugin_sources.watch(plugin_sources.home(plugin))
         _loaded_plugins[plugin] = importlib.import_module(plugin)
         return
     path = pathlib.Path(plugin).expanduser().resolve()
     if str(path) not in _loaded_plugins:
         if str(path.parent) not in sys.path:  # so that it can import the files beside it
             sys.path.append(str(path.parent))
-        plugin_sources.watch(path.parent)
         spec = importlib.util.spec_from_file_location(f"gorl_plugin_{path.stem}", path)
         module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

@@ -1,25 +1,38 @@
-"""Finds what a plugin is made of: its code, what that imports from the plugin's folder, and what it reads there.
+"""Finds what a plugin is made of: its code, what that imports from the plugin's folder, and the files that it reads.
 
+Files count that Python opens for reading while the plugin is imported and while a configuration is built and checked.
 A hash is of a file as it was when this process first read it: what runs is that, whatever is on disk since.
 """
 
+import contextlib
+import functools
 import importlib.util
 import os
 import pathlib
 import site
 import sys
 import sysconfig
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from gorl.runtime import inputs
 from gorl.runtime.inputs import file_hash
+from gorl.version import HOME
 
 _LARGEST = 64 * 2**20
 """Bytes of a file that counts as a plugin's. What is larger is data that training reads, and no part of it."""
 
+_SYSTEM = tuple(pathlib.Path(path) for path in ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64", "/bin"))
+
+_TOOLS = {".aim", ".cache", ".config", ".git", ".local"}
+"""Folders that tools write."""
+
 _opened: dict[pathlib.Path, str] = {}
-"""Hashes of files that were opened for reading below a plugin's folder."""
+"""Hashes of the files that were opened for reading."""
 _hashed: dict[pathlib.Path, str] = {}
-_folders: set[pathlib.Path] = set()
-_is_watching = False
+_read_by: dict[str, set[pathlib.Path]] = {}
+"""What was opened for each plugin."""
+_readers: list[tuple[str, ...]] = []
+_is_hooked = False
 
 
 def home(plugin: str) -> pathlib.Path | None:
@@ -37,21 +50,40 @@ def home(plugin: str) -> pathlib.Path | None:
     return place if place.is_dir() else place.parent
 
 
-def root(plugin: str) -> pathlib.Path | None:
-    """Returns the folder from which a plugin can be imported: that around a package, else its own."""
+def layout(plugin: str, files: Mapping[str, str]) -> tuple[pathlib.Path, dict[str, str]] | None:
+    """Returns a folder that has a plugin and what it reads, and {path relative to it: hash}; None without a plugin.
+
+    The folder is that from which the plugin can be imported, or one around it if the plugin reads files there. Files
+    that have no such folder in common with the plugin, since they are elsewhere on the disk, are left out.
+    """
     own = home(plugin)
-    is_package = own is not None and not plugin.endswith(".py") and own.name == plugin.partition(".")[0]
-    return own.parent if is_package else own
+    if own is None:
+        return None
+    is_package = not plugin.endswith(".py") and own.name == plugin.partition(".")[0]
+    root = own.parent if is_package else own
+    paths = {pathlib.Path(os.path.normpath(own / name)): sha for name, sha in files.items()}
+    common = [pathlib.Path(os.path.commonpath([root, path.parent])) for path in paths]
+    near = {path: folder for path, folder in zip(paths, common, strict=True) if len(folder.parts) > _FAR}
+    root = min([root, *near.values()], key=lambda folder: len(folder.parts))
+    return root, {str(path.relative_to(root)): paths[path] for path in near}
 
 
-def watch(folder: pathlib.Path | None) -> None:
-    """Notes from now on which files below a plugin's folder are opened for reading."""
-    global _is_watching
-    if folder is not None:
-        _folders.add(folder)
-        if not _is_watching:
-            sys.addaudithook(_note)
-            _is_watching = True
+_FAR = 2
+"""Parts of a path, such as / and home, that two files may have in common without having to do with each other."""
+
+
+@contextlib.contextmanager
+def reading(plugins: Sequence[str]) -> Iterator[None]:
+    """Context manager in which the files are noted that are opened for reading, as files of these plugins."""
+    global _is_hooked
+    if not _is_hooked:
+        sys.addaudithook(_note)
+        _is_hooked = True
+    _readers.append(tuple(plugins))
+    try:
+        yield
+    finally:
+        _readers.pop()
 
 
 def sources(plugin: str) -> dict[str, str]:
@@ -59,60 +91,53 @@ def sources(plugin: str) -> dict[str, str]:
     folder = home(plugin)
     if folder is None:
         return {}
+    installed = [other for other in _installed() if not folder.is_relative_to(other)]
     loaded = [m for m in list(sys.modules.values()) if isinstance(getattr(m, "__file__", None), str)]
     code = {pathlib.Path(m.__file__).resolve() for m in loaded if m.__file__.endswith(".py")}
-    own = {path for path in code if _is_own(path, folder)}
+    own = {path for path in code if path.is_relative_to(folder) and not _is_below(path, installed)}
     for path in own - _hashed.keys():
         if path.is_file():
             _hashed[path] = file_hash(path)
     found = {path: _hashed[path] for path in own if path in _hashed}
-    found |= {path: sha for path, sha in _opened.items() if _is_own(path, folder)}
-    return {str(path.relative_to(folder)): sha for path, sha in sorted(found.items())}
+    read = {path for path in _read_by.get(plugin, ()) if path not in inputs.named and path.is_file()}
+    found |= {path: _opened[path] for path in read if _opened.get(path)}
+    return {os.path.relpath(path, folder): sha for path, sha in sorted(found.items())}
 
 
-def _is_own(path: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Whether a file below a plugin's folder belongs to the plugin, and not to an environment of Python in there."""
-    if not path.is_relative_to(folder):
-        return False
-    return not any(path.is_relative_to(other) and not folder.is_relative_to(other) for other in _installed())
+def _is_below(path: pathlib.Path, folders: Iterable[pathlib.Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
-def _installed() -> list[pathlib.Path]:
+@functools.cache
+def _installed() -> tuple[pathlib.Path, ...]:
     """Returns the folders of installed packages and of Python itself."""
     paths = sysconfig.get_paths()
     found = [paths["purelib"], paths["platlib"], paths["stdlib"], *site.getsitepackages(), sys.prefix]
-    return [pathlib.Path(path).resolve() for path in dict.fromkeys(found)]
+    return tuple(pathlib.Path(path).resolve() for path in dict.fromkeys(found))
 
 
 def _note(event: str, arguments: tuple) -> None:
     """Notes a file that is opened. Python calls it at every audited event, so it must be fast and must not raise."""
-    if event != "open":
+    if event != "open" or not _readers or not _readers[-1]:
         return
     path, mode, flags = arguments
     reads = mode.startswith("r") and "+" not in mode if isinstance(mode, str) else flags & os.O_ACCMODE == os.O_RDONLY
     if not reads or not isinstance(path, str) or path.endswith((".py", ".pyc", ".gin", ".so")):
         return
-    absolute = os.path.abspath(path)
-    for folder in _folders:
-        if absolute.startswith(f"{folder}{os.sep}"):
-            _hash_opened(pathlib.Path(absolute), folder)
-
-
-def _hash_opened(path: pathlib.Path, folder: pathlib.Path) -> None:
-    if path in _opened:
+    absolute = pathlib.Path(os.path.abspath(path))
+    if _is_below(absolute, (*_SYSTEM, *_installed(), HOME)) or _is_a_runs(absolute):
         return
-    try:
-        if path.is_file() and path.stat().st_size <= _LARGEST and not _is_a_runs(path, folder):
-            _opened[path] = ""  # the next line opens it again
-            _opened[path] = file_hash(path)
-    except OSError:
-        _opened.pop(path, None)
+    for plugin in _readers[-1]:
+        _read_by.setdefault(plugin, set()).add(absolute)
+    with contextlib.suppress(OSError):
+        if absolute not in _opened and absolute.is_file() and absolute.stat().st_size <= _LARGEST:
+            _opened[absolute] = ""  # the next line opens it again
+            _opened[absolute] = file_hash(absolute)
 
 
-def _is_a_runs(path: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Whether a file below `folder` was written by gorl into a run's or a study's folder, or by a tracker or tool."""
-    below = [folder / part for part in path.relative_to(folder).parents][:-1]
+def _is_a_runs(path: pathlib.Path) -> bool:
+    """Whether a file is in the folder of a run, a study, a tracker or a tool."""
     return any(
-        parent.name.startswith(".") or (parent / "run.json").is_file() or (parent / "study.json").is_file()
-        for parent in below
+        parent.name in _TOOLS or (parent / "run.json").is_file() or (parent / "study.json").is_file()
+        for parent in path.parents
     )

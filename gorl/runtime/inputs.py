@@ -19,6 +19,10 @@ _kept: contextvars.ContextVar[Mapping[str, pathlib.Path]] = contextvars.ContextV
 _beside: contextvars.ContextVar[Sequence[pathlib.Path]] = contextvars.ContextVar("beside", default=())
 
 
+named: set[pathlib.Path] = set()
+"""Every file of every `InputFile` of this process."""
+
+
 @dataclasses.dataclass(frozen=True)
 class InputFile:
     """A file that a configuration names, such as a MuJoCo model.
@@ -41,7 +45,10 @@ class InputFile:
         places = [pathlib.Path.cwd() / written, *(folder / written for folder in _beside.get())]
         path = _kept.get().get(name) or next((p for p in places if p.is_file()), places[0])
         path = pathlib.Path(os.path.abspath(path))
-        return cls(name, str(path), content_hash(parts(path)) if path.is_file() else "")
+        if not path.is_file():
+            return cls(name, str(path), "")
+        named.update(found := parts(path))
+        return cls(name, str(path), content_hash(found))
 
     @property
     def is_there(self) -> bool:

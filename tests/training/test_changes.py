@@ -35,10 +35,13 @@ import jax.numpy as jnp
 from parts_of_robot import rewards
 
 SCALE = json.loads((pathlib.Path(__file__).parent / "data" / "scale.json").read_text())
+SHARED = pathlib.Path(__file__).parents[1] / "shared"
+OFFSET = float((SHARED / "offset.txt").read_text())
 
 
 def observation(model, data):
-    return jnp.concatenate([data.qpos, data.qvel]) * SCALE
+    limit = float((SHARED / "limit.txt").read_text())  # when it is traced
+    return jnp.clip(jnp.concatenate([data.qpos, data.qvel]) * SCALE + OFFSET, -limit, limit)
 
 
 gin.constant("robot.reward", rewards.reward)
@@ -70,6 +73,8 @@ def place(tmp_path, monkeypatch, own_registry):
         "plug/parts_of_robot/__init__.py": "",
         "plug/parts_of_robot/rewards.py": "def reward(model, data, action):\n    return data.qvel[0]\n",
         "plug/data/scale.json": "2.0",
+        "shared/offset.txt": "0.5",
+        "shared/limit.txt": "100.0",
         "plug/other.py": "raise SystemExit('not imported')\n",
         "task.gin": TASK,
     }.items():
@@ -111,12 +116,14 @@ def test_a_run_keeps_what_it_was_made_of_and_says_nothing_where_nothing_changed(
     kept = {str(p.relative_to(folder.path / "inputs")) for p in (folder.path / "inputs").rglob("*") if p.is_file()}
     assert kept == {
         "manifest.json", "files/0/robot.xml", "files/0/joint.xml", "files/0/meshes/body.obj",
-        "plugins/0/robot_task.py", "plugins/0/parts_of_robot/__init__.py", "plugins/0/parts_of_robot/rewards.py",
-        "plugins/0/data/scale.json",
+        "plugins/0/plug/robot_task.py", "plugins/0/plug/parts_of_robot/__init__.py",
+        "plugins/0/plug/parts_of_robot/rewards.py", "plugins/0/plug/data/scale.json",
+        "plugins/0/shared/offset.txt", "plugins/0/shared/limit.txt",
     }  # fmt: skip
     facts = folder.facts()
     assert set(facts["plugin_files"]["robot_task.py"]) == {
         "robot_task.py", "parts_of_robot/__init__.py", "parts_of_robot/rewards.py", "data/scale.json",
+        "../shared/offset.txt", "../shared/limit.txt",
     }  # fmt: skip
     assert len(facts["environment"]["model_sha256"]) == 64 and facts["asked"] == ["task.gin"]
     assert said(folder) == ""
@@ -143,13 +150,13 @@ def test_stored_phases_are_known_by_the_content_of_the_model(place):
     assert key() != before
 
 
-@pytest.mark.parametrize("name", ["plug/parts_of_robot/rewards.py", "plug/data/scale.json", "plug/robot_task.py"])
-def test_an_edit_of_a_plugin_is_said(place, name):
+@pytest.mark.parametrize("name", ["plug/parts_of_robot/rewards.py", "plug/data/scale.json", "shared/limit.txt"])
+def test_an_edit_of_a_plugin_or_of_what_it_reads_is_said(place, name):
     """In another process, since a process has a plugin as it imported it."""
     folder = begun(place)
     (place / name).write_text((place / name).read_text() + "\n")
     done = elsewhere("print(said(RunFolder(pathlib.Path(sys.argv[1]))))", place, folder.path)
-    assert f"the plugin robot_task.py has changed ({name.removeprefix('plug/')})" in done
+    assert f"the plugin robot_task.py has changed ({os.path.relpath(name, 'plug')})" in done
 
 
 def test_an_edited_configuration_is_refused_with_the_command_for_a_new_run(place):
@@ -213,8 +220,8 @@ def test_a_run_is_built_again_from_its_folder_anywhere(place, tmp_path, monkeypa
     shutil.copytree(folder.path, moved)
     shutil.rmtree(place / "model")
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert "--plugin THIS_FOLDER/inputs/plugins/0/robot_task.py" in (moved / "config.gin").read_text()
-    plugin = str(moved / "inputs/plugins/0/robot_task.py")
+    assert "--plugin THIS_FOLDER/inputs/plugins/0/plug/robot_task.py" in (moved / "config.gin").read_text()
+    plugin = str(moved / "inputs/plugins/0/plug/robot_task.py")
     code = "task = config.build([sys.argv[1]], plugins=[sys.argv[2]]).experiment.task;"
     code += "print(task.environment.xml.path, task.content()['model_sha256'])"
     path, sha = elsewhere(code, tmp_path, moved / "config.gin", plugin).split()
