@@ -1,11 +1,12 @@
-"""Kills training with SIGKILL at many moments, resumes it, and compares the end with undisturbed runs.
+"""Kills and stops training at many moments, resumes it, and compares the end with undisturbed runs.
 
     python -m experiments.faults.kills --kills 200 --processes 2 --out experiments/results/kills.json
 
-A run is killed and resumed until it finishes. Then its parameters, optimizer and normalizer state, datasets, record
-and count of environment steps must equal those of the reference, bit for bit. Half of the moments are random. The
-others are aimed by saboteur.py at one of POINTS (a checkpoint being written, a phase beginning, Aim being written,
-...).
+A run is killed or stopped, and resumed, until it finishes. Then its parameters, optimizer and normalizer state,
+datasets, record and count of environment steps must equal those of the reference, bit for bit. A third of the moments
+are random, a third are aimed by saboteur.py at one of POINTS (a checkpoint being written, a phase beginning, Aim being
+written, a picture being drawn, ...), and a third are signals that stop a run. FAMILIES has every method, a run of three
+seeds, one with pictures, and studies in two processes and on a Ray cluster, which are killed with all their workers.
 """
 
 import argparse
@@ -29,39 +30,76 @@ from experiments.benchmarks.provenance import provenance
 from experiments.faults import same_bits
 
 HERE = pathlib.Path(__file__).parent
-TOY = (
+SMALL = (
     "Task.environment = @Slider()",
+    "policy/MLP.depth = 1",
+    "critic/MLP.depth = 1",
+    "Experiment.checkpoint_interval = 0.0",
+)
+STAGES = (
+    *SMALL,
     "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]",
     "stage1/ImprovePolicy.env_steps = %STAGE_STEPS",
     "WARMUP_STEPS = 960",
     "STAGE_STEPS = 960",
     "COLLECT_STEPS = 800",
     "FIT_EPOCHS = 6",
-    "decoder/MLP.width = 16",
-    "Experiment.checkpoint_interval = 0.0",
 )
+TOY = (*STAGES, "decoder/MLP.width = 16")
+ONE_STAGE = (*SMALL, "TOTAL_STEPS = 1920")
 REAL = (
     "ENV = 'CartpoleBalance'",
     "policy/MLP.width = 32",
     "decoder/MLP.width = 32",
     "Experiment.checkpoint_interval = 0.0",
 )
-FAMILIES = {
-    "flow matching": (["gorl_fm.gin", "parts/debug.gin"], TOY),
-    "diffusion": (["gorl_diffusion.gin", "parts/debug.gin"], TOY),
-    "SAC on latents": (["gorl_sac.gin", "parts/debug.gin"], TOY),
-    "CartpoleBalance": (["gorl_fm.gin", "parts/debug.gin"], REAL),
-}
-TURNS = (
-    "flow matching",
-    "diffusion",
-    "flow matching",
-    "diffusion",
-    "SAC on latents",
-    "flow matching",
-    "diffusion",
-    "CartpoleBalance",
+DEBUG = "parts/debug.gin"
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What is trained. `executor`: that of a study of two variants (None: one run)."""
+
+    files: tuple[str, ...]
+    bindings: tuple[str, ...]
+    executor: str | None = None
+
+    def command(self, folder: pathlib.Path) -> list[str]:
+        """Returns the command that begins it, or goes on with it."""
+        if self.executor is None and folder.exists():
+            return ["train", "--resume", str(folder)]
+        words = [*self.files, *(word for binding in self.bindings for word in ("--set", binding))]
+        if self.executor is None:
+            return ["train", *words, "--run-dir", str(folder)]
+        return ["sweep", *words, "--dir", str(folder), "--executor", self.executor, "--no-report"]
+
+
+STUDY = (
+    *TOY,
+    "Study.variants = {'a': [], 'b': ['STAGE_KL = 0.5'], 'c': ['FIT_EPOCHS = 4']}",
+    "Study.seeds = 2",
+    "LocalProcesses.workers = 2",
 )
+FAMILIES = {
+    "flow matching": Family(("gorl_fm.gin", DEBUG), TOY),
+    "diffusion": Family(("gorl_diffusion.gin", DEBUG), TOY),
+    "MeanFlow": Family(("gorl_mean_flow.gin", DEBUG), TOY),
+    "Gaussian decoder": Family(("gorl_gaussian.gin", DEBUG), STAGES),
+    "SAC on latents": Family(("gorl_sac.gin", DEBUG), TOY),
+    "SAC on decoded actions": Family(("gorl_action_sac.gin", DEBUG), TOY),
+    "REPPO on latents": Family(("gorl_reppo.gin", DEBUG), (*TOY[:1], *TOY[3:])),
+    "PPO": Family(("ppo.gin", DEBUG), ONE_STAGE),
+    "SAC": Family(("sac.gin", DEBUG), ONE_STAGE),
+    "REPPO": Family(("reppo.gin", DEBUG), (*ONE_STAGE[:1], *ONE_STAGE[3:])),
+    "FPO": Family(("fpo.gin", DEBUG), ONE_STAGE),
+    "FPO++": Family(("fpo_plus_plus.gin", DEBUG), ONE_STAGE),
+    "DPPO": Family(("dppo.gin", DEBUG), ONE_STAGE),
+    "three seeds": Family(("gorl_fm.gin", DEBUG), (*TOY, "NUM_SEEDS = 3")),
+    "with a picture": Family(("gorl_fm.gin", DEBUG), (*TOY, "Experiment.pictures = [@ActionDensity()]")),
+    "a study, two processes": Family(("gorl_fm.gin", DEBUG), STUDY, "local_processes"),
+    "a study, Ray": Family(("gorl_fm.gin", DEBUG), STUDY, "ray"),
+    "CartpoleBalance": Family(("gorl_fm.gin", DEBUG), REAL),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +123,10 @@ POINTS = {
     "best-so-far update": Point("gorl.phases.improve_policy:keep_best", 3, 0.005),
     "Aim write": Point("gorl.tracking.aim:AimWriter.entry", 6, 0.01),
 }
+POINTS["picture"] = Point("gorl.pictures.action_density:ActionDensity.draw", 2, 0.3)
 ANY = "any moment"
+STOPS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT, "SIGHUP": signal.SIGHUP, "SIGUSR1": signal.SIGUSR1}
+"""Signals that stop a run, which then saves its state and exits with 128 + the signal's number."""
 
 
 @dataclasses.dataclass
@@ -122,26 +163,23 @@ class Harness:
             moment = moments[len(trial.kills)] if len(trial.kills) < len(moments) else None
             code, output = self._attempt(family, folder, moment, rng)
             trial.attempts += 1
-            if code == -signal.SIGKILL:
+            if code == -signal.SIGKILL or (moment in STOPS and code == _code_of(family, moment)):
                 trial.kills.append((moment, last_unit(folder)))
-                if not (folder / "run.json").exists():  # killed before the run existed
+                if FAMILIES[family].executor is None and not (folder / "run.json").exists():  # before the run existed
                     shutil.rmtree(folder, ignore_errors=True)
             else:
                 trial.differences = (
-                    same_bits.differences(folder, reference) if code == 0 else [f"exit code {code}: {output[-2000:]}"]
+                    [d for ours, theirs in _pairs(folder, reference) for d in same_bits.differences(ours, theirs)]
+                    if code == 0
+                    else [f"exit code {code}: {output[-2000:]}"]
                 )
                 if not trial.differences:
                     shutil.rmtree(folder)
                 return trial
 
     def _attempt(self, family: str, folder: pathlib.Path, moment: str | None, rng: random.Random) -> tuple[int, str]:
-        files, bindings = FAMILIES[family]
-        begin = [*files, *(x for b in bindings for x in ("--set", b)), "--run-dir", str(folder)]
-        train = [
-            "train",
-            *(["--resume", str(folder)] if folder.exists() else begin),
-            *([] if self._aim else ["--no-aim"]),
-        ]
+        declared = FAMILIES[family]
+        train = [*declared.command(folder), *([] if self._aim else ["--no-aim"])]
         point = POINTS.get(moment)
         fault = (
             [
@@ -163,45 +201,73 @@ class Harness:
         }
         command = [sys.executable, *(fault or ["-m", "gorl.cli.main"]), *train]
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=declared.executor is not None,  # its workers die with it
         )
-        if moment == ANY:
-            threading.Thread(
-                target=_kill_after_progress, args=(process, folder, rng.randint(0, 6), rng.uniform(0, 0.3)), daemon=True
-            ).start()
-        output, _ = process.communicate(timeout=600)
+        if moment == ANY or moment in STOPS:
+            how = (STOPS.get(moment, signal.SIGKILL), declared.executor is not None)
+            when = (rng.randint(0, 6 * (1 + 2 * (declared.executor is not None))), rng.uniform(0, 0.3))
+            threading.Thread(target=_end_after_progress, args=(process, folder, *when, *how), daemon=True).start()
+        output, _ = process.communicate(timeout=900)
         return process.returncode, output
 
 
-def moments(count: int, seed: int) -> list[str]:
-    """Returns random moments, half of which are aimed at a point of POINTS."""
-    rng = random.Random(seed)
-    return [ANY if rng.random() < 0.5 else rng.choice(list(POINTS)) for _ in range(count)]
+def moments(count: int, seed: int, family: str) -> list[str]:
+    """Returns random moments: a third of them any, a third aimed at a point of POINTS, a third stops by a signal.
+
+    A study is killed with its workers, so no moment of it is aimed. Only some runs come to some of the points.
+    """
+    rng, declared = random.Random(seed), FAMILIES[family]
+    if declared.executor is not None:
+        return [rng.choice([ANY, ANY, "SIGTERM", "SIGINT"]) for _ in range(count)]
+    points = [p for p in POINTS if p != "picture" or any("pictures" in b for b in declared.bindings)]
+    kinds = [lambda: ANY, lambda: rng.choice(points), lambda: rng.choice(list(STOPS))]
+    return [rng.choice(kinds)() for _ in range(count)]
 
 
-def _kill_after_progress(process: subprocess.Popen, folder: pathlib.Path, units: int, delay: float) -> None:
-    """Kills the process `delay` seconds after its first sign of life and `units` further lines in the record."""
-    path, status = folder / "metrics.jsonl", folder / "status.json"
+def _code_of(family: str, moment: str) -> int:
+    """Returns the exit code of a run, or of a study, that is stopped by a signal."""
+    return 130 if FAMILIES[family].executor is not None else 128 + STOPS[moment]
+
+
+def _end_after_progress(
+    process: subprocess.Popen, folder: pathlib.Path, units: int, delay: float, number: int, with_group: bool
+) -> None:
+    """Sends a signal `delay` seconds after the process's first sign of life and `units` further lines in records."""
     began = time.time()
-    while process.poll() is None and not (status.exists() and status.stat().st_mtime > began):
+    alive = lambda: any(s.stat().st_mtime > began for s in folder.rglob("status.json"))  # noqa: E731
+    while process.poll() is None and not alive():
+        time.sleep(0.01)
+    first = _lines(folder)
+    while process.poll() is None and _lines(folder) < first + units:
         time.sleep(0.005)
-    first = _lines(path)
-    while process.poll() is None and _lines(path) < first + units:
-        time.sleep(0.002)
     time.sleep(delay)
     if process.poll() is None:
-        process.kill()
+        if with_group and number == signal.SIGKILL:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
 
 
-def _lines(path: pathlib.Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def _lines(folder: pathlib.Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in folder.rglob("metrics.jsonl"))
+
+
+def _pairs(folder: pathlib.Path, reference: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:
+    """Returns the folders of all seeds' runs below two folders, with those of the same place."""
+    places = [path.parent.relative_to(reference) for path in sorted(reference.rglob("metrics.jsonl"))]
+    return [(folder / place, reference / place) for place in places]
 
 
 def last_unit(folder: pathlib.Path) -> str:
     """Returns the phase and the kind of the record's last complete line."""
-    path = folder / "metrics.jsonl"
+    paths = sorted(folder.rglob("metrics.jsonl"), key=lambda path: path.stat().st_mtime)
     lines = [
-        line for line in (path.read_bytes().splitlines(keepends=True) if path.exists() else []) if line.endswith(b"\n")
+        line for path in paths[-1:] for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")
     ]
     return "{phase}/{kind}".format(**json.loads(lines[-1])) if lines else "start"
 
@@ -226,6 +292,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--per-run", type=int, default=10, help="the largest number of kills of one run")
+    parser.add_argument("--only", nargs="+", choices=list(FAMILIES), metavar="FAMILY", help="these families alone")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -234,6 +301,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path)
     options = parser.parse_args()
     work = options.work or pathlib.Path(tempfile.mkdtemp(prefix="gorl-kills-"))
+    turns = options.only or list(FAMILIES)
     harness, trials, began = Harness(work, options.seed), [], time.monotonic()
 
     def write() -> None:
@@ -248,9 +316,9 @@ def main() -> None:
                 running.add(
                     pool.submit(
                         harness.trial,
-                        TURNS[number % len(TURNS)],
+                        turns[number % len(turns)],
                         number,
-                        moments(options.per_run, options.seed + number),
+                        moments(options.per_run, options.seed + number, turns[number % len(turns)]),
                     )
                 )
                 number += 1
