@@ -49,7 +49,10 @@ def command(
     for line in (*(_stored(configuration) if reuse else ()), *(_memory(experiment) if memory else ())):
         typer.echo(line)
     settings = [*(f"--set {_quoted(b)}" for b in bindings or []), *(f"--plugin {_quoted(p)}" for p in plugins or [])]
-    typer.echo(f"to run it: gorl train {' '.join([*map(_quoted, names), *settings])}")
+    if study := configuration.study:
+        typer.echo(f"note: {study} declares a study. The table above is that of its base; --dry-run shows all runs.")
+    verb = "sweep" if study else "train"
+    typer.echo(f"to run it: gorl {verb} {' '.join([*map(_quoted, names), *settings])}")
 
 
 def _stored(configuration: "Configuration") -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import gin
 
-from gorl.config import checks, mistakes, plugin_sources, tables
+from gorl.config import checks, mistakes, order, plugin_sources, tables
 from gorl.config.files import FORMAT
 from gorl.config.reader import read_source
 from gorl.config.resolve import resolved_tree
@@ -93,6 +93,11 @@ class Configuration:
                 known[plugin] = root, {str((home / name).relative_to(root)): sha for name, sha in files.items()}
         kept_inputs.keep(folder, self.input_files, known)
 
+    @property
+    def study(self) -> str | None:
+        """Where the files declare a study, which one run ignores: 'Study.grid (st.gin:2)', or None."""
+        return order.study_of(self.source, self.tables.bound)
+
     def save(self, folder: pathlib.Path) -> None:
         """Writes config.gin, operative_config.gin and `sources/`, the files as they were read, to a folder."""
         copies = f"THIS_FOLDER/{kept_inputs.FOLDER}/plugins"
@@ -140,13 +145,24 @@ class Configuration:
         return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
 
 
-def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Configuration:
+def build(
+    files: Sequence[str],
+    bindings: Iterable[str] = (),
+    plugins: Iterable[str] = (),
+    defaults: Sequence[str] = (),
+) -> Configuration:
     """Reads, builds and checks a configuration. Raises ConfigError if it cannot run or a binding has no effect.
 
-    Starts no device: modules are built abstractly. gin calls constructors here and when a phase starts, never inside a
+    `defaults`: files whose bindings hold where `files` have none. Starts no device: modules are built abstractly. gin calls constructors here and when a phase starts, never inside a
     compiled program.
     """
-    return _build(read_source(files, bindings, plugins))
+    return _build(_read(files, bindings, plugins, defaults))
+
+
+def _read(*arguments: Any) -> Source:
+    source = read_source(*arguments)
+    order.check_order(source)
+    return source
 
 
 def _build(source: Source) -> Configuration:
@@ -187,7 +203,7 @@ def build_here(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iter
     The run then resumes on any machine as it began. A class lists such parameters in `settled_when_begun`: {parameter:
     function from the class's bound parameters to the value on this machine}. Starts the device if there are any.
     """
-    source = read_source(files, bindings, plugins)
+    source = _read(files, bindings, plugins)
     configuration = _build(source)
     if not (machine_bindings := _machine_bindings(configuration.tables)):
         return configuration

@@ -5,13 +5,13 @@ from typing import Any
 
 from gorl.config import kinds, tables
 from gorl.config.mistakes import at
+from gorl.config.order import STUDY
 from gorl.config.sources import COMMAND_LINE, Source
 from gorl.config.tables import Key, show_key, show_name
 from gorl.config.text import literal
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import LARGEST_SIZE, Factory
 
-STUDY = "gorl.Study"
 _LARGEST_BUDGET = 2**63 - 1
 _SMALLEST, _LARGEST = 1e-38, 3e38  # approximate range of a normal float32
 
@@ -91,6 +91,8 @@ def _required(key: Key, source: Source) -> str:
         if tables.is_required(tables.value_of(key))
         else "still has %gin.REQUIRED in it"
     )
+    if key == ("", "gorl.Experiment", "stages") and tables.is_required(tables.value_of(key)):
+        return f"{source.origins[key]}: {name} {what}. A method's file sets it: name one first, such as gorl_fm.gin."
     return f'{source.origins[key]}: {name} {what}. Set it in your file, or with --set "{name} = ...".'
 
 

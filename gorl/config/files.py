@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import shlex
 import sys
 import traceback
 import types
@@ -55,6 +56,8 @@ def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
             return path.resolve()
     known = {str(p.relative_to(f)) for f in {*folders} - {pathlib.Path.cwd()} if f.is_dir() for p in f.rglob("*.gin")}
     known |= {p.name for p in pathlib.Path.cwd().glob("*.gin")}
+    if beside is None and os.path.isdir(wanted):
+        raise ConfigError(_is_a_folder(name, wanted))
     if beside is None and "=" in name:
         raise ConfigError(f"{name!r} is a binding, not a file. Write --set in front: --set {name!r}.")
     guess = (
@@ -64,6 +67,20 @@ def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
     )
     places = ", ".join(str(f) for f in dict.fromkeys(folders))
     raise ConfigError(f"there is no file {printable(name)!r}.{guess} Looked in: {places}.")
+
+
+def _is_a_folder(name: str, path: pathlib.Path) -> str:
+    quoted = shlex.quote(name.rstrip("/"))
+    if (path / "study.json").exists():
+        return (
+            f"{printable(name)} is a study's folder, not a file. To go on with it, name the files that it began with."
+        )
+    if (path / "run.json").exists():
+        return (
+            f"{printable(name)} is a run's folder, not a file. To go on with it: gorl train --resume {quoted}."
+            f" To begin another run like it: gorl train {quoted}/config.gin."
+        )
+    return f"{printable(name)} is a folder, not a file. Name a file in it that ends in .gin."
 
 
 def shown(path: pathlib.Path) -> str:

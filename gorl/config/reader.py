@@ -53,10 +53,12 @@ class _File:
         return Origin(self.name, line, lines[line - 1].strip() if 0 < line <= len(lines) else "")
 
 
-def read_source(names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Source:
+def read_source(
+    names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = (), defaults: Sequence[str] = ()
+) -> Source:
     """Replaces gin's configuration by these files, then these bindings, and locks it. Raises ConfigError.
 
-    A later binding overrides an earlier one.
+    A later binding overrides an earlier one. `defaults`: files that are read before the named ones.
     """
     gin.clear_config()
     source = Source(plugins=files.named_plugins(plugins))
@@ -64,6 +66,9 @@ def read_source(names: Sequence[str], bindings: Iterable[str] = (), plugins: Ite
         files.import_plugin(plugin)
     if not names:
         raise ConfigError("no configuration file was named. `gorl list configs` shows the shipped ones.")
+    for name in defaults:
+        _read_file(source, files.find(name, None), None, None)
+    source.changes.clear()
     for name in names:
         path = files.find(name, None)
         source.named.append(files.shown(path))
@@ -189,7 +194,9 @@ def _bind(source: Source, key: Key, value: Any, origin: Origin, file: _File) -> 
     inherited = None
     if key[1] != tables.MACRO:
         inherited = next((k for s in tables.enclosing_scopes(key[0])[1:] if tables.is_bound(k := (s, *key[1:]))), None)
-    source.changes.append(Change(key, value, origin, tables.value_of(key), source.origins.get(key), inherited))
+    within = tuple(text.name for text in file.lineage() if text.path is not None)[::-1]
+    before = tables.value_of(key), source.origins.get(key)
+    source.changes.append(Change(key, value, origin, *before, inherited, within))
     gin.bind_parameter(key, value)
     file.bound[key] = source.origins[key] = origin
 

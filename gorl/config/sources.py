@@ -18,6 +18,12 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(lambda m: m[0].encode("unicode_escape").decode(), short)
 
 
+def shortened(text: str, longest: int = 80) -> str:
+    """Returns a text with its middle left out if it is long."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Origin:
     """The place of a binding. `line` is 0 for the command line, whose `text` is the binding itself."""
@@ -37,7 +43,10 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A binding and what it replaces: its `old` value (bound at `before`), or a less specific scope's (`inherited`)."""
+    """A binding and what it replaces: its `old` value (bound at `before`), or a less specific scope's (`inherited`).
+
+    `within`: the files that include each other down to the one that has it, the named one first; () if it is typed.
+    """
 
     key: Key
     new: Any
@@ -45,6 +54,7 @@ class Change:
     old: Any = None
     before: Origin | None = None
     inherited: Key | None = None
+    within: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass

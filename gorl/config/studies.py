@@ -6,7 +6,7 @@ from typing import Any
 
 import gin
 
-from gorl.config import checks, mistakes, tables
+from gorl.config import checks, mistakes, order, tables
 from gorl.config.build import Configuration
 from gorl.config.checks import STUDY
 from gorl.config.reader import read_source
@@ -44,6 +44,7 @@ def read_study(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iter
     Raises ConfigError.
     """
     source = read_source(files, bindings, plugins)
+    order.check_order(source)
     try:
         sweep = gin.get_configurable(SWEEP)()
     except Exception as err:
