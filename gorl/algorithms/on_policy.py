@@ -23,7 +23,7 @@ from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, require_finite, structural
-from gorl.networks import trainable
+from gorl.networks import sealed, trainable
 from gorl.objectives.gae import AbstractAdvantage
 from gorl.objectives.regularizers import AbstractRegularizer
 from gorl.objectives.trust_region import AbstractTrustRegion
@@ -157,6 +157,7 @@ class OnPolicy(AbstractAlgorithm):
         for name, module, kind in (("policy", policy, AbstractPolicy), ("critic", critic, AbstractCritic)):
             what = f"OnPolicy.{name} builds {type(module).__name__}, which is not a {kind.__name__}."
             require(isinstance(module, kind), f"{what} A network goes inside one, as its body.")
+        policy, critic = sealed(policy), sealed(critic)
         for regularizer in self.regularizers:
             regularizer.check(policy)
         params = eqx.filter((policy, critic), trainable((policy, critic)))

@@ -19,7 +19,7 @@ from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, require_finite, structural
 from gorl.generative.distributions import DiagonalGaussian
-from gorl.networks import trainable
+from gorl.networks import sealed, trainable
 from gorl.objectives.entropy import AbstractEntropy
 from gorl.objectives.td_lambda import soft_lambda_targets
 from gorl.optimizers import Optimizer, as_rate, build_transformation
@@ -143,7 +143,7 @@ class REPPO(AbstractAlgorithm):
             " one, as its body: @CategoricalCritic.",
         )
         multipliers = tuple(jnp.log(jnp.asarray(x)) for x in (self.initial_temperature, self.initial_penalty))
-        modules = (policy, critic, *multipliers)
+        modules = (sealed(policy), sealed(critic), *multipliers)
         params = eqx.filter(modules, trainable(modules))
         optimizer = tuple(t.init(p) for t, p in zip(self._optimizers(), params))
         return trees.strip_weak_types(REPPOLearner(*modules, optimizer))

@@ -19,7 +19,7 @@ from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
 from gorl.errors import did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, require_finite, structural
-from gorl.networks import trainable
+from gorl.networks import sealed, trainable
 from gorl.objectives.entropy import AbstractEntropy
 from gorl.objectives.regularizers import AbstractRegularizer
 from gorl.optimizers import Optimizer, as_rate, build_transformation
@@ -169,6 +169,7 @@ class SAC(AbstractAlgorithm):
         require(
             isinstance(critic, AbstractActionCritic), f"{what} A network goes inside one, as its body: @TwinCritic."
         )
+        policy, critic = sealed(policy), sealed(critic)
         log_temperature = jnp.log(jnp.asarray(self.initial_temperature))
         modules = (policy, critic, log_temperature)
         params = eqx.filter(modules, trainable(modules))

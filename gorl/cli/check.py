@@ -34,6 +34,8 @@ def command(
     names = [*(files or []), *(gin_files or [])]
     configuration = config.build(names, bindings or [], plugins or [])
     experiment = configuration.experiment
+    _check_devices(experiment, keep_device=reuse or memory)
+    config.trace_phases(configuration)
     for line in (
         _heading(names, configuration),
         "",
@@ -53,6 +55,16 @@ def command(
         typer.echo(f"note: {study} declares a study. The table above is that of its base; --dry-run shows all runs.")
     verb = "sweep" if study else "train"
     typer.echo(f"to run it: gorl {verb} {' '.join([*map(_quoted, names), *settings])}")
+
+
+def _check_devices(experiment: "Experiment", *, keep_device: bool) -> None:
+    """Raises ConfigError if this machine has fewer devices than are asked for. Starts them only to count them."""
+    if experiment.devices not in (None, 1):
+        experiment.choose_devices()
+    elif not keep_device:
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")  # tracing asks for a platform, and needs no other
 
 
 def _stored(configuration: "Configuration") -> Iterator[str]:

@@ -24,7 +24,8 @@ from gorl.state import Spaces
 
 _T = TypeVar("_T")
 
-_SIZES = Spaces(3, 3, 2)  # arbitrary sizes with which every factory is called once
+SIZES = Spaces(3, 3, 2)
+"""Arbitrary sizes with which every factory is called once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +154,8 @@ def build(
 ) -> Configuration:
     """Reads, builds and checks a configuration. Raises ConfigError if it cannot run or a binding has no effect.
 
-    `defaults`: files whose bindings hold where `files` have none. Starts no device: modules are built abstractly. gin calls constructors here and when a phase starts, never inside a
-    compiled program.
+    `defaults`: files whose bindings hold where `files` have none. Starts no device: modules are built abstractly. gin
+    calls constructors here and when a phase starts, never inside a compiled program.
     """
     return _build(_read(files, bindings, plugins, defaults))
 
@@ -244,7 +245,7 @@ def _effective(bound: tables.Table, used: set[tables.Key]) -> tables.Table:
 def _check_modules(experiment: Experiment) -> None:
     """Builds every module with arbitrary sizes, or with the environment's sizes if a network accepts no others."""
     try:
-        experiment.check_modules(_SIZES)
+        experiment.check_modules(SIZES)
     except ConfigError:
         raise
     except Exception as err:

@@ -11,11 +11,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from gorl.decoders.base import AbstractDecoder
+from gorl.decoders.base import AbstractDecoder, require_decoder
 from gorl.environments.task import Task
 from gorl.errors import did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, structural
-from gorl.networks import trainable
+from gorl.networks import sealed, trainable
 from gorl.optimizers import Optimizer, as_rate, build_transformation, require_grad_norm
 from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit, require_units
 from gorl.phases.batching import SPLITS, accumulate, mean_over_batches, resolve_micro_batch_size
@@ -124,7 +124,7 @@ class FitDecoder(AbstractPhase):
     def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
         del decoder
         self.latents.check_spaces(spaces)
-        return self.decoder(spaces.observation, spaces.action, key=key)
+        return sealed(require_decoder(self.decoder(spaces.observation, spaces.action, key=key), "FitDecoder.decoder"))
 
     def units(self, task: Task) -> tuple[Unit, ...]:
         del task

@@ -170,6 +170,7 @@ def _variant(
     all_files = (first, *variant_files, *rest, *source.append)
     try:
         configuration = config.build(all_files, [*source.bindings, *bindings], plugins)
+        config.trace_phases(configuration)
     except ConfigError as err:
         raise ConfigError(f"variant {name!r}: {err}") from err
     seed_bindings = config.seed_bindings(configuration)

@@ -67,6 +67,7 @@ def declared(files: Sequence[str], bindings: Sequence[str] = (), plugins: Sequen
             f"{' '.join(files)} declares a study: {configuration.study}, which one run would ignore. Run the study:"
             f" gorl sweep {' '.join(files)}. One run of it is a file that includes the same and binds no Study."
         )
+    config.trace_phases(configuration)
     _ = configuration.experiment.task.environment.action_size  # builds the simulator's model before a folder is made
     return configuration
 
