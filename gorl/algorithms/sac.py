@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl import optimizers
 from gorl.acting.lanes import LaneEnvironment
 from gorl.acting.rollout import act, episode_metrics
 from gorl.algorithms.base import AbstractActorCritic, AbstractAlgorithm
@@ -22,7 +23,7 @@ from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, req
 from gorl.networks import sealed, trainable
 from gorl.objectives.entropy import AbstractEntropy
 from gorl.objectives.regularizers import AbstractRegularizer
-from gorl.optimizers import Optimizer, as_rate, build_transformation
+from gorl.optimizers import Optimizer, build_transformation
 from gorl.policies.base import AbstractGaussianPolicy
 from gorl.runtime import devices, trees
 from gorl.state import Lanes, PyTree, Spaces
@@ -106,9 +107,9 @@ class SAC(AbstractAlgorithm):
     regularizers: tuple[AbstractRegularizer, ...] = eqx.field(
         converter=instances(AbstractRegularizer, "SAC.regularizers")
     )
-    optimizer: Optimizer
-    learning_rate: Any = eqx.field(converter=as_rate)
-    temperature_learning_rate: Any = eqx.field(converter=as_rate)
+    optimizer: Optimizer = optimizers.optimizer()
+    learning_rate: Any = optimizers.rate()
+    temperature_learning_rate: Any = optimizers.rate()
     max_grad_norm: Scalar = hyperparameter()
     discount: Scalar = hyperparameter()
     reward_scale: Scalar = hyperparameter()

@@ -96,7 +96,7 @@ class Configuration:
 
     @property
     def study(self) -> str | None:
-        """Where the files declare a study, which one run ignores: 'Study.grid (st.gin:2)', or None."""
+        """Returns where the files declare a study, which one run ignores: 'Study.grid (st.gin:2)', or None."""
         return order.study_of(self.source, self.tables.bound)
 
     def save(self, folder: pathlib.Path) -> None:
@@ -246,7 +246,7 @@ def _check_modules(experiment: Experiment) -> None:
     """Builds every module with arbitrary sizes, or with the environment's sizes if a network accepts no others."""
     try:
         experiment.check_modules(SIZES)
-    except ConfigError:
+    except (ConfigError, RecursionError):
         raise
     except Exception as err:
         if mistakes.is_missing(err):

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl import optimizers
 from gorl.algorithms.critics import AbstractCritic
 from gorl.algorithms.on_policy import OnPolicyLearner
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, require_finite, structural
 from gorl.networks import keep_statistics, sealed, trainable
-from gorl.optimizers import Optimizer, as_rate, build_transformation, require_grad_norm
+from gorl.optimizers import Optimizer, build_transformation, require_grad_norm
 from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit, require_units
 from gorl.phases.selection import episode_advantages
 from gorl.runtime import devices, trees
@@ -43,8 +44,8 @@ class FitCritic(AbstractPhase):
     """
 
     critic: Factory = factory()
-    optimizer: Optimizer
-    learning_rate: Any = eqx.field(converter=as_rate)
+    optimizer: Optimizer = optimizers.optimizer()
+    learning_rate: Any = optimizers.rate()
     max_grad_norm: Scalar = hyperparameter()
     discount: Scalar = hyperparameter()
     gae_lambda: Scalar = hyperparameter()
