@@ -173,17 +173,17 @@ def _changes(source: "Source") -> Iterator[str]:
 def _change(change: "Change", source: "Source") -> tuple[str, str] | None:
     """Returns ('Clip.epsilon = 0.2', 'was 0.1 (parts/base.gin:3)'), or None where nothing changes."""
     from gorl.config import tables
-    from gorl.config.text import literal
+    from gorl.config.text import brief
 
-    new = literal(change.new)
+    new = brief(change.new)
     if change.before is not None:
-        old = literal(change.old)
+        old = brief(change.old)
         if old == new:
             return None
         text = "was required" if tables.is_required(change.old) else f"was {old} ({change.before})"
     elif change.inherited is not None:
         key = change.inherited
-        text = f"elsewhere {literal(tables.value_of(key))} ({tables.show_key(key)}, {source.origins.get(key)})"
+        text = f"elsewhere {brief(tables.value_of(key))} ({tables.show_key(key)}, {source.origins.get(key)})"
     else:
         text = ""
     return f"{tables.show_key(change.key)} = {new}", text

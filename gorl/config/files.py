@@ -19,6 +19,8 @@ from gorl.version import HOME, __version__
 FORMAT = 1
 REGISTRY = "gorl.registry"
 """The module that registers gorl's own classes. It is the first plugin, and the only module that a file may import."""
+LONGEST_TEXT = 1_000_000
+"""Characters of a file that are read. `gorl.config.limits` refuses fewer."""
 _HEADER = re.compile(r"^#\s*gorl-format:\s*(\S*)")
 _loaded_plugins: dict[str, types.ModuleType] = {}
 
@@ -94,7 +96,8 @@ def shown(path: pathlib.Path) -> str:
 def read_text(path: pathlib.Path) -> str:
     """Returns a file's text. Raises ConfigError if it is not UTF-8 or this version of gorl does not read its format."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(LONGEST_TEXT)
     except OSError as err:
         raise ConfigError(f"cannot read {shown(path)}: {err.strerror}.") from None
     except UnicodeDecodeError as err:

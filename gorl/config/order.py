@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from gorl.config import tables
 from gorl.config.files import APPENDED
-from gorl.config.sources import Change, Source, shortened
+from gorl.config.sources import Change, Source
 from gorl.config.tables import Key, show_key
-from gorl.config.text import literal
+from gorl.config.text import brief
 from gorl.errors import ConfigError
 
 STUDY = "gorl.Study"
@@ -108,8 +108,7 @@ def _shown(lost: Sequence[Change], *later: _Read) -> str:
     for change in lost[:3]:
         new = next(f.changes[change.key] for f in later if change.key in f.changes)
         texts.append(
-            f"{show_key(change.key)} = {shortened(literal(change.new))} ({change.origin})"
-            f" becomes {shortened(literal(new.new))} ({new.origin})"
+            f"{show_key(change.key)} = {brief(change.new)} ({change.origin}) becomes {brief(new.new)} ({new.origin})"
         )
     return "; ".join(texts) + (f"; and {len(lost) - 3} more" if len(lost) > 3 else "")
 
@@ -144,8 +143,7 @@ def _preset_last(source: Source, undone: Sequence[tuple[Change, Change]]) -> str
     size, preset = undone[0]
     preset_name, size_name = preset.within[0], size.within[0]
     texts = [
-        f"{show_key(old.key)} = {shortened(literal(old.new))} ({old.origin}) becomes {shortened(literal(new.new))}"
-        for old, new in undone[:3]
+        f"{show_key(old.key)} = {brief(old.new)} ({old.origin}) becomes {brief(new.new)}" for old, new in undone[:3]
     ]
     more = f"; and {len(undone) - 3} more" if len(undone) > 3 else ""
     names = [n for n in source.named if n != preset_name]

@@ -63,6 +63,7 @@ class Source:
 
     `origins`: the origin of every current binding. `texts`: the text of every file, by path. `named`: the files that
     were requested. `includes`: the files that each file includes. `shipped`: the files that come with gorl.
+    `reads`: how often any file was read.
     """
 
     origins: dict[Key, Origin] = dataclasses.field(default_factory=dict)
@@ -72,3 +73,4 @@ class Source:
     includes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     shipped: set[str] = dataclasses.field(default_factory=set)
+    reads: int = 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from gorl import config
 from gorl.config import Configuration, StudySource
 from gorl.config.resolve import deferred_parts
 from gorl.errors import ConfigError
+
+MOST_VARIANTS = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +137,12 @@ def _combinations(source: StudySource) -> Iterator[tuple[str, dict[str, str], li
     for name, values in source.grid.items():
         if not values:
             raise ConfigError(f"{_where(source, 'grid')}[{name!r}] is empty: give it at least one value, or remove it.")
+    count = max(1, len(source.variants)) * math.prod(map(len, source.grid.values()))
+    if count > MOST_VARIANTS:
+        raise ConfigError(
+            f"{_where(source, 'grid')} and Study.variants make {count:_} variants, of which a study may have"
+            f" {MOST_VARIANTS:_}. Name fewer values."
+        )
     short = _short_names(list(source.grid))
     for named, words in (source.variants or {"": []}).items():
         for values in itertools.product(*source.grid.values()):
