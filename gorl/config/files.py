@@ -42,10 +42,14 @@ APPENDED = ("parts", "presets", "controls")
 """Folders of files that do not run by themselves: they are included by, or appended to, one that does."""
 
 
+def all_files(root: pathlib.Path) -> list[str]:
+    """Returns the gin files of a folder, relative to it and sorted."""
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*.gin"))
+
+
 def runnable_files(root: pathlib.Path) -> list[str]:
     """Returns the files of a folder that run by themselves, relative to it and sorted."""
-    files = (p.relative_to(root) for p in root.rglob("*.gin"))
-    return sorted(str(p) for p in files if not set(APPENDED) & set(p.parts))
+    return [name for name in all_files(root) if not set(APPENDED) & set(pathlib.PurePath(name).parts)]
 
 
 def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:

@@ -11,7 +11,7 @@ import gin
 from gin import config as gc, config_parser
 
 from gorl.config import checks, files, limits, mistakes, syntax, tables
-from gorl.config.sources import COMMAND_LINE, UNPRINTABLE, Change, Origin, Source, printable
+from gorl.config.sources import COMMAND_LINE, INVISIBLE, UNPRINTABLE, Change, Origin, Source, printable
 from gorl.config.tables import Key
 from gorl.config.text import brief
 from gorl.errors import ConfigError
@@ -118,6 +118,12 @@ def _statements(text: str, file: _File) -> Iterator[_Statement]:
         if re.match(r" *\t", line):
             raise ConfigError(
                 f"{file.origin(text, number).quoted}: this line is indented with a tab. Indent with spaces."
+            )
+        if found := INVISIBLE.search(line.partition("#")[0]):
+            raise ConfigError(
+                f"{file.origin(text, number).quoted}: this line has the invisible character"
+                f" {found[0].encode('unicode_escape').decode()} (number {found.start() + 1} of the line). Remove it, or"
+                " write a space."
             )
         if found := UNPRINTABLE.search(line):
             raise ConfigError(

@@ -9,6 +9,10 @@ from gorl.config.tables import Key
 COMMAND_LINE = "command line"
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 """Characters that messages escape, because a terminal would obey them or end the line."""
+INVISIBLE = re.compile(
+    r"[\xa0\xad\u034f\u061c\u115f\u1160\u1680\u180e\u2000-\u200f\u202a-\u202f\u205f-\u206f\u3000\ufeff]"
+)
+"""Characters that look like a space, or like nothing, and so make two names that look the same differ."""
 _LONGEST = 300
 
 

@@ -135,6 +135,10 @@ def _number(match: re.Match) -> str:
     return f"{match[1]} is not a number.{hint or ' Numbers are written 1000, 1_000, 0.5 or 1e-3.'}"
 
 
+def _decimal_comma(match: re.Match) -> str:
+    return f"{match[1]} is not a number. A decimal point is a dot: write {match[1].replace(',', '.')}."
+
+
 def _trailing(match: re.Match, content: str) -> str:
     del match
     if re.search(r"[\w)\]'\"]\s*(\*|\+|-|/)", content.partition("=")[2]):
@@ -170,6 +174,7 @@ _BY_TEXT = (
     (r"^[\w./]+\s*==", lambda m: "a binding is written with one =, not two."),
     (r"^[@%][^=]*=", lambda m: "remove the @ or % before the name: they belong to values, on the right of the =."),
     (r"^[^=]*=$", lambda m: "there is no value after the =."),
+    (r"=\s*(-?(?:0,\d+|\d+,(?!\d{3}(?:,|$))\d+)(?:[eE][-+]?\d+)?)\s*$", _decimal_comma),
     (r"=\s*(-?\d[\w.]*(?:,\d{3})+|-?[\d.]+(?![eE][-+]?\d)[A-Za-z%]\w*)\s*$", _number),
     (r"=\s*(-?0\d+)\s*$", _number),
     (r"^[\w./]+\s*:\s*[^\s#]", lambda m: "a binding is written with =, not with a colon."),

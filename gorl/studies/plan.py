@@ -191,12 +191,33 @@ def _folder_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._=,+-]+", "_", name).strip("._") or "variant"
 
 
+_RESERVED = ("study.json", "configs", "programs", "logs", "report")
+"""Entries of a study's folder, beside which its variants' folders are."""
+_LONGEST_FOLDER = 200
+"""Bytes. File systems take 255, and files are named after folders."""
+
+
+def _check_folder(source: StudySource, variant: Variant) -> None:
+    """Raises ConfigError if a variant's folder cannot be made, or would be another entry of the study's folder."""
+    where = _where(source, "variants" if variant.name in source.variants else "grid")
+    if variant.folder.lower() in _RESERVED:
+        raise ConfigError(
+            f"{where}: a variant cannot be called {variant.name!r}, as a part of every study is. Rename it."
+        )
+    if len(variant.folder) > _LONGEST_FOLDER:
+        raise ConfigError(
+            f"{where}: the variant {variant.folder[:60]}... has a name of {len(variant.folder)} characters, and a folder"
+            f" takes {_LONGEST_FOLDER}. Put the values into Study.variants, by short names."
+        )
+
+
 def _check_distinct(source: StudySource, base: Configuration, variants: Sequence[Variant]) -> None:
     """Raises ConfigError if a variant changes nothing, or two variants are the same or would have the same folder."""
     seen: dict[str, Variant] = {}
     folders: dict[str, str] = {}
     named = set(source.variants)
     for variant in variants:
+        _check_folder(source, variant)
         tree = repr(variant.configuration.tree)
         if variant.name in named and source.variants[variant.name] and tree == repr(base.tree):
             where = f"{_where(source, 'variants')}[{variant.name!r}]"

@@ -4,6 +4,7 @@ import pytest
 
 from gorl import config
 from gorl.config.files import shipped
+from gorl.errors import ConfigError
 from gorl.studies.plan import make_plan
 
 FOLDER = shipped().parent / "experiments"
@@ -28,3 +29,18 @@ def test_stock_studies_at_their_published_size(path):
 
 def test_there_are_studies():
     assert len(STUDIES) >= 10
+
+
+@pytest.mark.parametrize(
+    "study, part",
+    [
+        ("Study.variants = {'report': ['SEED = 3'], 'b': []}", "cannot be called 'report'"),
+        ("Study.variants = {'Study.json': ['SEED = 3'], 'b': []}", "cannot be called 'Study.json'"),
+        (f"Study.variants = {{'{'x' * 250}': ['SEED = 3']}}", "has a name of 250 characters"),
+    ],
+)
+def test_a_variant_whose_folder_cannot_be_made_is_refused(study, part, tmp_path):
+    (tmp_path / "study.gin").write_text(f"include 'ppo.gin'\n{study}\n")
+    with pytest.raises(ConfigError) as err:
+        make_plan([str(tmp_path / "study.gin")])
+    assert part in str(err.value) and "study.gin:2: Study.variants" in str(err.value)
