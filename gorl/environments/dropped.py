@@ -1,4 +1,4 @@
-"""What MuJoCo simulates of a model and MJX's implementation 'jax' silently does not (MuJoCo 4.0).
+"""Finds what MuJoCo simulates of a model and MJX's implementation 'jax' silently does not (MuJoCo 4.0).
 
 MJX itself refuses most of what it lacks. The rest was found by comparing steps of models with each feature.
 """

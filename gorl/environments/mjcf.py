@@ -74,9 +74,10 @@ class MJCFEnvironment(AbstractEnvironment):
         except ConfigError:
             raise
         except Exception as err:
+            message = str(err).partition("\n")[0]
             raise ConfigError(
-                f"MJCFEnvironment.xml = {self.xml!r}: MJX's implementation {self.impl!r} fails on this model, perhaps on"
-                f" a sensor that it cannot compute here: {type(err).__name__}: {str(err).partition(chr(10))[0]}"
+                f"MJCFEnvironment.xml = {self.xml!r}: MJX's implementation {self.impl!r} fails on this model,"
+                f" perhaps on a sensor that it cannot compute here: {type(err).__name__}: {message}"
             ) from err
 
     @property

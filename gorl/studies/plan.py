@@ -206,8 +206,8 @@ def _check_folder(source: StudySource, variant: Variant) -> None:
         )
     if len(variant.folder) > _LONGEST_FOLDER:
         raise ConfigError(
-            f"{where}: the variant {variant.folder[:60]}... has a name of {len(variant.folder)} characters, and a folder"
-            f" takes {_LONGEST_FOLDER}. Put the values into Study.variants, by short names."
+            f"{where}: the variant {variant.folder[:60]}... has a name of {len(variant.folder)} characters, and a"
+            f" folder takes {_LONGEST_FOLDER}. Put the values into Study.variants, by short names."
         )
 
 

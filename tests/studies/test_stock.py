@@ -34,9 +34,9 @@ def test_there_are_studies():
 @pytest.mark.parametrize(
     "study, part",
     [
-        ("Study.variants = {'report': ['SEED = 3'], 'b': []}", "cannot be called 'report'"),
-        ("Study.variants = {'Study.json': ['SEED = 3'], 'b': []}", "cannot be called 'Study.json'"),
-        (f"Study.variants = {{'{'x' * 250}': ['SEED = 3']}}", "has a name of 250 characters"),
+        ("Study.variants = {'report': ['DISCOUNT = 0.9'], 'b': []}", "cannot be called 'report'"),
+        ("Study.variants = {'Study.json': ['DISCOUNT = 0.9'], 'b': []}", "cannot be called 'Study.json'"),
+        (f"Study.variants = {{'{'x' * 250}': ['DISCOUNT = 0.9']}}", "has a name of 250 characters"),
     ],
 )
 def test_a_variant_whose_folder_cannot_be_made_is_refused(study, part, tmp_path):
