@@ -71,4 +71,6 @@ def check(*files: Path, bindings: Sequence[str] = (), plugins: Sequence[str] = (
     """Reads, builds and checks a configuration, without running it or starting a device. Raises ConfigError."""
     from gorl import config
 
-    return config.build([os.fspath(file) for file in files], bindings, plugins)
+    configuration = config.build([os.fspath(file) for file in files], bindings, plugins)
+    config.trace_phases(configuration)
+    return configuration

@@ -5,9 +5,22 @@ Their message says what is wrong, where, and how to fix it. The command line pri
 
 from collections.abc import Iterable
 
+_LONGEST_LINE, _MOST_LINES = 2_000, 60
+
 
 class GorlError(Exception):
-    """Base class of every error whose message is meant for the user."""
+    """Base class of every error whose message is meant for the user. It cuts what a bad value makes long."""
+
+    def __init__(self, message: str = ""):
+        super().__init__(_cut(str(message)))
+
+
+def _cut(message: str) -> str:
+    lines = message.split("\n")
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[:_MOST_LINES], f"... and {len(lines) - _MOST_LINES:_} more lines"]
+    half = _LONGEST_LINE // 2
+    return "\n".join(x if len(x) <= _LONGEST_LINE else f"{x[:half]} ... {x[-half:]}" for x in lines)
 
 
 class ConfigError(GorlError, ValueError):

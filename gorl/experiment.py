@@ -8,11 +8,13 @@ from typing import Any
 import equinox as eqx
 import gin
 import jax
+from jaxtyping import PRNGKeyArray
 
-from gorl.decoders.base import AbstractDecoder
+from gorl.decoders.base import AbstractDecoder, require_decoder
 from gorl.environments.task import Task
 from gorl.errors import ConfigError
 from gorl.fields import as_factory, instances, require
+from gorl.networks import sealed
 from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit
 from gorl.pictures.base import AbstractPicture
 from gorl.runtime import hosts
@@ -149,9 +151,10 @@ class Experiment:
 
         def build() -> AbstractDecoder:
             key = jax.random.key(0)
-            decoder = _decoder(self.decoder(spaces.observation, spaces.action, key=key), "Experiment.decoder")
+            decoder = self._first_decoder(spaces, key)
             for planned in self.planned_phases():
-                decoder = _decoder(planned.declaration.create(spaces, decoder, key=key), f"{planned.name}.decoder")
+                decoder = planned.declaration.create(spaces, decoder, key=key)
+                require_decoder(decoder, f"{planned.name}.decoder")
             return decoder
 
         eqx.filter_eval_shape(build)
@@ -226,9 +229,11 @@ class Experiment:
 
     def initial_state(self, seed: Any) -> RunState:
         """Returns the state that a run with this seed starts from."""
-        spaces = self.task.environment.spaces()
-        decoder = self.decoder(spaces.observation, spaces.action, key=jax.random.key(seed))
-        return RunState(_decoder(decoder, "Experiment.decoder"))
+        return RunState(self._first_decoder(self.task.environment.spaces(), jax.random.key(seed)))
+
+    def _first_decoder(self, spaces: Spaces, key: PRNGKeyArray) -> AbstractDecoder:
+        decoder = self.decoder(spaces.observation, spaces.action, key=key)
+        return sealed(require_decoder(decoder, "Experiment.decoder"))
 
     def template(self, position: int, started: bool, skipped: Sequence[int] = ()) -> PyTree:
         """Returns the shapes of one seed's state at the phase with this number in `planned_phases`.
@@ -249,14 +254,6 @@ class Experiment:
             return planned.declaration.start(self.context(planned), run)
 
         return eqx.filter_eval_shape(state_at)
-
-
-def _decoder(module: Any, where: str) -> AbstractDecoder:
-    require(
-        isinstance(module, AbstractDecoder),
-        f"{where} builds {type(module).__name__}, which is not a decoder.",
-    )
-    return module
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 A hyperparameter is a float32 array and so an input of the compiled program: stages (or sweeps) that differ in its value
 share one compilation. It is a NumPy array, so building a configuration does not start a device.
 A structural field (a size, a name) is static: a different value makes a different program.
+A field's metadata `takes` is the type of what a file may bind, where the field's own annotation is wider.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ def as_float32(value: float | int | np.ndarray) -> np.ndarray:
 
 def hyperparameter() -> Any:
     """Declares a number that may vary without recompiling. It is given as a `float` and stored as a float32 array."""
-    return eqx.field(converter=as_float32)
+    return eqx.field(converter=as_float32, metadata={"takes": float})
 
 
 def structural(**kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ arguments. It is a pytree whose numbers are arrays, and it is called inside the 
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import equinox as eqx
 import gin
@@ -44,6 +44,18 @@ class OptaxCall(eqx.Module):
         return self.function(**numbers, **dict(self.options), **arguments)
 
 
+class OptimizerCall(OptaxCall):
+    """A deferred call that makes an optimizer, which takes the learning rate later."""
+
+
+class Transformation(OptaxCall):
+    """A deferred call that makes a transformation of gradients, for `Chain`."""
+
+
+class Schedule(OptaxCall):
+    """A deferred call that makes a schedule of learning rates over optimizer updates."""
+
+
 @gin.register(module="gorl")
 class Chain(eqx.Module):
     """A chain of optax transformations, followed by the learning rate.
@@ -51,7 +63,9 @@ class Chain(eqx.Module):
     For example, `Chain.transforms = [@optax.clip(), @optax.scale_by_adam()]`.
     """
 
-    transforms: tuple[OptaxCall, ...] = eqx.field(converter=instances(OptaxCall, "Chain.transforms"))
+    transforms: tuple[OptaxCall, ...] = eqx.field(
+        converter=instances(OptaxCall, "Chain.transforms"), metadata={"takes": list[Transformation]}
+    )
 
     def __call__(self, *, learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
         return optax.chain(*[t() for t in self.transforms], optax.scale_by_learning_rate(learning_rate))
@@ -77,6 +91,16 @@ def as_rate(value: Any) -> OptaxCall | np.ndarray:
         f"learning_rate = {value}: it must be >= 0 and finite.",
     )
     return as_float32(value)
+
+
+def optimizer() -> Any:
+    """Declares an optimizer, such as `@optax.adam()` or `@Chain()`."""
+    return eqx.field(metadata={"takes": OptimizerCall | Chain})
+
+
+def rate() -> Any:
+    """Declares a learning rate: a number, or a schedule such as `@optax.linear_schedule()`."""
+    return eqx.field(converter=as_rate, metadata={"takes": float | Schedule})
 
 
 def require_grad_norm(max_grad_norm: np.ndarray) -> None:
@@ -111,8 +135,41 @@ def build_transformation(
     return optax.chain(clip(jnp.asarray(max_grad_norm)), optimizer(learning_rate=rate))
 
 
-def _deferred(function: Callable, *, without: tuple[str, ...] = ()) -> Callable:
-    """Wraps an optax function for gin: a call returns an `OptaxCall`, which takes the parameters `without` later."""
+def _below_one(x: float) -> bool:
+    return 0 <= x < 1
+
+
+_RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (("b1", "b2", "decay", "momentum"), _below_one, "in [0, 1)"),
+    (("eps", "eps_root", "initial_scale", "transition_begin", "warmup_steps"), lambda x: x >= 0, ">= 0"),
+    (("value", "init_value", "peak_value", "end_value", "weight_decay"), lambda x: x >= 0, ">= 0"),
+    (("decay_steps", "transition_steps"), lambda x: x >= 1, ">= 1"),
+    (("decay_rate", "max_delta", "threshold", "power"), lambda x: x > 0, "> 0"),
+)
+"""What the parameters of optax's functions may be. Optax itself makes something else of other numbers, or NaN."""
+
+
+def _check_numbers(name: str, arguments: dict[str, Any]) -> None:
+    for parameter, value in arguments.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            where = f"optax.{name}.{parameter} = {value}"
+            require(np.isfinite(value), f"{where}: it must be finite.")
+            for parameters, fits, what in _RANGES:
+                require(parameter not in parameters or fits(value), f"{where}: it must be {what}.")
+
+
+def _hint(parameter: inspect.Parameter) -> Any:
+    """Returns the type of what a file may bind. Optax's own annotations take arrays too."""
+    if parameter.name == "mask" or parameter.name.endswith("dtype"):
+        return Any
+    if parameter.annotation in (bool, int) or get_origin(parameter.annotation) is Literal:
+        return parameter.annotation
+    return float | None if parameter.default is None else float
+
+
+def _deferred(name: str, makes: type[OptaxCall], *, without: tuple[str, ...] = ()) -> Callable:
+    """Wraps an optax function for gin: a call returns a `makes`, which takes the parameters `without` later."""
+    function = getattr(optax, name)
     signature = inspect.signature(function)
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = [
@@ -121,22 +178,26 @@ def _deferred(function: Callable, *, without: tuple[str, ...] = ()) -> Callable:
         if p.name not in without and p.kind not in kinds
     ]
 
+    hints = {p.name: _hint(signature.parameters[p.name]) for p in parameters}
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
 
     @functools.wraps(function)
     def call(**arguments: Any) -> OptaxCall:
         arguments = {**defaults, **arguments}  # so that a default that is bound explicitly is the same program
+        _check_numbers(name, arguments)
         numbers = {k: as_float32(v) for k, v in arguments.items() if isinstance(v, float) and k not in BRANCHED_ON}
         options = tuple((k, v) for k, v in arguments.items() if k not in numbers)
-        return OptaxCall(function=function, numbers=numbers, options=options)
+        return makes(function=function, numbers=numbers, options=options)
 
     del call.__wrapped__
     call.__signature__ = inspect.Signature(parameters)
-    call.__annotations__ = {}
+    call.__annotations__ = {**hints, "return": makes}
     return call
 
 
 for _name in OPTIMIZERS:
-    gin.external_configurable(_deferred(getattr(optax, _name), without=("learning_rate",)), name=_name, module="optax")
-for _name in (*TRANSFORMS, *SCHEDULES):
-    gin.external_configurable(_deferred(getattr(optax, _name)), name=_name, module="optax")
+    _call = _deferred(_name, OptimizerCall, without=("learning_rate",))
+    gin.external_configurable(_call, name=_name, module="optax")
+for _names, _makes in ((TRANSFORMS, Transformation), (SCHEDULES, Schedule)):
+    for _name in _names:
+        gin.external_configurable(_deferred(_name, _makes), name=_name, module="optax")

@@ -187,3 +187,21 @@ def test_the_norm_is_clipped_before_the_optimizer_sees_it():
 def test_a_learning_rate_is_a_number_or_a_schedule(value):
     with pytest.raises(ConfigError, match="it must be a number or a schedule"):
         as_rate(value)
+
+
+@pytest.mark.parametrize(
+    "name, arguments, what",
+    [
+        ("adam", {"b1": 1.0}, "optax.adam.b1 = 1.0: it must be in [0, 1)."),
+        ("sgd", {"momentum": -0.1}, "optax.sgd.momentum = -0.1: it must be in [0, 1)."),
+        ("adamw", {"weight_decay": float("inf")}, "optax.adamw.weight_decay = inf: it must be finite."),
+        ("nadam", {"eps": -1e-8}, "optax.nadam.eps = -1e-08: it must be >= 0."),
+        ("clip", {"max_delta": 0.0}, "optax.clip.max_delta = 0.0: it must be > 0."),
+        ("linear_schedule", {"init_value": 1.0, "end_value": 0.0, "transition_steps": 0}, "it must be >= 1."),
+        ("constant_schedule", {"value": -1e-3}, "optax.constant_schedule.value = -0.001: it must be >= 0."),
+    ],
+)
+def test_numbers_of_which_optax_makes_something_else_are_refused(name, arguments, what):
+    with pytest.raises(ConfigError) as err:
+        configured(name, **arguments)
+    assert what in str(err.value)

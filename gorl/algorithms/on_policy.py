@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl import optimizers
 from gorl.acting.lanes import LaneEnvironment
 from gorl.acting.rollout import act, episode_metrics
 from gorl.algorithms.base import AbstractActorCritic, AbstractAlgorithm
@@ -23,11 +24,11 @@ from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, require_finite, structural
-from gorl.networks import trainable
+from gorl.networks import sealed, trainable
 from gorl.objectives.gae import AbstractAdvantage
 from gorl.objectives.regularizers import AbstractRegularizer
 from gorl.objectives.trust_region import AbstractTrustRegion
-from gorl.optimizers import Optimizer, as_rate, build_transformation, clip_each_by_norm
+from gorl.optimizers import Optimizer, build_transformation, clip_each_by_norm
 from gorl.policies.base import AbstractPolicy
 from gorl.runtime import devices, trees
 from gorl.state import Lanes, PyTree, Spaces, Transition
@@ -95,8 +96,8 @@ class OnPolicy(AbstractAlgorithm):
     regularizers: tuple[AbstractRegularizer, ...] = eqx.field(
         converter=instances(AbstractRegularizer, "OnPolicy.regularizers")
     )
-    optimizer: Optimizer
-    learning_rate: Any = eqx.field(converter=as_rate)
+    optimizer: Optimizer = optimizers.optimizer()
+    learning_rate: Any = optimizers.rate()
     max_grad_norm: Scalar = hyperparameter()
     advantage: AbstractAdvantage
     advantage_epsilon: Scalar = hyperparameter()
@@ -157,6 +158,7 @@ class OnPolicy(AbstractAlgorithm):
         for name, module, kind in (("policy", policy, AbstractPolicy), ("critic", critic, AbstractCritic)):
             what = f"OnPolicy.{name} builds {type(module).__name__}, which is not a {kind.__name__}."
             require(isinstance(module, kind), f"{what} A network goes inside one, as its body.")
+        policy, critic = sealed(policy), sealed(critic)
         for regularizer in self.regularizers:
             regularizer.check(policy)
         params = eqx.filter((policy, critic), trainable((policy, critic)))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from gorl import optimizers
 from gorl.acting.lanes import LaneEnvironment
 from gorl.acting.rollout import act, episode_metrics
 from gorl.algorithms.base import AbstractActorCritic, AbstractAlgorithm
@@ -19,10 +20,10 @@ from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, require_finite, structural
 from gorl.generative.distributions import DiagonalGaussian
-from gorl.networks import trainable
+from gorl.networks import sealed, trainable
 from gorl.objectives.entropy import AbstractEntropy
 from gorl.objectives.td_lambda import soft_lambda_targets
-from gorl.optimizers import Optimizer, as_rate, build_transformation
+from gorl.optimizers import Optimizer, build_transformation
 from gorl.policies.base import AbstractGaussianPolicy
 from gorl.runtime import devices, trees
 from gorl.state import Lanes, PyTree, Spaces, Transition
@@ -90,9 +91,9 @@ class REPPO(AbstractAlgorithm):
     policy: Factory = factory()
     critic: Factory = factory()
     entropy: AbstractEntropy
-    optimizer: Optimizer
-    learning_rate: Any = eqx.field(converter=as_rate)
-    multiplier_learning_rate: Any = eqx.field(converter=as_rate)
+    optimizer: Optimizer = optimizers.optimizer()
+    learning_rate: Any = optimizers.rate()
+    multiplier_learning_rate: Any = optimizers.rate()
     max_grad_norm: Scalar = hyperparameter()
     discount: Scalar = hyperparameter()
     td_lambda: Scalar = hyperparameter()
@@ -143,7 +144,7 @@ class REPPO(AbstractAlgorithm):
             " one, as its body: @CategoricalCritic.",
         )
         multipliers = tuple(jnp.log(jnp.asarray(x)) for x in (self.initial_temperature, self.initial_penalty))
-        modules = (policy, critic, *multipliers)
+        modules = (sealed(policy), sealed(critic), *multipliers)
         params = eqx.filter(modules, trainable(modules))
         optimizer = tuple(t.init(p) for t, p in zip(self._optimizers(), params))
         return trees.strip_weak_types(REPPOLearner(*modules, optimizer))

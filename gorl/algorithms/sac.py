@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl import optimizers
 from gorl.acting.lanes import LaneEnvironment
 from gorl.acting.rollout import act, episode_metrics
 from gorl.algorithms.base import AbstractActorCritic, AbstractAlgorithm
@@ -19,10 +20,10 @@ from gorl.environments.base import AbstractEnvironment
 from gorl.environments.task import EpisodeRules
 from gorl.errors import did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, instances, require, require_finite, structural
-from gorl.networks import trainable
+from gorl.networks import sealed, trainable
 from gorl.objectives.entropy import AbstractEntropy
 from gorl.objectives.regularizers import AbstractRegularizer
-from gorl.optimizers import Optimizer, as_rate, build_transformation
+from gorl.optimizers import Optimizer, build_transformation
 from gorl.policies.base import AbstractGaussianPolicy
 from gorl.runtime import devices, trees
 from gorl.state import Lanes, PyTree, Spaces
@@ -106,9 +107,9 @@ class SAC(AbstractAlgorithm):
     regularizers: tuple[AbstractRegularizer, ...] = eqx.field(
         converter=instances(AbstractRegularizer, "SAC.regularizers")
     )
-    optimizer: Optimizer
-    learning_rate: Any = eqx.field(converter=as_rate)
-    temperature_learning_rate: Any = eqx.field(converter=as_rate)
+    optimizer: Optimizer = optimizers.optimizer()
+    learning_rate: Any = optimizers.rate()
+    temperature_learning_rate: Any = optimizers.rate()
     max_grad_norm: Scalar = hyperparameter()
     discount: Scalar = hyperparameter()
     reward_scale: Scalar = hyperparameter()
@@ -169,6 +170,7 @@ class SAC(AbstractAlgorithm):
         require(
             isinstance(critic, AbstractActionCritic), f"{what} A network goes inside one, as its body: @TwinCritic."
         )
+        policy, critic = sealed(policy), sealed(critic)
         log_temperature = jnp.log(jnp.asarray(self.initial_temperature))
         modules = (policy, critic, log_temperature)
         params = eqx.filter(modules, trainable(modules))

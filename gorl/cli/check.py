@@ -34,6 +34,8 @@ def command(
     names = [*(files or []), *(gin_files or [])]
     configuration = config.build(names, bindings or [], plugins or [])
     experiment = configuration.experiment
+    _check_devices(experiment, keep_device=reuse or memory)
+    config.trace_phases(configuration)
     for line in (
         _heading(names, configuration),
         "",
@@ -49,7 +51,20 @@ def command(
     for line in (*(_stored(configuration) if reuse else ()), *(_memory(experiment) if memory else ())):
         typer.echo(line)
     settings = [*(f"--set {_quoted(b)}" for b in bindings or []), *(f"--plugin {_quoted(p)}" for p in plugins or [])]
-    typer.echo(f"to run it: gorl train {' '.join([*map(_quoted, names), *settings])}")
+    if study := configuration.study:
+        typer.echo(f"note: {study} declares a study. The table above is that of its base; --dry-run shows all runs.")
+    verb = "sweep" if study else "train"
+    typer.echo(f"to run it: gorl {verb} {' '.join([*map(_quoted, names), *settings])}")
+
+
+def _check_devices(experiment: "Experiment", *, keep_device: bool) -> None:
+    """Raises ConfigError if this machine has fewer devices than are asked for. Starts them only to count them."""
+    if experiment.devices not in (None, 1):
+        experiment.choose_devices()
+    elif not keep_device:
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")  # tracing asks for a platform, and needs no other
 
 
 def _stored(configuration: "Configuration") -> Iterator[str]:
@@ -158,17 +173,17 @@ def _changes(source: "Source") -> Iterator[str]:
 def _change(change: "Change", source: "Source") -> tuple[str, str] | None:
     """Returns ('Clip.epsilon = 0.2', 'was 0.1 (parts/base.gin:3)'), or None where nothing changes."""
     from gorl.config import tables
-    from gorl.config.text import literal
+    from gorl.config.text import brief
 
-    new = literal(change.new)
+    new = brief(change.new)
     if change.before is not None:
-        old = literal(change.old)
+        old = brief(change.old)
         if old == new:
             return None
         text = "was required" if tables.is_required(change.old) else f"was {old} ({change.before})"
     elif change.inherited is not None:
         key = change.inherited
-        text = f"elsewhere {literal(tables.value_of(key))} ({tables.show_key(key)}, {source.origins.get(key)})"
+        text = f"elsewhere {brief(tables.value_of(key))} ({tables.show_key(key)}, {source.origins.get(key)})"
     else:
         text = ""
     return f"{tables.show_key(change.key)} = {new}", text

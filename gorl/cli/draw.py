@@ -90,7 +90,8 @@ def _pictures(
                     f"there is no picture {name!r}; there are {', '.join(known)}.{did_you_mean(name, known)}"
                 )
         bindings = [*bindings, f"Experiment.pictures = [{', '.join(f'@{name}()' for name in names)}]"]
-    return config.build(["parts/pictures.gin", str(folder.config_path)], bindings, plugins).experiment.pictures
+    built = config.build([str(folder.config_path)], bindings, plugins, defaults=["parts/pictures.gin"])
+    return built.experiment.pictures
 
 
 def _end(path: pathlib.Path, plugins: list[str]) -> "tuple[Experiment, StageEnd]":

@@ -58,11 +58,13 @@ def _environments(part: str | None, plugins: list[str]) -> None:
 def _configs(part: str | None, plugins: list[str]) -> None:
     del plugins
     from gorl.config import runnable_files, search_paths
+    from gorl.config.files import all_files
 
     here, *others = search_paths()
+    files = all_files if part else runnable_files
     listings = [
         (here, sorted(p.name for p in here.glob("*.gin"))),
-        *((folder, runnable_files(folder)) for folder in others if folder != here),
+        *((folder, files(folder)) for folder in others if folder != here),
     ]
     known = [file for _, files in listings for file in files]
     if part and not _matching(known, part):

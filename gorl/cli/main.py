@@ -1,6 +1,7 @@
 """The `gorl` command."""
 
 import importlib
+import os
 import shlex
 import sys
 from typing import Any
@@ -61,12 +62,20 @@ def build_app() -> typer.Typer:
     return app
 
 
+def _require_working_directory() -> None:
+    try:
+        os.getcwd()
+    except OSError as err:
+        raise ConfigError("the working directory does not exist any more. Change into another one: cd ~.") from err
+
+
 def main() -> None:
     """Runs the command line. An error is printed as one message, and with its traceback only if --debug is given."""
     quiet.before_imports("--debug" in sys.argv)
     from gorl.errors import GorlError
 
     try:
+        _require_working_directory()
         build_app()()
     except GorlError as err:
         if "--debug" in sys.argv:

@@ -14,3 +14,4 @@ from gorl.config.studies import (
     seed_bindings as seed_bindings,
     seed_origin as seed_origin,
 )
+from gorl.config.tracing import trace_phases as trace_phases

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import gin
 
-from gorl.config import checks, mistakes, plugin_sources, tables
+from gorl.config import checks, mistakes, order, plugin_sources, tables
 from gorl.config.files import FORMAT
 from gorl.config.reader import read_source
 from gorl.config.resolve import resolved_tree
@@ -24,7 +24,8 @@ from gorl.state import Spaces
 
 _T = TypeVar("_T")
 
-_SIZES = Spaces(3, 3, 2)  # arbitrary sizes with which every factory is called once
+SIZES = Spaces(3, 3, 2)
+"""Arbitrary sizes with which every factory is called once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +99,11 @@ class Configuration:
             return plugin
         return f"THIS_FOLDER/{kept_inputs.FOLDER}/plugins/{number}/{pathlib.Path(plugin).relative_to(layout[0])}"
 
+    @property
+    def study(self) -> str | None:
+        """Returns where the files declare a study, which one run ignores: 'Study.grid (st.gin:2)', or None."""
+        return order.study_of(self.source, self.tables.bound)
+
     def save(self, folder: pathlib.Path) -> None:
         """Writes config.gin, operative_config.gin and `sources/`, the files as they were read, to a folder."""
         names = [self._copy(number, plugin) for number, plugin in enumerate(self.plugins)]
@@ -144,13 +150,24 @@ class Configuration:
         return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
 
 
-def build(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Configuration:
+def build(
+    files: Sequence[str],
+    bindings: Iterable[str] = (),
+    plugins: Iterable[str] = (),
+    defaults: Sequence[str] = (),
+) -> Configuration:
     """Reads, builds and checks a configuration. Raises ConfigError if it cannot run or a binding has no effect.
 
-    Starts no device: modules are built abstractly. gin calls constructors here and when a phase starts, never inside a
-    compiled program.
+    `defaults`: files whose bindings hold where `files` have none. Starts no device: modules are built abstractly. gin
+    calls constructors here and when a phase starts, never inside a compiled program.
     """
-    return _build(read_source(files, bindings, plugins))
+    return _build(_read(files, bindings, plugins, defaults))
+
+
+def _read(*arguments: Any) -> Source:
+    source = read_source(*arguments)
+    order.check_order(source)
+    return source
 
 
 def _build(source: Source) -> Configuration:
@@ -191,7 +208,7 @@ def build_here(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iter
     The run then resumes on any machine as it began. A class lists such parameters in `settled_when_begun`: {parameter:
     function from the class's bound parameters to the value on this machine}. Starts the device if there are any.
     """
-    source = read_source(files, bindings, plugins)
+    source = _read(files, bindings, plugins)
     configuration = _build(source)
     if not (machine_bindings := _machine_bindings(configuration.tables)):
         return configuration
@@ -232,8 +249,8 @@ def _effective(bound: tables.Table, used: set[tables.Key]) -> tables.Table:
 def _check_modules(experiment: Experiment) -> None:
     """Builds every module with arbitrary sizes, or with the environment's sizes if a network accepts no others."""
     try:
-        experiment.check_modules(_SIZES)
-    except ConfigError:
+        experiment.check_modules(SIZES)
+    except (ConfigError, RecursionError):
         raise
     except Exception as err:
         if mistakes.is_missing(err):

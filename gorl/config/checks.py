@@ -3,15 +3,15 @@
 import math
 from typing import Any
 
-from gorl.config import kinds, tables
+from gorl.config import kinds, limits, tables
 from gorl.config.mistakes import at
+from gorl.config.order import STUDY
 from gorl.config.sources import COMMAND_LINE, Source
 from gorl.config.tables import Key, show_key, show_name
-from gorl.config.text import literal
+from gorl.config.text import brief, literal
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import LARGEST_SIZE, Factory
 
-STUDY = "gorl.Study"
 _LARGEST_BUDGET = 2**63 - 1
 _SMALLEST, _LARGEST = 1e-38, 3e38  # approximate range of a normal float32
 
@@ -24,15 +24,14 @@ def _raise(problems: list[str], heading: str) -> None:
 
 
 def check_macros(source: Source) -> None:
-    """Raises ConfigError if a %MACRO is not set, or is defined in terms of itself."""
+    """Raises ConfigError if a %MACRO is not set, is defined in terms of itself, or grows beyond all use."""
     users: dict[str, list[Key]] = {}
     for key, value in tables.bindings():
         for name in filter(None, map(tables.macro_name, tables.references(value))):
             users.setdefault(name, []).append(key)
     unset = {name: keys for name, keys in users.items() if not tables.is_bound((name, tables.MACRO, "value"))}
     _raise([_unset(name, keys, source) for name, keys in unset.items()], "macros are not set")
-    for name in users:
-        _check_macro_cycle(name, (), source)
+    limits.check_expansion(source)
 
 
 def _unset(name: str, keys: list[Key], source: Source) -> str:
@@ -47,15 +46,6 @@ def _unset(name: str, keys: list[Key], source: Source) -> str:
             else " A macro is written in UPPER_CASE, and set by a line NAME = value."
         )
     return f"{at(source.origins.get(k) for k in keys[:3])}: %{name} is not set.{close}"
-
-
-def _check_macro_cycle(name: str, within: tuple[str, ...], source: Source) -> None:
-    key = (name, tables.MACRO, "value")
-    if name in within:
-        cycle = " -> ".join(f"%{n}" for n in (*within[within.index(name) :], name))
-        raise ConfigError(f"{source.origins[key]}: {name} is defined in terms of itself ({cycle}). Give it a value.")
-    for inner in filter(None, map(tables.macro_name, tables.references(tables.value_of(key)))):
-        _check_macro_cycle(inner, (*within, name), source)
 
 
 def check_values(source: Source) -> None:
@@ -91,6 +81,8 @@ def _required(key: Key, source: Source) -> str:
         if tables.is_required(tables.value_of(key))
         else "still has %gin.REQUIRED in it"
     )
+    if key == ("", "gorl.Experiment", "stages") and tables.is_required(tables.value_of(key)):
+        return f"{source.origins[key]}: {name} {what}. A method's file sets it: name one first, such as gorl_fm.gin."
     return f'{source.origins[key]}: {name} {what}. Set it in your file, or with --set "{name} = ...".'
 
 
@@ -111,7 +103,7 @@ def _out_of_range(key: Key, value: Any, source: Source) -> str | None:
     else:
         return None
     _, setter = tables.follow_macros(tables.value_of(key), key)
-    return f"{source.origins.get(setter)}: {show_key(setter)} = {literal(value)}, but {why}."
+    return f"{source.origins.get(setter)}: {show_key(setter)} = {brief(value)}, but {why}."
 
 
 def _wrong_type(key: Key, found: tuple[str, Any, Any], source: Source) -> str:
@@ -125,7 +117,7 @@ def _wrong_type(key: Key, found: tuple[str, Any, Any], source: Source) -> str:
     )
     what = f"but it {kind}" if setter == key else f"but it is the value of {name}, which {kind}"
     shown = name if setter == key else show_key(setter) + path
-    return f"{source.origins.get(setter)}: {shown} = {literal(value)}, {what}.{kinds.fix(hint, value)}"
+    return f"{source.origins.get(setter)}: {shown} = {brief(value)}, {what}.{kinds.fix(hint, value)}"
 
 
 def check_effects(source: Source) -> list[str]:

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import shlex
 import sys
 import traceback
 import types
@@ -18,6 +19,8 @@ from gorl.version import HOME, __version__
 FORMAT = 1
 REGISTRY = "gorl.registry"
 """The module that registers gorl's own classes. It is the first plugin, and the only module that a file may import."""
+LONGEST_TEXT = 1_000_000
+"""Characters of a file that are read. `gorl.config.limits` refuses fewer."""
 _HEADER = re.compile(r"^#\s*gorl-format:\s*(\S*)")
 _loaded_plugins: dict[str, types.ModuleType] = {}
 
@@ -39,10 +42,14 @@ APPENDED = ("parts", "presets", "controls")
 """Folders of files that do not run by themselves: they are included by, or appended to, one that does."""
 
 
+def all_files(root: pathlib.Path) -> list[str]:
+    """Returns the gin files of a folder, relative to it and sorted."""
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*.gin"))
+
+
 def runnable_files(root: pathlib.Path) -> list[str]:
     """Returns the files of a folder that run by themselves, relative to it and sorted."""
-    files = (p.relative_to(root) for p in root.rglob("*.gin"))
-    return sorted(str(p) for p in files if not set(APPENDED) & set(p.parts))
+    return [name for name in all_files(root) if not set(APPENDED) & set(pathlib.PurePath(name).parts)]
 
 
 def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
@@ -55,6 +62,8 @@ def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
             return path.resolve()
     known = {str(p.relative_to(f)) for f in {*folders} - {pathlib.Path.cwd()} if f.is_dir() for p in f.rglob("*.gin")}
     known |= {p.name for p in pathlib.Path.cwd().glob("*.gin")}
+    if beside is None and os.path.isdir(wanted):
+        raise ConfigError(_is_a_folder(name, wanted))
     if beside is None and "=" in name:
         raise ConfigError(f"{name!r} is a binding, not a file. Write --set in front: --set {name!r}.")
     guess = (
@@ -64,6 +73,20 @@ def find(name: str, beside: pathlib.Path | None) -> pathlib.Path:
     )
     places = ", ".join(str(f) for f in dict.fromkeys(folders))
     raise ConfigError(f"there is no file {printable(name)!r}.{guess} Looked in: {places}.")
+
+
+def _is_a_folder(name: str, path: pathlib.Path) -> str:
+    quoted = shlex.quote(name.rstrip("/"))
+    if (path / "study.json").exists():
+        return (
+            f"{printable(name)} is a study's folder, not a file. To go on with it, name the files that it began with."
+        )
+    if (path / "run.json").exists():
+        return (
+            f"{printable(name)} is a run's folder, not a file. To go on with it: gorl train --resume {quoted}."
+            f" To begin another run like it: gorl train {quoted}/config.gin."
+        )
+    return f"{printable(name)} is a folder, not a file. Name a file in it that ends in .gin."
 
 
 def shown(path: pathlib.Path) -> str:
@@ -77,7 +100,8 @@ def shown(path: pathlib.Path) -> str:
 def read_text(path: pathlib.Path) -> str:
     """Returns a file's text. Raises ConfigError if it is not UTF-8 or this version of gorl does not read its format."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(LONGEST_TEXT)
     except OSError as err:
         raise ConfigError(f"cannot read {shown(path)}: {err.strerror}.") from None
     except UnicodeDecodeError as err:

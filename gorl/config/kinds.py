@@ -15,6 +15,7 @@ from gorl.config import tables
 from gorl.config.text import literal
 from gorl.errors import ConfigError, did_you_mean
 from gorl.fields import Factory
+from gorl.optimizers import OptaxCall
 
 _PLAIN = (bool, int, float, str, type(None))
 _LISTS = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
@@ -37,6 +38,9 @@ def annotations(target: collections.abc.Callable) -> dict[str, Any]:
             hints.get(name) is collections.abc.Callable and field is Factory
         ):
             hints[name] = field
+    for field in dataclasses.fields(target) if inspect.isclass(target) and dataclasses.is_dataclass(target) else ():
+        if "takes" in field.metadata:
+            hints[field.name] = field.metadata["takes"]
     return hints
 
 
@@ -85,12 +89,17 @@ def choices(hint: Any) -> list[str]:
 
 
 def _implementations(kind: type) -> list[str]:
-    """Returns the names of the registered classes of a kind."""
+    """Returns the names of the registered classes of a kind, and of the functions that return one."""
     return [
         tables.show_name(selector)
         for selector, target in tables.registered().items()
-        if inspect.isclass(target) and _is_subclass(target, kind)
+        if _is_subclass(_made_by(target), kind)
     ]
+
+
+def _made_by(target: Any) -> Any:
+    """Returns the class itself, or the class of what a function returns, if that is known."""
+    return target if inspect.isclass(target) else annotations(target).get("return")
 
 
 def _is_subclass(target: Any, kind: Any) -> bool:
@@ -184,8 +193,11 @@ def _reference_fits(option: Any, value: tables.Reference) -> bool:
         if origin is collections.abc.Callable or option is Factory:
             return callable(constant)
         return isinstance(constant, option) if option in _PLAIN or _is_component(option) else True
-    target = value.configurable.wrapped
+    target = _made_by(value.configurable.wrapped)
+    is_optax = _is_subclass(target, OptaxCall)
     later = origin is collections.abc.Callable or option is Factory or option is type
+    if is_optax and (later or not value.evaluate):
+        return False  # its functions are called in files, and what they make is no function that gorl calls
     if not value.evaluate:
         return later or not isinstance(origin, type) or getattr(option, "_is_protocol", False)
     if not inspect.isclass(target):

@@ -10,10 +10,10 @@ from typing import Any
 import gin
 from gin import config as gc, config_parser
 
-from gorl.config import checks, files, mistakes, syntax, tables
-from gorl.config.sources import COMMAND_LINE, UNPRINTABLE, Change, Origin, Source, printable
+from gorl.config import checks, files, limits, mistakes, syntax, tables
+from gorl.config.sources import COMMAND_LINE, INVISIBLE, UNPRINTABLE, Change, Origin, Source, printable
 from gorl.config.tables import Key
-from gorl.config.text import literal
+from gorl.config.text import brief
 from gorl.errors import ConfigError
 
 _LONGEST_NAME = 200  # characters
@@ -53,10 +53,12 @@ class _File:
         return Origin(self.name, line, lines[line - 1].strip() if 0 < line <= len(lines) else "")
 
 
-def read_source(names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = ()) -> Source:
+def read_source(
+    names: Sequence[str], bindings: Iterable[str] = (), plugins: Iterable[str] = (), defaults: Sequence[str] = ()
+) -> Source:
     """Replaces gin's configuration by these files, then these bindings, and locks it. Raises ConfigError.
 
-    A later binding overrides an earlier one.
+    A later binding overrides an earlier one. `defaults`: files that are read before the named ones.
     """
     gin.clear_config()
     source = Source(plugins=files.named_plugins(plugins))
@@ -64,6 +66,9 @@ def read_source(names: Sequence[str], bindings: Iterable[str] = (), plugins: Ite
         files.import_plugin(plugin)
     if not names:
         raise ConfigError("no configuration file was named. `gorl list configs` shows the shipped ones.")
+    for name in defaults:
+        _read_file(source, files.find(name, None), None, None)
+    source.changes.clear()
     for name in names:
         path = files.find(name, None)
         source.named.append(files.shown(path))
@@ -80,12 +85,13 @@ def read_source(names: Sequence[str], bindings: Iterable[str] = (), plugins: Ite
 
 
 def _read_file(source: Source, path: pathlib.Path, parent: _File | None, place: Origin | None) -> None:
+    file = _File(files.shown(path), path, parent, place, parent is not None and str(path) in source.texts)
     text = files.read_text(path)
-    again = parent is not None and str(path) in source.texts
+    limits.check_text(file.name, text, len(list(file.lineage())), source)
     source.texts[str(path)] = text
     if path.is_relative_to(files.shipped().resolve()):
         source.shipped.add(files.shown(path))
-    _read_text(source, text, _File(files.shown(path), path, parent, place, again))
+    _read_text(source, text, file)
 
 
 def _read_text(source: Source, text: str, file: _File) -> None:
@@ -112,6 +118,12 @@ def _statements(text: str, file: _File) -> Iterator[_Statement]:
         if re.match(r" *\t", line):
             raise ConfigError(
                 f"{file.origin(text, number).quoted}: this line is indented with a tab. Indent with spaces."
+            )
+        if found := INVISIBLE.search(line.partition("#")[0]):
+            raise ConfigError(
+                f"{file.origin(text, number).quoted}: this line has the invisible character"
+                f" {found[0].encode('unicode_escape').decode()} (number {found.start() + 1} of the line). Remove it, or"
+                " write a space."
             )
         if found := UNPRINTABLE.search(line):
             raise ConfigError(
@@ -189,7 +201,11 @@ def _bind(source: Source, key: Key, value: Any, origin: Origin, file: _File) -> 
     inherited = None
     if key[1] != tables.MACRO:
         inherited = next((k for s in tables.enclosing_scopes(key[0])[1:] if tables.is_bound(k := (s, *key[1:]))), None)
-    source.changes.append(Change(key, value, origin, tables.value_of(key), source.origins.get(key), inherited))
+    if len(source.changes) >= limits.MOST_BINDINGS:
+        raise ConfigError(f"{origin}: a configuration has at most {limits.MOST_BINDINGS:_} bindings. Leave some out.")
+    within = tuple(text.name for text in file.lineage() if text.path is not None)[::-1]
+    before = tables.value_of(key), source.origins.get(key)
+    source.changes.append(Change(key, value, origin, *before, inherited, within))
     gin.bind_parameter(key, value)
     file.bound[key] = source.origins[key] = origin
 
@@ -212,6 +228,6 @@ def _check_order(source: Source, key: Key, value: Any, origin: Origin, file: _Fi
     if file.again and key in source.origins:
         raise ConfigError(
             f"{file.place}: {file.name} was read before, and reading it again would set {shown} back from"
-            f" {literal(old)} ({source.origins[key]})."
+            f" {brief(old)} ({source.origins[key]})."
             " Remove this include, or name only one of the files that include it."
         )

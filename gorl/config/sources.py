@@ -9,6 +9,10 @@ from gorl.config.tables import Key
 COMMAND_LINE = "command line"
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 """Characters that messages escape, because a terminal would obey them or end the line."""
+INVISIBLE = re.compile(
+    r"[\xa0\xad\u034f\u061c\u115f\u1160\u1680\u180e\u2000-\u200f\u202a-\u202f\u205f-\u206f\u3000\ufeff]"
+)
+"""Characters that look like a space, or like nothing, and so make two names that look the same differ."""
 _LONGEST = 300
 
 
@@ -16,6 +20,12 @@ def printable(text: str) -> str:
     """Returns a text as messages quote it: shortened, with control characters escaped."""
     short = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     return UNPRINTABLE.sub(lambda m: m[0].encode("unicode_escape").decode(), short)
+
+
+def shortened(text: str, longest: int = 80) -> str:
+    """Returns a text with its middle left out if it is long."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +47,10 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A binding and what it replaces: its `old` value (bound at `before`), or a less specific scope's (`inherited`)."""
+    """A binding and what it replaces: its `old` value (bound at `before`), or a less specific scope's (`inherited`).
+
+    `within`: the files that include each other down to the one that has it, the named one first; () if it is typed.
+    """
 
     key: Key
     new: Any
@@ -45,6 +58,7 @@ class Change:
     old: Any = None
     before: Origin | None = None
     inherited: Key | None = None
+    within: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass
@@ -53,6 +67,7 @@ class Source:
 
     `origins`: the origin of every current binding. `texts`: the text of every file, by path. `named`: the files that
     were requested. `includes`: the files that each file includes. `shipped`: the files that come with gorl.
+    `reads`: how often any file was read.
     """
 
     origins: dict[Key, Origin] = dataclasses.field(default_factory=dict)
@@ -62,3 +77,4 @@ class Source:
     includes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     plugins: tuple[str, ...] = ()
     shipped: set[str] = dataclasses.field(default_factory=set)
+    reads: int = 0

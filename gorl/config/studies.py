@@ -6,12 +6,12 @@ from typing import Any
 
 import gin
 
-from gorl.config import checks, mistakes, tables
+from gorl.config import checks, mistakes, order, tables
 from gorl.config.build import Configuration
 from gorl.config.checks import STUDY
 from gorl.config.reader import read_source
 from gorl.config.sources import COMMAND_LINE, Origin, Source
-from gorl.config.text import literal
+from gorl.config.text import brief, literal
 from gorl.errors import ConfigError
 
 SWEEP = "gorl.Sweep"
@@ -44,6 +44,7 @@ def read_study(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iter
     Raises ConfigError.
     """
     source = read_source(files, bindings, plugins)
+    order.check_order(source)
     try:
         sweep = gin.get_configurable(SWEEP)()
     except Exception as err:
@@ -81,8 +82,8 @@ def _values(name: str, values: Any, source: Source) -> list[str]:
     values, _ = tables.follow_macros(values, ("", STUDY, "grid"))
     if not isinstance(values, list):
         raise ConfigError(
-            f"{source.origins['', STUDY, 'grid']}: Study.grid[{name!r}] is {literal(values)},"
-            f" but it is a list of values: [{literal(values)}]."
+            f"{source.origins['', STUDY, 'grid']}: Study.grid[{name!r}] is {brief(values)},"
+            f" but it is a list of values: [{brief(values)}]."
         )
     return [literal(v) for v in values]
 

@@ -4,6 +4,7 @@ They depend on the text more than on gin's message, which names tokens and diffe
 """
 
 import re
+import tokenize
 from typing import Any
 
 from gin import config_parser
@@ -17,6 +18,8 @@ _LITERALS = {
     **{"inf": "1e999", "-inf": "-1e999", "infinity": "1e999"},
 }
 _DEEPEST = 50  # levels of lists in lists
+_MOST_STRINGS = 500
+_BETWEEN = (tokenize.NL, tokenize.COMMENT)
 _CLOSES = {")": "(", "]": "[", "}": "{"}
 _STATEMENT = (
     "A line reads `Thing.parameter = value`, `MACRO = value`, `Thing:` (and indented lines `parameter = value`),"
@@ -132,6 +135,10 @@ def _number(match: re.Match) -> str:
     return f"{match[1]} is not a number.{hint or ' Numbers are written 1000, 1_000, 0.5 or 1e-3.'}"
 
 
+def _decimal_comma(match: re.Match) -> str:
+    return f"{match[1]} is not a number. A decimal point is a dot: write {match[1].replace(',', '.')}."
+
+
 def _trailing(match: re.Match, content: str) -> str:
     del match
     if re.search(r"[\w)\]'\"]\s*(\*|\+|-|/)", content.partition("=")[2]):
@@ -167,6 +174,7 @@ _BY_TEXT = (
     (r"^[\w./]+\s*==", lambda m: "a binding is written with one =, not two."),
     (r"^[@%][^=]*=", lambda m: "remove the @ or % before the name: they belong to values, on the right of the =."),
     (r"^[^=]*=$", lambda m: "there is no value after the =."),
+    (r"=\s*(-?(?:0,\d+|\d+,(?!\d{3}(?:,|$))\d+)(?:[eE][-+]?\d+)?)\s*$", _decimal_comma),
     (r"=\s*(-?\d[\w.]*(?:,\d{3})+|-?[\d.]+(?![eE][-+]?\d)[A-Za-z%]\w*)\s*$", _number),
     (r"=\s*(-?0\d+)\s*$", _number),
     (r"^[\w./]+\s*:\s*[^\s#]", lambda m: "a binding is written with =, not with a colon."),
@@ -175,6 +183,7 @@ _BY_TEXT = (
 _BY_MESSAGE = (
     (r"the key (.+) appears twice", _duplicate_key),
     (r"nested too deeply", lambda m, _: f"lists are nested deeper than {_DEEPEST} levels. Take brackets out."),
+    (r"strings in a row", lambda m, _: f"more than {_MOST_STRINGS} strings in a row. Write one string."),
     (r"Failed to parse token '(.+)'", lambda m, text: bad_value(m[1], text)),
     (r"Unable to parse value", _not_a_value),
     (r"Expected '\)'", _parentheses),
@@ -187,11 +196,19 @@ _BY_MESSAGE = (
 
 
 class Parser(config_parser.ConfigParser):
-    """gin's parser, which also refuses a dict with a duplicate key and lists that are nested too deeply."""
+    """gin's parser, which also refuses a dict with a duplicate key, deeply nested lists, and strings without end."""
 
     def __init__(self, *args: Any):
         self._keys: list[set] = []
+        self._strings = 0  # in a row, which gin reads as one, in quadratic time
         super().__init__(*args)
+
+    def _advance(self) -> None:
+        super()._advance()
+        kind = self._current_token.type
+        self._strings = self._strings + 1 if kind == tokenize.STRING else self._strings * (kind in _BETWEEN)
+        if self._strings > _MOST_STRINGS:
+            self._raise_syntax_error("strings in a row")
 
     def _maybe_parse_container(self) -> tuple[bool, Any]:
         self._keys.append(set())

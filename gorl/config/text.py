@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from gorl.config import tables
+from gorl.config.sources import shortened
 from gorl.errors import ConfigError
 
 _WIDTH = 120
@@ -26,6 +27,11 @@ def literal(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{literal(k)}: {literal(v)}" for k, v in value.items()) + "}"
     raise ConfigError(f"{value!r} cannot be written in a configuration file.")
+
+
+def brief(value: Any) -> str:
+    """Returns a value as a message shows it: with its middle left out if it is long."""
+    return shortened(literal(value))
 
 
 def render_bindings(table: tables.Table) -> str:

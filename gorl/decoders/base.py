@@ -1,10 +1,12 @@
 """The interface of a decoder."""
 
 import abc
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl.fields import require
 from gorl.networks import update_normalizers
 
 
@@ -56,3 +58,9 @@ class AbstractDecoder(eqx.Module):
     def observe(self, obs: Float[Array, "N D_o"], weight: Float[Array, " N"]) -> "AbstractDecoder":
         """Returns the decoder with its normalizers' statistics updated by these observations."""
         return update_normalizers(self, obs, weight)
+
+
+def require_decoder(module: Any, where: str) -> AbstractDecoder:
+    """Returns the module. Raises ConfigError, with `where` it was bound, if it is no decoder."""
+    require(isinstance(module, AbstractDecoder), f"{where} builds {type(module).__name__}, which is not a decoder.")
+    return module

@@ -100,6 +100,32 @@ def _spaces(env: AbstractEnvironment) -> Spaces:
     return Spaces(obs.shape[-1], critic_obs.shape[-1], env.action_size)
 
 
+def check_types(env: AbstractEnvironment) -> None:
+    """Raises ConfigError unless a step returns the structure, shapes and dtypes of a reset. Traces both."""
+    name = type(env).__name__
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    action = jax.ShapeDtypeStruct((env.action_size,), jnp.float32)
+    before = jax.eval_shape(lambda key: trees.strip_weak_types(env.reset(key)), key)
+    after = jax.eval_shape(lambda state, action: trees.strip_weak_types(env.step(state, action)), before, action)
+    leaves = lambda state: {jax.tree_util.keystr(k): x for k, x in jax.tree_util.tree_leaves_with_path(state)}
+    was, now = leaves(before), leaves(after)
+    fix = f"{name}.step must return the same structure, shapes and dtypes as {name}.reset"
+    for path in (*was, *(p for p in now if p not in was)):
+        where = path.removeprefix(".")
+        require(path in now, f"{name}.reset returns {where}, and {name}.step does not. {fix}.")
+        require(path in was, f"{name}.step returns {where}, and {name}.reset does not. {fix}.")
+        found = [f"{x.dtype}{list(x.shape)}" for x in (was[path], now[path])]
+        cast = f": jnp.asarray(x, jnp.{was[path].dtype})" if was[path].shape == now[path].shape else ""
+        require(
+            found[0] == found[1],
+            f"{name}.reset returns {where} as {found[0]}, and {name}.step as {found[1]}. {fix}{cast}.",
+        )
+    require(
+        jax.tree.structure(before) == jax.tree.structure(after),
+        f"{name}.step returns another structure than {name}.reset, such as a list for a tuple. {fix}.",
+    )
+
+
 def make_state(
     sim: PyTree,
     observation: Any,

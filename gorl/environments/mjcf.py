@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.environments.base import AbstractEnvironment, cast_like, make_state
+from gorl.environments.dropped import require_simulated
 from gorl.environments.playground import check_implementation
 from gorl.environments.scene import Scene, pose_of
 from gorl.errors import ConfigError
@@ -68,7 +69,16 @@ class MJCFEnvironment(AbstractEnvironment):
         """Calls the user's functions on abstract arrays, so that mistakes are found before anything is compiled."""
         key = jax.eval_shape(lambda: jax.random.key(0))
         action = jax.ShapeDtypeStruct((self.action_size,), jnp.float32)
-        jax.eval_shape(lambda key, action: self.step(self.reset(key), action), key, action)
+        try:
+            jax.eval_shape(lambda key, action: self.step(self.reset(key), action), key, action)
+        except ConfigError:
+            raise
+        except Exception as err:
+            message = str(err).partition("\n")[0]
+            raise ConfigError(
+                f"MJCFEnvironment.xml = {self.xml!r}: MJX's implementation {self.impl!r} fails on this model,"
+                f" perhaps on a sensor that it cannot compute here: {type(err).__name__}: {message}"
+            ) from err
 
     @property
     def action_size(self) -> int:
@@ -159,6 +169,8 @@ def _load_model(xml: InputFile, impl: str) -> tuple[Any, Any]:
     from mujoco import mjx
 
     host = _read_model(xml)
+    if impl == "jax":
+        require_simulated(host, f"MJCFEnvironment.xml = {xml!r}")
     try:
         with jax.ensure_compile_time_eval():  # the first call may come while a program is traced
             return host, mjx.put_model(host, impl=impl)

@@ -10,3 +10,4 @@ from gorl.networks.normalizer import (
     trainable as trainable,
     update_normalizers as update_normalizers,
 )
+from gorl.networks.sealed import sealed as sealed

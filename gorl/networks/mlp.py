@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gorl.fields import LARGEST_SIZE, require, structural
-from gorl.networks.activations import with_cheap_gradient
+from gorl.networks.activations import require_activation, with_cheap_gradient
 from gorl.runtime.precision import product
 
 MOST_LAYERS = 1000  # each is compiled by itself
@@ -54,7 +54,7 @@ class MLP(eqx.Module):
         output_scale: float,
         key: PRNGKeyArray,
     ):
-        self.layers = _layers("MLP", in_size, out_size, width, depth, initializer, output_scale, key)
+        self.layers = _layers("MLP", in_size, out_size, width, depth, activation, initializer, output_scale, key)
         self.activation = activation
 
     def __call__(self, x: Float[Array, " in"]) -> Float[Array, " out"]:
@@ -89,7 +89,9 @@ class LayerNormMLP(eqx.Module):
         output_scale: float,
         key: PRNGKeyArray,
     ):
-        self.layers = _layers("LayerNormMLP", in_size, out_size, width, depth, initializer, output_scale, key)
+        self.layers = _layers(
+            "LayerNormMLP", in_size, out_size, width, depth, activation, initializer, output_scale, key
+        )
         self.norms = tuple(eqx.nn.LayerNorm(width) for _ in range(depth))
         self.activation = activation
 
@@ -107,11 +109,13 @@ def _layers(
     out_size: int,
     width: int,
     depth: int,
+    activation: Callable,
     initializer: Callable,
     output_scale: float,
     key: PRNGKeyArray,
 ) -> tuple[Linear, ...]:
     """Returns `depth` hidden layers and a last one whose initial weights are scaled."""
+    require_activation(activation, f"{name}.activation")
     require(
         width >= 1 and depth >= 0, f"{name}.width = {width}, {name}.depth = {depth}: width must be >= 1 and depth >= 0."
     )

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from gorl import optimizers
 from gorl.algorithms.critics import AbstractCritic
 from gorl.algorithms.on_policy import OnPolicyLearner
 from gorl.decoders.base import AbstractDecoder
 from gorl.environments.task import Task
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, require_finite, structural
-from gorl.networks import keep_statistics, trainable
-from gorl.optimizers import Optimizer, as_rate, build_transformation, require_grad_norm
+from gorl.networks import keep_statistics, sealed, trainable
+from gorl.optimizers import Optimizer, build_transformation, require_grad_norm
 from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit, require_units
 from gorl.phases.selection import episode_advantages
 from gorl.runtime import devices, trees
@@ -43,8 +44,8 @@ class FitCritic(AbstractPhase):
     """
 
     critic: Factory = factory()
-    optimizer: Optimizer
-    learning_rate: Any = eqx.field(converter=as_rate)
+    optimizer: Optimizer = optimizers.optimizer()
+    learning_rate: Any = optimizers.rate()
     max_grad_norm: Scalar = hyperparameter()
     discount: Scalar = hyperparameter()
     gae_lambda: Scalar = hyperparameter()
@@ -77,7 +78,7 @@ class FitCritic(AbstractPhase):
             "FitCritic: the data has the policy's observations alone, and the critic has others here."
             " Remove @FitCritic() from Stage.phases, or let the critic see what the policy sees.",
         )
-        self.critic(spaces.critic_observation, key=key)
+        sealed(self.critic(spaces.critic_observation, key=key))
         return decoder
 
     def units(self, task: Task) -> tuple[Unit, ...]:
@@ -94,7 +95,7 @@ class FitCritic(AbstractPhase):
             " Remove @FitCritic() from Stage.phases.",
         )
         size = context.task.environment.spaces().critic_observation
-        critic = keep_statistics(self.critic(size, key=context.key("init")), run.learner.critic)
+        critic = keep_statistics(sealed(self.critic(size, key=context.key("init"))), run.learner.critic)
         state = self._transformation().init(eqx.filter(critic, trainable(critic)))
         return FitCriticState(run, *trees.strip_weak_types((critic, state)))
 

@@ -11,12 +11,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from gorl.decoders.base import AbstractDecoder
+from gorl import optimizers
+from gorl.decoders.base import AbstractDecoder, require_decoder
 from gorl.environments.task import Task
 from gorl.errors import did_you_mean
 from gorl.fields import Factory, Scalar, factory, hyperparameter, require, structural
-from gorl.networks import trainable
-from gorl.optimizers import Optimizer, as_rate, build_transformation, require_grad_norm
+from gorl.networks import sealed, trainable
+from gorl.optimizers import Optimizer, build_transformation, require_grad_norm
 from gorl.phases.base import AbstractPhase, PhaseContext, PhaseInputs, Unit, require_units
 from gorl.phases.batching import SPLITS, accumulate, mean_over_batches, resolve_micro_batch_size
 from gorl.phases.latents import AbstractLatents, DataSource, Row
@@ -61,8 +62,8 @@ class FitDecoder(AbstractPhase):
     decoder: Factory = factory()
     latents: AbstractLatents
     selection: AbstractSelection
-    optimizer: Optimizer
-    learning_rate: Any = eqx.field(converter=as_rate)
+    optimizer: Optimizer = optimizers.optimizer()
+    learning_rate: Any = optimizers.rate()
     max_grad_norm: Scalar = hyperparameter()
     epochs: int = structural()
     batch_size: int = structural()
@@ -124,7 +125,7 @@ class FitDecoder(AbstractPhase):
     def create(self, spaces: Spaces, decoder: AbstractDecoder, *, key: PRNGKeyArray) -> AbstractDecoder:
         del decoder
         self.latents.check_spaces(spaces)
-        return self.decoder(spaces.observation, spaces.action, key=key)
+        return sealed(require_decoder(self.decoder(spaces.observation, spaces.action, key=key), "FitDecoder.decoder"))
 
     def units(self, task: Task) -> tuple[Unit, ...]:
         del task

@@ -28,7 +28,7 @@ def cache_folder() -> pathlib.Path:
     """Returns $GORL_CACHE, or the folder gorl in the user's cache folder if that is not set."""
     base = os.environ.get("GORL_CACHE")
     return (
-        pathlib.Path(base)
+        pathlib.Path(base).expanduser()
         if base
         else pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "gorl"
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from gorl import config
 from gorl.config import Configuration, StudySource
 from gorl.config.resolve import deferred_parts
 from gorl.errors import ConfigError
+
+MOST_VARIANTS = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +137,12 @@ def _combinations(source: StudySource) -> Iterator[tuple[str, dict[str, str], li
     for name, values in source.grid.items():
         if not values:
             raise ConfigError(f"{_where(source, 'grid')}[{name!r}] is empty: give it at least one value, or remove it.")
+    count = max(1, len(source.variants)) * math.prod(map(len, source.grid.values()))
+    if count > MOST_VARIANTS:
+        raise ConfigError(
+            f"{_where(source, 'grid')} and Study.variants make {count:_} variants, of which a study may have"
+            f" {MOST_VARIANTS:_}. Name fewer values."
+        )
     short = _short_names(list(source.grid))
     for named, words in (source.variants or {"": []}).items():
         for values in itertools.product(*source.grid.values()):
@@ -170,6 +179,7 @@ def _variant(
     all_files = (first, *variant_files, *rest, *source.append)
     try:
         configuration = config.build(all_files, [*source.bindings, *bindings], plugins)
+        config.trace_phases(configuration)
     except ConfigError as err:
         raise ConfigError(f"variant {name!r}: {err}") from err
     seed_bindings = config.seed_bindings(configuration)
@@ -181,12 +191,33 @@ def _folder_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._=,+-]+", "_", name).strip("._") or "variant"
 
 
+_RESERVED = ("study.json", "configs", "programs", "logs", "report")
+"""Entries of a study's folder, beside which its variants' folders are."""
+_LONGEST_FOLDER = 200
+"""Bytes. File systems take 255, and files are named after folders."""
+
+
+def _check_folder(source: StudySource, variant: Variant) -> None:
+    """Raises ConfigError if a variant's folder cannot be made, or would be another entry of the study's folder."""
+    where = _where(source, "variants" if variant.name in source.variants else "grid")
+    if variant.folder.lower() in _RESERVED:
+        raise ConfigError(
+            f"{where}: a variant cannot be called {variant.name!r}, as a part of every study is. Rename it."
+        )
+    if len(variant.folder) > _LONGEST_FOLDER:
+        raise ConfigError(
+            f"{where}: the variant {variant.folder[:60]}... has a name of {len(variant.folder)} characters, and a"
+            f" folder takes {_LONGEST_FOLDER}. Put the values into Study.variants, by short names."
+        )
+
+
 def _check_distinct(source: StudySource, base: Configuration, variants: Sequence[Variant]) -> None:
     """Raises ConfigError if a variant changes nothing, or two variants are the same or would have the same folder."""
     seen: dict[str, Variant] = {}
     folders: dict[str, str] = {}
     named = set(source.variants)
     for variant in variants:
+        _check_folder(source, variant)
         tree = repr(variant.configuration.tree)
         if variant.name in named and source.variants[variant.name] and tree == repr(base.tree):
             where = f"{_where(source, 'variants')}[{variant.name!r}]"

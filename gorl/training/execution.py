@@ -62,6 +62,12 @@ class DeclaredRun:
 def declared(files: Sequence[str], bindings: Sequence[str] = (), plugins: Sequence[str] = ()) -> Configuration:
     """Builds the configuration of a run that is about to begin on this machine. Raises ConfigError."""
     configuration = config.build_here(files, bindings, plugins)
+    if configuration.study is not None:
+        raise ConfigError(
+            f"{' '.join(files)} declares a study: {configuration.study}, which one run would ignore. Run the study:"
+            f" gorl sweep {' '.join(files)}. One run of it is a file that includes the same and binds no Study."
+        )
+    config.trace_phases(configuration)
     _ = configuration.experiment.task.environment.action_size  # builds the simulator's model before a folder is made
     return configuration
 

@@ -124,6 +124,11 @@ def test_every_configuration_is_listed_with_its_title(folder, monkeypatch):
         gorl("list", "configs", "gorlfm")
 
 
+def test_a_part_of_a_name_lists_files_that_are_appended_too():
+    text = gorl("list", "configs", "controls")
+    assert "controls/exact_swap.gin" in text and "quickstart.gin" not in text
+
+
 def test_every_environment_is_listed():
     text = gorl("list", "environments")
     assert {*dm_control_names(), *brax_names(), "@MJCFEnvironment()", "@Slider()"} <= set(text.split())

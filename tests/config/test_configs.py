@@ -183,7 +183,7 @@ def test_presets_fit_every_method(method, preset):
 
 @pytest.mark.parametrize("preset", ["paper_v3.gin", "released_code.gin"])
 def test_presets_do_not_run_alone(preset):
-    with pytest.raises(ConfigError, match="Write Experiment.task"):
+    with pytest.raises(ConfigError, match="Name a method before it"):
         build(f"presets/{preset}")
 
 

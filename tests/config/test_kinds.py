@@ -10,9 +10,11 @@ from gin import config_parser
 from gin.config import ParserDelegate
 from jaxtyping import Array, Float32
 
+from gorl.algorithms.on_policy import OnPolicy
 from gorl.config import kinds
 from gorl.fields import Factory
 from gorl.objectives.trust_region import AbstractTrustRegion
+from gorl.optimizers import Chain, OptimizerCall, Schedule
 from gorl.phases.base import AbstractPhase
 
 NUMBER = float | int | np.ndarray
@@ -56,10 +58,16 @@ def test_types_in_words(hint, label):
         (NUMBER, "3 0.5 [0.5,1.0] @optax.linear_schedule()", "True '0.5' None"),
         (ARRAY, "3 0.5 [0.5]", "True '0.5' None"),
         (float | None, "3 None", "'x' True"),
-        (bool, "True False", "1 0 'True' None"),
+        (bool, "True False", "1 0 'True' None @optax.adam()"),
+        (
+            float | Schedule,
+            "3 0.5 @optax.linear_schedule()",
+            "True [0.5] {} @optax.adam() @optax.linear_schedule @Clip()",
+        ),
+        (OptimizerCall | Chain, "@optax.sgd() @Chain()", "0.5 @optax.constant_schedule() @optax.clip() @optax.sgd"),
         (str, "'x' ''", "3 None ['x'] @Clip %jax.nn.silu"),
         (Any, "3 None 'x' @Clip @Clip() [{}]", ""),
-        (Callable, "@Clip @optax.adam %jax.nn.silu @FourierTime()", "'silu' 3 None [@Clip]"),
+        (Callable, "@Clip %jax.nn.silu @FourierTime()", "'silu' 3 None [@Clip] @optax.adam @optax.adam()"),
         (Callable | None, "None @Clip", "'silu' 3"),
         (Factory, "@MLP @policy/MLP %jax.nn.silu", "@MLP() @Clip() 'MLP' None 3"),
         (AbstractTrustRegion, "@Clip() @stage0/Clip()", "@Clip @MLP() 'Clip' None 0.2 [@Clip()] %jax.nn.silu"),
@@ -78,6 +86,15 @@ def test_values_that_a_type_cannot_take_are_refused(hint, takes, refuses):
         assert kinds.mismatch(hint, value(text)) is None, text
     for text in refuses.split():
         assert kinds.mismatch(hint, value(text)) is not None, text
+
+
+def test_a_hyperparameter_is_one_number():
+    """Its converter takes arrays too, since a program's hyperparameters are arrays; a file has no arrays."""
+    hints = kinds.annotations(OnPolicy)
+    for text in ("[0.9]", "[]", "[[1.0]]", "(2,)", "{}", "True", "'0.5'", "None", "@optax.adam()"):
+        for name in ("discount", "value_cost", "learning_rate"):
+            assert kinds.mismatch(hints[name], value(text)) is not None, (name, text)
+    assert hints["discount"] is float and kinds.label(hints["learning_rate"]) == "float | Schedule"
 
 
 def test_the_part_that_is_wrong_is_named():

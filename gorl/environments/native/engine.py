@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from mujoco.rollout import Rollout
 
+from gorl.environments.dropped import dropped_by_mjx
 from gorl.environments.native import host_call
 from gorl.errors import ConfigError
 
@@ -70,9 +71,11 @@ class Engine:
 
     def __init__(self, model: mujoco.MjModel, threads: int | None):
         if model.nhistory or model.npluginstate or model.nuserdata:
+            dropped = dropped_by_mjx(model)
+            lacks = f"MJX does not simulate {', '.join(dropped)} either. Take it out of the model."
             raise ConfigError(
-                "native physics does not carry the state of delays, plugins or user data:"
-                " bind PlaygroundEnvironment.impl = 'jax'."
+                "native physics does not carry the state of delays, plugins or user data. "
+                + (lacks if dropped else "Bind PlaygroundEnvironment.impl = 'jax'.")
             )
         # Without this flag MuJoCo resets a state that diverges to the model's initial one, and continues.
         model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
