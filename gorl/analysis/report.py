@@ -39,8 +39,8 @@ SCORE_MEANINGS = {
 SWAP_MEANING = (
     "Means over runs. A swap fits a new decoder at the beginning of a stage. Before: the best policy of the stage "
     "before, in its Evaluate phase. After: the new decoder with latents from its prior, by the prior's mode and "
-    "sampled. KL: the divergence of the encoder that collected from the prior, a mean over states. The validation loss "
-    "is that of the fit's last epoch."
+    "sampled. KL: the divergence of the encoder that collected from the prior, a mean over states. The loss is that "
+    "of the fit's last epoch, on held-out data where there are any."
 )
 AXIS_MEANINGS = {
     "env_steps": "environment steps, including collection and excluding evaluation",

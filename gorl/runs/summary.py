@@ -24,7 +24,7 @@ SWAP_NUMBERS = {
     "return_after": "return after",
     "return_after_stochastic": "after, stochastic",
     "latent_kl": "KL(encoder || prior), nats",
-    "decoder_validation": "validation loss of the fit",
+    "decoder_validation": "loss of the fit",
 }
 """What is known of a swap, the fit of a new decoder after a stage, with what a table calls it.
 
