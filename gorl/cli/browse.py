@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 from gorl.errors import ConfigError, did_you_mean
 
 _HOST = "127.0.0.1"
@@ -45,21 +45,21 @@ def command(
             f"{path} has no Aim repository yet: `gorl train quickstart.gin` makes one. Elsewhere? Name it with --repo."
         )
     for folder, status in aim_repository.close_dead_runs(path).items():
-        typer.echo(f"{folder} no longer runs: closed in Aim as {status}.")
+        terminal.echo(f"{folder} no longer runs: closed in Aim as {status}.")
     aim_repository.index(path)
     base = f"http://{_HOST if host in _EVERYWHERE else host}:{port}"
     lines = _links(path, base, study)
     if _is_loopback(host):
-        typer.echo(f"Aim at {base}   (only this machine can reach it; Aim has no password. Ctrl-C ends it.)")
+        terminal.echo(f"Aim at {base}   (only this machine can reach it; Aim has no password. Ctrl-C ends it.)")
     else:
-        typer.echo(f"Aim at {base}   (Ctrl-C ends it.)")
-        typer.echo(
+        terminal.echo(f"Aim at {base}   (Ctrl-C ends it.)")
+        terminal.echo(
             f"gorl: WARNING: Aim listens at {host}. It has no password, so whoever reaches this machine there can read,"
             " change and delete its runs. Safer: leave --host out, and forward the port, say with ssh -L.",
             err=True,
         )
     for line in lines:
-        typer.echo(line)
+        terminal.echo(line)
     _serve(path, host, port, debug)
 
 

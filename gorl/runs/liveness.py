@@ -1,9 +1,11 @@
 """The status of a run whose process has ended."""
 
 import fcntl
-import json
 import os
 import pathlib
+
+from gorl.errors import RunError
+from gorl.runs.files import open_plain, parse_json, read_plain
 
 
 def final_status(path: pathlib.Path) -> str | None:
@@ -12,9 +14,9 @@ def final_status(path: pathlib.Path) -> str | None:
     The status is 'killed' if status.json says that the run is running but no process holds it.
     """
     try:
-        state = json.loads((path / "status.json").read_text())
+        state = parse_json(read_plain(path / "status.json"))
         status, pid = str(state["status"]), state.get("pid")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # missing or damaged
+    except (RunError, OSError, ValueError, KeyError, TypeError, AttributeError):  # missing or damaged
         status, pid = "unknown", None
     if status not in ("running", "unknown"):
         return status
@@ -27,10 +29,10 @@ def final_status(path: pathlib.Path) -> str | None:
 def _is_locked(path: pathlib.Path) -> bool | None:
     """Whether a process holds the lock, or None if there is no lock file."""
     try:
-        with open(path) as file:
+        with open_plain(path) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return False
-    except FileNotFoundError:
+    except (FileNotFoundError, RunError):
         return None
     except OSError:
         return True

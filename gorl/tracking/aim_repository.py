@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import importlib.util
-import json
 import os
 import pathlib
 import re
@@ -11,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from gorl.runs.files import write_json
+from gorl.errors import RunError
+from gorl.runs.files import parse_json, read_plain, write_json
 from gorl.runs.summary import swap_series
 from gorl.tracking import local
 
@@ -140,9 +140,9 @@ def save_hash(folder: pathlib.Path, path: pathlib.Path, run_hash: str) -> None:
 
 def _read_note(folder: pathlib.Path) -> dict[str, Any]:
     try:
-        note = json.loads((folder / _NOTE).read_text())
+        note = parse_json(read_plain(folder / _NOTE))
         return note if {"repo", "hash"} <= note.keys() else {}
-    except (OSError, ValueError, AttributeError):
+    except (RunError, OSError, ValueError, AttributeError):
         return {}
 
 

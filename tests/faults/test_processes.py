@@ -13,6 +13,7 @@ import pytest
 
 from experiments.faults import same_bits
 from gorl import runs
+from gorl.errors import RunError
 from tests.support import toy_runs
 
 
@@ -100,10 +101,17 @@ def test_two_runs_begun_in_the_same_second_have_two_folders(tmp_path, monkeypatc
     monkeypatch.setattr(
         runs.folder.datetime, "datetime", type("Frozen", (), {"now": staticmethod(lambda: _Stamp(first.name[4:]))})
     )
-    first.mkdir()
     second = runs.new_path(tmp_path, "run")
-    second.mkdir()
     assert [p.name for p in (second, runs.new_path(tmp_path, "run"))] == [f"{first.name}-2", f"{first.name}-3"]
+
+
+def test_a_folder_is_the_run_s_that_claims_it_first(tmp_path):
+    """Both have seen that it is empty."""
+    first = runs.RunFolder.create(tmp_path / "run")
+    with pytest.raises(RunError, match="run exists and is not empty"):
+        runs.RunFolder.create(first.path)
+    (tmp_path / "made").mkdir()
+    assert runs.RunFolder.create(tmp_path / "made").path == tmp_path / "made"
 
 
 class _Stamp(str):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import gin
 
 from gorl.errors import ConfigError
+from gorl.runs.files import open_plain, require_plain
 from gorl.runtime.signals import StopSignals
 from gorl.studies.executors.base import AbstractExecutor, Watch
 from gorl.studies.folder import Job, StudyFolder
@@ -45,6 +46,7 @@ class LocalProcesses(AbstractExecutor):
 
     def run(self, study: StudyFolder, jobs: Sequence[Job], settings: JobSettings, watch: Watch) -> None:
         waiting, running, signal_sent = list(jobs), {}, False
+        require_plain(study.path / "logs")
         (study.path / "logs").mkdir(exist_ok=True)
         with StopSignals() as signals:
             while running or (waiting and not signals.received):
@@ -71,7 +73,7 @@ class LocalProcesses(AbstractExecutor):
         env = dict(os.environ)
         if self.devices:
             env["CUDA_VISIBLE_DEVICES"] = str(self.devices[slot % len(self.devices)])
-        with open(_log_path(study, job), "ab") as log:
+        with open_plain(_log_path(study, job), "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "gorl.studies.worker", *words],
                 env=env,
