@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from gorl.cli import terminal
 from gorl.errors import ConfigError
-from gorl.runtime import quiet, streams
+from gorl.runtime import quiet, signals, streams
 from gorl.version import __version__
 
 COMMANDS = {
@@ -73,6 +73,7 @@ def _require_working_directory() -> None:
 def main() -> None:
     """Runs the command line. An error is printed as one message, and with its traceback only if --debug is given."""
     streams.make_patient()
+    signals.own_process()
     quiet.before_imports("--debug" in sys.argv)
     from gorl.errors import GorlError
 
@@ -85,6 +86,7 @@ def main() -> None:
         terminal.echo(f"gorl: {err}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
+        terminal.echo("gorl: interrupted.", err=True)
         sys.exit(130)
     except Exception as err:
         if "--debug" in sys.argv:

@@ -105,7 +105,7 @@ def _manifest(folder: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         return {"files": {}, "plugins": {}}
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(read_plain(path))
         for kind in ("files", "plugins"):
             if not all(isinstance(entry, dict) and {"was", "sha256"} <= entry.keys() for entry in found[kind].values()):
                 raise ValueError(f"its {kind!r} have no 'was' and 'sha256'")

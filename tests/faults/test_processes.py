@@ -117,3 +117,37 @@ def test_a_folder_is_the_run_s_that_claims_it_first(tmp_path):
 class _Stamp(str):
     def strftime(self, _: str) -> str:
         return str(self)
+
+
+STUCK = """
+import pathlib, sys, time
+import jax
+from gorl.runtime import signals, streams
+from gorl.training import trainer
+from tests.support import toy_runs
+
+def run(self):
+    loop = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > 0, lambda x: x + 1, x)).lower(1.0).compile()
+    print("compiling", flush=True)
+    loop(1.0).block_until_ready()
+
+signals.own_process()
+trainer.Trainer.run = run
+toy_runs.go_on(pathlib.Path(sys.argv[1]))
+"""
+
+
+def test_a_second_ctrl_c_leaves_at_once(tmp_path):
+    toy_runs.begin(tmp_path / "run")
+    env = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    command = [sys.executable, "-c", STUCK, str(tmp_path / "run")]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "compiling\n"
+    process.send_signal(signal.SIGINT)
+    assert "gorl: Ctrl-C: the run saves its state and ends once its unit is done" in process.stderr.readline()
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said == f"interrupted at once: {tmp_path}/run\nresume:    gorl train --resume {tmp_path}/run\n"
+    assert same_bits.status(tmp_path / "run")["status"] == "interrupted"

@@ -12,7 +12,7 @@ import gin
 
 from gorl.errors import ConfigError
 from gorl.runs.files import open_plain, require_plain
-from gorl.runtime.signals import StopSignals
+from gorl.runtime.signals import StopSignals, name
 from gorl.studies.executors.base import AbstractExecutor, Watch
 from gorl.studies.folder import Job, StudyFolder
 from gorl.studies.jobs import JobSettings
@@ -48,7 +48,7 @@ class LocalProcesses(AbstractExecutor):
         waiting, running, signal_sent = list(jobs), {}, False
         require_plain(study.path / "logs")
         (study.path / "logs").mkdir(exist_ok=True)
-        with StopSignals() as signals:
+        with StopSignals(say=_say, leave=lambda number: None) as signals:
             while running or (waiting and not signals.received):
                 for slot in sorted(set(range(self.workers)) - set(running)):
                     if waiting and not signals.received:
@@ -82,6 +82,11 @@ class LocalProcesses(AbstractExecutor):
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+
+
+def _say(number: int) -> None:
+    """Says what a signal does."""
+    print(f"gorl: {name(number)}: the running jobs save and end. Ctrl-C again does not wait for them.", file=sys.stderr)
 
 
 def _listed(numbers: Sequence[int]) -> str:
