@@ -8,7 +8,6 @@ A run is built from its own copy of a model. A copy of a plugin is never run of 
 may come from anybody.
 """
 
-import json
 import os
 import pathlib
 import shutil
@@ -16,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gorl.errors import RunError
-from gorl.runs.files import inside, reason, write_json
+from gorl.runs.files import inside, parse_json, read_plain, reason, write_json
 from gorl.runtime.inputs import InputFile, content_hash, parts
 
 FOLDER = "inputs"
