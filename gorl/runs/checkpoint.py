@@ -86,7 +86,7 @@ class CheckpointStore:
     def _save(self, number: int, state: PyTree, meta: dict[str, Any], row: int) -> None:
         state, datasets = self._split(state)
         found, paths = arrays.leaves(state, axes=1)
-        stored = {f"{i:05d}": np.asarray(np.asarray(arrays.key_to_data(x))[row]) for i, x in enumerate(found)}
+        stored = {f"{i:05d}": np.asarray(arrays.to_stored(x)[row]) for i, x in enumerate(found)}
         meta = {
             **meta,
             "leaves": paths,
@@ -139,7 +139,7 @@ class CheckpointStore:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = {}
         for i, leaf in enumerate(leaves):
-            data = jax.eval_shape(arrays.key_to_data, leaf)
+            data = arrays.stored_shape(leaf)
             wanted[f"{i:05d}"] = jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=device)
         stored = self._restore(number, self._ocp.args.StandardRestore(wanted), wanted, meta)
         state = arrays.refill(outer, stored)

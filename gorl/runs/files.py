@@ -5,6 +5,8 @@ folder are neither read nor written through, since they lead out of it, or never
 """
 
 import contextlib
+import errno
+import fcntl
 import json
 import math
 import os
@@ -97,6 +99,23 @@ def read_plain(path: pathlib.Path) -> bytes:
     if len(content) > LARGEST_TEXT:
         raise RunError(f"{path} has more than {LARGEST_TEXT // 2**20} MiB, so it is not read: gorl writes less.")
     return content
+
+
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
+
+
+def take_lock(file: IO[Any], *, shared: bool = False) -> bool:
+    """Locks a file, until the process ends. Returns False where the file system has no locks, such as Lustre's default.
+
+    Raises BlockingIOError if another process has locked it.
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as err:
+        if err.errno in _NO_LOCKS:
+            return False
+        raise
+    return True
 
 
 def parse_json(text: bytes | str) -> Any:

@@ -14,14 +14,13 @@ around them holds the requested configuration and the files that all seeds share
 """
 
 import datetime
-import fcntl
 import logging
 import pathlib
 import time
 from typing import Any, TextIO
 
 from gorl.errors import RunError
-from gorl.runs.files import inside, open_plain, parse_json, read_plain, reason, require_plain, write_json
+from gorl.runs.files import inside, open_plain, parse_json, read_plain, reason, require_plain, take_lock, write_json
 from gorl.runs.provenance import FORMAT
 from gorl.version import __version__
 
@@ -128,7 +127,11 @@ class RunFolder:
         deadline = time.monotonic() + wait
         while True:
             try:
-                return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not take_lock(self._lock):
+                    _log.warning(
+                        "the file system of %s has no locks: make sure that one process alone trains there.", self.path
+                    )
+                return
             except BlockingIOError as err:
                 if time.monotonic() >= deadline:
                     raise RunError(f"another process is training in {self.path}.") from err

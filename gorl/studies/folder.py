@@ -11,7 +11,6 @@ report/                 the files that `gorl report` writes
 
 import dataclasses
 import datetime
-import fcntl
 import pathlib
 import sys
 from collections.abc import Callable
@@ -19,7 +18,16 @@ from typing import Any, TextIO
 
 from gorl.errors import RunError
 from gorl.runs import inputs
-from gorl.runs.files import inside, open_plain, parse_json, read_plain, replacing, require_plain_tree, write_json
+from gorl.runs.files import (
+    inside,
+    open_plain,
+    parse_json,
+    read_plain,
+    replacing,
+    require_plain_tree,
+    take_lock,
+    write_json,
+)
 from gorl.runs.folder import RunFolder
 from gorl.runs.provenance import provenance_differences, software
 from gorl.studies.plan import Plan, Variant
@@ -135,7 +143,7 @@ class StudyFolder:
     def _take_lock(self) -> None:
         self._lock = open_plain(self.path / ".lock", "a")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(self._lock)
         except BlockingIOError as err:
             raise RunError(f"another process is sweeping {self.path}.") from err
 
