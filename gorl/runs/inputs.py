@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gorl.errors import RunError
-from gorl.runs.files import inside, parse_json, read_plain, reason, write_json
+from gorl.runs.files import inside, parse_json, read_plain, reason, require_plain_tree, write_json
 from gorl.runtime.inputs import InputFile, content_hash, parts
 
 FOLDER = "inputs"
@@ -56,6 +56,8 @@ def keep(
 def _copy(common: pathlib.Path, files: Iterable[pathlib.Path], target: pathlib.Path) -> bool:
     """Copies files with their places relative to `common`. Returns False, and copies none, if they are too large."""
     files = list(files)
+    inside(target.parents[2], str(target.relative_to(target.parents[2])), "the folder's own copies")
+    require_plain_tree(target)
     if sum(path.stat().st_size for path in files) > _LARGEST:
         return False
     for path in files:
