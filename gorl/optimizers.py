@@ -12,6 +12,7 @@ from typing import Any, Literal, get_origin
 
 import equinox as eqx
 import gin
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -132,7 +133,22 @@ def build_transformation(
     if isinstance(max_grad_norm, np.ndarray):  # while the configuration is checked; in a program it is traced
         require_grad_norm(max_grad_norm)
     rate = learning_rate() if isinstance(learning_rate, OptaxCall) else jnp.asarray(learning_rate)
-    return optax.chain(clip(jnp.asarray(max_grad_norm)), optimizer(learning_rate=rate))
+    return _in_float32(optax.chain(clip(jnp.asarray(max_grad_norm)), optimizer(learning_rate=rate)))
+
+
+def _in_float32(one: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Computes the updates of narrower parameters, such as bfloat16, in float32, where hyperparameters are.
+
+    Its state is float32, and the updates have the types of the parameters. Of float32 parameters nothing changes.
+    """
+    is_narrow = lambda x: jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 4
+    widen = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float32) if is_narrow(x) else x, tree)
+
+    def update(updates: PyTree, state: optax.OptState, params: PyTree = None) -> tuple[PyTree, optax.OptState]:
+        found, state = one.update(widen(updates), state, widen(params))
+        return jax.tree.map(lambda new, u: new.astype(u.dtype) if is_narrow(u) else new, found, updates), state
+
+    return optax.GradientTransformation(lambda params: one.init(widen(params)), update)
 
 
 def _below_one(x: float) -> bool:

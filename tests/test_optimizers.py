@@ -205,3 +205,17 @@ def test_numbers_of_which_optax_makes_something_else_are_refused(name, arguments
     with pytest.raises(ConfigError) as err:
         configured(name, **arguments)
     assert what in str(err.value)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_narrow_parameters_are_updated_in_float32_and_keep_their_type(kind):
+    """Adam's first step is the learning rate against the gradient's sign."""
+    one = build_transformation(call("adam"), np.asarray(0.25, np.float32), np.asarray(1.0, np.float32))
+    params = {"narrow": jnp.ones(2, kind), "wide": jnp.ones(2)}
+    state = one.init(params)
+    grads = {"narrow": jnp.array([3.0, -3.0], kind), "wide": jnp.array([3.0, -3.0])}
+    updates, after = one.update(grads, state, params)
+    assert updates["narrow"].dtype == kind and updates["wide"].dtype == jnp.float32
+    np.testing.assert_allclose(updates["narrow"].astype(jnp.float32), [-0.25, 0.25], rtol=1e-2)
+    np.testing.assert_allclose(updates["wide"], [-0.25, 0.25], rtol=1e-5)
+    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)

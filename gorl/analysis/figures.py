@@ -45,6 +45,7 @@ NAME_WIDTH = 30  # characters of a method's name per line
 MARKS = 25  # maximum number of markers on a curve
 LEAST_SPAN = 0.1  # minimum span of an axis of scores, so that small differences look small
 MARK_EVERY = 10  # thresholds between the markers of a profile
+_AS_WRITTEN = {"text.parse_math": False}  # the dollar signs of a name begin no formula
 TITLES = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
 
 
@@ -61,7 +62,7 @@ def draw(results: Results, style: Style) -> dict[str, Any]:
         ) from err
     looks = {method: _look(i, style) for i, method in enumerate(results.methods)}
     figures = {}
-    with matplotlib.rc_context(_rc_settings(style)):
+    with matplotlib.rc_context({**_rc_settings(style), **_AS_WRITTEN}):
         if results.curves:
             figures["curves"] = _draw_curves(results.curves, results.settings.x, looks)
         if results.aggregates:
@@ -75,7 +76,7 @@ def render_figure(figure: Any, form: str) -> bytes:
     import matplotlib
 
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "gorl"}):
+    with matplotlib.rc_context({"svg.hashsalt": "gorl", **_AS_WRITTEN}):
         figure.savefig(buffer, format=form, dpi=160, metadata={"Date": None} if form == "svg" else {"Software": None})
     return buffer.getvalue()
 

@@ -5,6 +5,8 @@ import dataclasses
 import html
 from collections.abc import Sequence
 
+from gorl.runtime.streams import one_line, printable
+
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
@@ -56,7 +58,7 @@ figcaption { color: var(--muted); font-size: 0.9rem; max-width: 62rem; }
 
 def markdown(blocks: Sequence[Block]) -> str:
     """Returns the page as Markdown. Its pictures are files <name>.png."""
-    return "\n\n".join(_markdown(block) for block in blocks) + "\n"
+    return printable("\n\n".join(_markdown(block) for block in blocks) + "\n")
 
 
 def _markdown(block: Block) -> str:
@@ -69,7 +71,9 @@ def _markdown(block: Block) -> str:
             return "\n".join(f"- {line}" for line in lines)
         case Table(header, rows):
             lines = [header, ("---",) * len(header), *rows]
-            return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+            return "\n".join(
+                f"| {' | '.join(one_line(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+            )
         case Picture(name, caption):
             return f"![{caption}]({name}.png)\n\n{caption}"
 
@@ -79,7 +83,7 @@ def html_page(title: str, blocks: Sequence[Block], pictures: dict[str, tuple[byt
     body = "\n".join(_html(block, pictures) for block in blocks)
     head = (
         '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>"
+        f"<title>{_escape(title)}</title>"
     )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n<style>{_STYLE}</style>\n</head>\n'
@@ -90,25 +94,30 @@ def html_page(title: str, blocks: Sequence[Block], pictures: dict[str, tuple[byt
 def _html(block: Block, pictures: dict[str, tuple[bytes, bytes]]) -> str:
     match block:
         case Heading(text, level):
-            return f"<h{level}>{html.escape(text)}</h{level}>"
+            return f"<h{level}>{_escape(text)}</h{level}>"
         case Text(text):
-            return f"<p>{html.escape(text)}</p>"
+            return f"<p>{_escape(text)}</p>"
         case Listing(lines):
-            return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
+            return f"<ul>{''.join(f'<li>{_escape(line)}</li>' for line in lines)}</ul>"
         case Table(header, rows):
-            head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+            head = "".join(f"<th>{_escape(cell)}</th>" for cell in header)
             body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in rows)
             return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
         case Picture(name, caption):
             light, dark = map(_uri, pictures[name])
             source = f'<source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-            image = f'{source}<img src="{light}" alt="{html.escape(caption)}">'
-            return f"<figure><picture>{image}</picture><figcaption>{html.escape(caption)}</figcaption></figure>"
+            image = f'{source}<img src="{light}" alt="{_escape(caption)}">'
+            return f"<figure><picture>{image}</picture><figcaption>{_escape(caption)}</figcaption></figure>"
+
+
+def _escape(text: str) -> str:
+    """Returns a text, which may come from anybody's files, without characters that a page obeys."""
+    return html.escape(printable(text))
 
 
 def _cell(text: str) -> str:
     kind = ' class="long"' if len(text) > LONG else ""
-    return f"<td{kind}>{html.escape(text)}</td>"
+    return f"<td{kind}>{_escape(text)}</td>"
 
 
 def _uri(svg: bytes) -> str:

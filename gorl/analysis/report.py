@@ -2,6 +2,7 @@
 
 import collections
 import csv
+import io
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from gorl.analysis.results import Results
 from gorl.analysis.runs_table import RunResult
 from gorl.analysis.statistics import METRICS, Estimate, score
 from gorl.errors import RunError
+from gorl.runs.files import replacing
 from gorl.runs.summary import SWAP_NUMBERS, mean_swaps
 
 NONE = "—"
@@ -116,17 +118,18 @@ def write(results: Results, out: pathlib.Path, title: str) -> list[pathlib.Path]
     }
     for name, figure in light.items():
         files |= {f"{name}.png": figures.render_figure(figure, "png"), f"{name}.svg": svgs[name][0]}
-    tables = csv_rows(results)
+    for name, rows in csv_rows(results).items():
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows(rows)
+        files[f"{name}.csv"] = table.getvalue().encode()
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            (out / name).write_bytes(data)
-        for name, rows in tables.items():
-            with open(out / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows(rows)
+            with replacing(out / name) as file:
+                file.write(data)
     except OSError as err:
         raise RunError(f"cannot write the report to {out}: {err.strerror}. Name another folder with --out.") from err
-    return [out / name for name in (*files, *(f"{name}.csv" for name in tables))]
+    return [out / name for name in files]
 
 
 def _task_table(results: Results) -> Table:

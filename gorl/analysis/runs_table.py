@@ -1,17 +1,17 @@
 """The results of runs, groups of seeds and studies on disk, including missing and unreadable runs."""
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gorl.errors import RunError
-from gorl.runs.files import inside
+from gorl.runs.files import inside, parse_json, read_plain
 from gorl.runs.folder import RunFolder
 from gorl.runs.identity import Identity, read_identity
 from gorl.runs.summary import FINALS, Swaps, best_stage, final_returns, read_results, swaps
+from gorl.runtime.streams import one_line
 from gorl.tracking import local
 
 SCORES = (*FINALS, "best_evaluation", "last_evaluation")
@@ -78,7 +78,7 @@ def read_runs(paths: Sequence[pathlib.Path]) -> tuple[list[RunResult], list[str]
             problems.append(str(err))
     if not places:
         raise RunError("\n".join(problems))
-    return _fill_from_siblings([_result(place) for place in places.values()]), problems
+    return [_shown(run) for run in _fill_from_siblings([_result(place) for place in places.values()])], problems
 
 
 def _places(path: pathlib.Path) -> Iterator[_Place]:
@@ -103,16 +103,15 @@ def _places(path: pathlib.Path) -> Iterator[_Place]:
 
 def _study(path: pathlib.Path) -> Iterator[_Place]:
     try:
-        study = json.loads((path / "study.json").read_text())
+        study = parse_json(read_plain(path / "study.json"))
         name, seeds = str(study["name"]), [int(seed) for seed in study["seeds"]]
         variants = [(str(v["name"]), str(v["folder"]), _as_text(v.get("axes"))) for v in study["variants"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise RunError(f"cannot read the study {path / 'study.json'}: {type(err).__name__}: {err}") from err
     for variant, folder, axes in variants:
         for seed in seeds:
-            yield _Place(
-                inside(path, folder, f"study.json of {path}") / f"seed{seed}", path, name, variant, seed, axes=axes
-            )
+            place = inside(path, f"{folder}/seed{seed}", f"study.json of {path}")
+            yield _Place(place, path, name, variant, seed, axes=axes)
 
 
 def _result(place: _Place) -> RunResult:
@@ -207,6 +206,12 @@ def _fill_from_siblings(runs: list[RunResult]) -> list[RunResult]:
         return dataclasses.replace(run, task=next(iter(tasks[key])), axes=run.axes or axes[key])
 
     return [complete(run) for run in runs]
+
+
+def _shown(run: RunResult) -> RunResult:
+    """Returns a result whose names, which may be anybody's, have no characters that a terminal or a page obeys."""
+    names = {name: one_line(getattr(run, name)) for name in ("study", "method", "task", "status", "source", "problem")}
+    return dataclasses.replace(run, **names)
 
 
 def _as_text(axes: Any) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 from gorl.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def _physics(name: str, impls: list[str], num_envs: int, steps: int, rounds: int
     from gorl.environments import speed
 
     setting = speed.Setting(num_envs, steps, rounds)
-    comparison = speed.compare_implementations(name, impls, setting, lambda text: typer.echo(text, err=True))
+    comparison = speed.compare_implementations(name, impls, setting, lambda text: terminal.echo(text, err=True))
     for line in _lines(comparison):
-        typer.echo(line)
+        terminal.echo(line)
     if out is not None:
         facts = runs.facts()
         sizes = ["--envs", str(num_envs), "--steps", str(steps), "--rounds", str(rounds)]

@@ -3,13 +3,14 @@
 import ipaddress
 import pathlib
 import signal
-import subprocess
+import socket
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 from gorl.errors import ConfigError, did_you_mean
 
 _HOST = "127.0.0.1"
@@ -29,10 +30,13 @@ def command(
             help="The address to listen on. Aim has no password: any other address is open to other machines.",
         ),
     ] = _HOST,
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")] = 43800,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port to listen on (0: any that is free).")
+    ] = 43800,
+    write: Annotated[bool, typer.Option("--write", help="Let the pages change and delete runs.")] = False,
     debug: options.Debug = False,
 ) -> None:
-    from gorl.tracking import aim_repository
+    from gorl.tracking import aim_repository, server
 
     if not aim_repository.available():
         raise ConfigError(
@@ -45,22 +49,19 @@ def command(
             f"{path} has no Aim repository yet: `gorl train quickstart.gin` makes one. Elsewhere? Name it with --repo."
         )
     for folder, status in aim_repository.close_dead_runs(path).items():
-        typer.echo(f"{folder} no longer runs: closed in Aim as {status}.")
+        terminal.echo(f"{folder} no longer runs: closed in Aim as {status}.")
     aim_repository.index(path)
-    base = f"http://{_HOST if host in _EVERYWHERE else host}:{port}"
-    lines = _links(path, base, study)
-    if _is_loopback(host):
-        typer.echo(f"Aim at {base}   (only this machine can reach it; Aim has no password. Ctrl-C ends it.)")
-    else:
-        typer.echo(f"Aim at {base}   (Ctrl-C ends it.)")
-        typer.echo(
-            f"gorl: WARNING: Aim listens at {host}. It has no password, so whoever reaches this machine there can read,"
-            " change and delete its runs. Safer: leave --host out, and forward the port, say with ssh -L.",
-            err=True,
-        )
-    for line in lines:
-        typer.echo(line)
-    _serve(path, host, port, debug)
+    with server.listen(host, port) as listener:
+        base = f"http://{_HOST if host in _EVERYWHERE else host}:{listener.getsockname()[1]}"
+        does = "read, change and delete" if write else "read"
+        lines = [f"Aim at {base}   (Ctrl-C ends it; its pages can {does} runs)", *_links(path, base, study)]
+        if not _is_loopback(host):
+            terminal.echo(
+                f"gorl: WARNING: Aim listens at {host}. It has no password, so whoever reaches this machine there can"
+                f" {does} its runs. Safer: leave --host out, and forward the port, say with ssh -L.",
+                err=True,
+            )
+        _serve(path, listener, write, debug, lines)
 
 
 def _is_loopback(host: str) -> bool:
@@ -89,41 +90,19 @@ def _links(path: pathlib.Path, base: str, study: str | None) -> list[str]:
     return lines
 
 
-def _serve(path: pathlib.Path, host: str, port: int, debug: bool) -> None:
-    """Runs `aim up` until Ctrl-C."""
-    aim_command = [
-        str(pathlib.Path(sys.executable).parent / "aim"),
-        "up",
-        "--repo",
-        str(path),
-        "-h",
-        host,
-        "-p",
-        str(port),
-        "-y",
-    ]
-    output = None if debug else subprocess.DEVNULL
-    child = subprocess.Popen(aim_command, stdout=output, stderr=output, start_new_session=True)
+def _serve(path: pathlib.Path, listener: socket.socket, write: bool, debug: bool, lines: Sequence[str]) -> None:
+    """Serves Aim's pages until Ctrl-C, and prints the lines once they can be opened."""
+    from gorl.tracking import server
+
     old = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        code = child.wait()
-        if code:
-            raise ConfigError(
-                f"`aim up` ended with code {code}. Is port {port} taken?"
-                " Choose another with --port, or see why with --debug."
-            )
+        with server.serving(path, listener, write=write, debug=debug) as child:
+            for line in lines:
+                terminal.echo(line)
+            sys.stdout.flush()
+            child.wait()
+        raise ConfigError("Aim's server has ended: --debug shows why.")
     except KeyboardInterrupt:
         pass
     finally:
         signal.signal(signal.SIGTERM, old)
-        _end(child)
-
-
-def _end(child: subprocess.Popen) -> None:
-    """Ends the process group of `aim up`, whose server would survive if only `aim up` were ended."""
-    import os
-
-    try:
-        os.killpg(child.pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pass

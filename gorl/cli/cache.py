@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 
 if TYPE_CHECKING:
     from gorl.reuse.store import StoredPhase
@@ -26,18 +26,17 @@ def command(
     store = default_store()
     if prune is not None:
         removed = store.prune(int(prune * 1024**3))
-        typer.echo(f"removed {len(removed)} results, {_size(sum(e.bytes for e in removed))}")
+        terminal.echo(f"removed {len(removed)} results, {_size(sum(e.bytes for e in removed))}")
     entries = store.entries()
     if entries:
         _table(entries)
-    typer.echo(
+    terminal.echo(
         f"{store.folder}: {len(entries)} results of phases,"
         f" {_size(sum(e.bytes for e in entries))} of {_size(store.limit)} ($GORL_CACHE_GB)"
     )
 
 
 def _table(entries: "list[StoredPhase]") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("result", "environment", "stage", "phase", "seeds", "env steps", "took", "size", "last used")
@@ -58,7 +57,7 @@ def _table(entries: "list[StoredPhase]") -> None:
             _size(e.bytes),
             f"{(time.time() - e.used) / 3600:.1f} h ago",
         )
-    Console().print(table)
+    terminal.console().print(table)
 
 
 def _entry(parts: Any, *names: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 
 if TYPE_CHECKING:
     from gorl.config import Configuration
@@ -45,16 +45,16 @@ def command(
         *_limited(experiment),
         *_changes(configuration.source),
     ):
-        typer.echo(line)
+        terminal.echo(line)
     for note in configuration.notes:
-        typer.echo(f"note: {note}")
+        terminal.echo(f"note: {note}")
     for line in (*(_stored(configuration) if reuse else ()), *(_memory(experiment) if memory else ())):
-        typer.echo(line)
+        terminal.echo(line)
     settings = [*(f"--set {_quoted(b)}" for b in bindings or []), *(f"--plugin {_quoted(p)}" for p in plugins or [])]
     if study := configuration.study:
-        typer.echo(f"note: {study} declares a study. The table above is that of its base; --dry-run shows all runs.")
+        terminal.echo(f"note: {study} declares a study. The table above is that of its base; --dry-run shows all runs.")
     verb = "sweep" if study else "train"
-    typer.echo(f"to run it: gorl {verb} {' '.join([*map(_quoted, names), *settings])}")
+    terminal.echo(f"to run it: gorl {verb} {' '.join([*map(_quoted, names), *settings])}")
 
 
 def _check_devices(experiment: "Experiment", *, keep_device: bool) -> None:

@@ -29,7 +29,10 @@ class ConsoleDisplay:
         if self._by_steps:
             self._total_work = float(self._total)
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), auto_refresh=False
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%"),
+            auto_refresh=False,
         )
         self._task = self._bar.add_task("", total=1.0)
         self._live: Live | None = None
@@ -103,9 +106,7 @@ class ConsoleDisplay:
 
     def _say(self, line: str) -> None:
         self._spoke = time.monotonic()
-        self._console.print(
-            f"[{clock(time.monotonic() - self._began)}] {line}", markup=False, highlight=False, soft_wrap=True
-        )
+        self._console.print(f"[{clock(time.monotonic() - self._began)}] {line}", soft_wrap=True)
 
 
 def _work(experiment: Experiment) -> tuple[dict[tuple[int, int, int], float], float]:

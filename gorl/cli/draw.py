@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 from gorl.errors import RunError, did_you_mean
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def _draw(path: pathlib.Path, names: list[str], bindings: list[str], plugins: li
             with matrix_products(experiment.precision):
                 files = album.draw(name, picture, end)
         except Exception as err:
-            typer.echo(f"gorl: picture {name} of {path} is left out: {describe_failure(err)}", err=True)
+            terminal.echo(f"gorl: picture {name} of {path} is left out: {describe_failure(err)}", err=True)
         else:
             for file in files:
-                typer.echo(str(file))
+                terminal.echo(str(file))
             count += len(files)
     return count
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 
 _SHOWN = ("return", "return_std", "return_min", "return_max")
 
@@ -34,7 +34,6 @@ def command(
 ) -> None:
     del debug
     import numpy as np
-    from rich.console import Console
     from rich.table import Table
 
     from gorl.acting.evaluator import Evaluator
@@ -48,7 +47,7 @@ def command(
     evaluator = Evaluator(num_envs=episodes, rule=rule)
     trained_with = folder.facts().get("environment", {}).get("impl")
     other = f" (trained with {trained_with})" if physics not in (None, trained_with) else ""
-    typer.echo(f"{run}: {episodes} fresh episodes, rule {rule}, physics {physics or trained_with}{other}")
+    terminal.echo(f"{run}: {episodes} fresh episodes, rule {rule}, physics {physics or trained_with}{other}")
     table = Table("seed", "policy", "stage", "return", "std", "min", "max")
     means: dict[str, list[float]] = {}
     loadable = []
@@ -66,14 +65,14 @@ def command(
         except RunError as err:  # for example, the seed diverged before it had a policy; the others are still shown
             if len(folder.members) == 1:
                 raise
-            typer.echo(str(err), err=True)
+            terminal.echo(str(err), err=True)
         else:
             loadable.append(member.path)
     if not loadable:
         raise RunError(f"no seed of {run} has a policy to evaluate.")
     for name, values in means.items() if len(folder.members) > 1 else ():
         table.add_row("all", name, "", *(f"{f(values):.1f}" for f in (np.mean, np.std, min, max)))
-    Console().print(table)
+    terminal.console().print(table)
     more = f", plugins={used!r}" if (used := list(confirmed_plugins(folder, plugins or []))) else ""
     more += "" if stage is None else f", stage={stage}"
-    typer.echo(f"in Python: gorl.load({str(loadable[0])!r}{more}).act(obs, key=jax.random.key(0))")
+    terminal.echo(f"in Python: gorl.load({str(loadable[0])!r}{more}).act(obs, key=jax.random.key(0))")

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     from gorl.analysis.inspection import Checkpoint
     from gorl.runs.folder import RunFolder
@@ -44,11 +43,9 @@ def command(
 ) -> None:
     del debug
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # reading numbers needs no accelerator
-    from rich.console import Console
-
     from gorl.runs.folder import RunFolder
 
-    console = Console(highlight=False)
+    console = terminal.console()
     for member in RunFolder.open(run).members:
         _show(console, member, checkpoint, everything)
 
@@ -57,13 +54,14 @@ def _show(console: "Console", folder: "RunFolder", number: int | None, everythin
     """Prints the description of one seed's run."""
     from gorl.analysis import inspection
     from gorl.cli.tables import result_tables
+    from gorl.errors import RunError
     from gorl.runs.record import read
 
     try:
         entries = list(read(folder.record_path))
-    except (ValueError, TypeError, KeyError) as err:
+    except (RunError, ValueError, TypeError, KeyError) as err:
         entries = []
-        console.print(f"the record {folder.record_path} cannot be read: {inspection.describe_error(err)}", markup=False)
+        console.print(f"the record {folder.record_path} cannot be read: {inspection.describe_error(err)}")
     found = inspection.checkpoints(folder)
     chosen = inspection.select_checkpoint(found, number)
     _about(console, folder, entries)
@@ -107,9 +105,11 @@ def _grid(console: "Console", lines: Sequence[tuple[str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from gorl.runtime.streams import one_line
+
     table = Table.grid(padding=(0, 2))
     for name, value in lines:
-        table.add_row(Text(name, style="bold"), Text(value))
+        table.add_row(Text(one_line(name), style="bold"), terminal.plain(value))
     console.print(table)
     console.print()
 
@@ -128,7 +128,7 @@ def _list_checkpoints(
     table = _table("checkpoints, newest first", "checkpoint", "", "after", "env steps", "arrays", "not finite")
     for c in checkpoints:
         if c.problem is not None:
-            table.add_row(str(c.number), "broken", _plain(f"cannot be read: {c.problem}"))
+            table.add_row(str(c.number), "broken", terminal.plain(f"cannot be read: {c.problem}"))
             continue
         position = c.meta["position"]
         unit = position["total_units"]
@@ -137,7 +137,7 @@ def _list_checkpoints(
         where += "; given up there" if c.meta.get("frozen") else ""
         bad = sum(a.nan + a.inf for a in c.arrays)
         table.add_row(
-            str(c.number), "sound", _plain(where), f"{position['env_steps']:,}", str(len(c.arrays)), _count(bad)
+            str(c.number), "sound", terminal.plain(where), f"{position['env_steps']:,}", str(len(c.arrays)), _count(bad)
         )
     console.print(table)
 
@@ -156,7 +156,9 @@ def _list_arrays(console: "Console", checkpoint: "Checkpoint", everything: bool)
     for row in rows:
         numbers = ("" if x is None else f"{x:.4g}" for x in (row.low, row.high, row.mean))
         style = None if row.sound else "bold red"
-        table.add_row(*map(_plain, (row.name, *about(row))), *numbers, _count(row.nan), _count(row.inf), style=style)
+        table.add_row(
+            *map(terminal.plain, (row.name, *about(row))), *numbers, _count(row.nan), _count(row.inf), style=style
+        )
     console.print(table)
     bad = [row for row in checkpoint.arrays if not row.sound]
     text = "every number is finite"
@@ -165,7 +167,7 @@ def _list_arrays(console: "Console", checkpoint: "Checkpoint", everything: bool)
         counts = f"{first.nan:,} NaN and {first.inf:,} infinite of {first.size:,} numbers"
         text = f"first not finite: {first.name} {list(first.shape)}, {counts}"
         text += f"; {len(bad) - 1} more arrays are not (--all)" if len(bad) > 1 else ""
-    console.print(text + "\n", markup=False)
+    console.print(text + "\n")
 
 
 def _list_record(console: "Console", entries: "Sequence[RecordEntry]") -> None:
@@ -179,7 +181,13 @@ def _list_record(console: "Console", entries: "Sequence[RecordEntry]") -> None:
     )
     for e in entries[-_LAST:]:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in e.metrics.items())
-        table.add_row(str(e.unit), str(e.stage), _plain(f"{e.phase} ({e.kind})"), f"{e.env_steps:,}", _plain(metrics))
+        table.add_row(
+            str(e.unit),
+            str(e.stage),
+            terminal.plain(f"{e.phase} ({e.kind})"),
+            f"{e.env_steps:,}",
+            terminal.plain(metrics),
+        )
     console.print(table)
     found = troubles(entries)
     if not found:
@@ -191,7 +199,14 @@ def _list_record(console: "Console", entries: "Sequence[RecordEntry]") -> None:
     for t in found:
         total = "not finite" if t.total is None else f"{t.total:,.6g}"
         first = f"unit {t.first.unit}, stage {t.first.stage}"
-        table.add_row(_plain(t.metric), _plain(t.kind), f"{t.units:,} of {t.of:,}", total, first, f"unit {t.last.unit}")
+        table.add_row(
+            terminal.plain(t.metric),
+            terminal.plain(t.kind),
+            f"{t.units:,} of {t.of:,}",
+            total,
+            first,
+            f"unit {t.last.unit}",
+        )
     console.print(table)
 
 
@@ -204,13 +219,6 @@ def _table(title: str, *columns: str) -> "Table":
     for column in table.columns:
         column.overflow = "fold"
     return table
-
-
-def _plain(text: str) -> "Text":
-    """Returns text that is not parsed as markup, because paths may have brackets."""
-    from rich.text import Text
-
-    return Text(text)
 
 
 def _count(number: int) -> str:

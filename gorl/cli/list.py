@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 from gorl.errors import ConfigError, did_you_mean
 
 
@@ -47,8 +47,8 @@ def _environments(part: str | None, plugins: list[str]) -> None:
         raise ConfigError(f"no environment has {part!r} in its name.{did_you_mean(part, names)}")
     for title, entries in found.items():
         if entries:
-            typer.echo(title)
-            typer.echo(
+            terminal.echo(title)
+            terminal.echo(
                 textwrap.fill(
                     "  ".join(entries), width=96, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
                 )
@@ -71,10 +71,10 @@ def _configs(part: str | None, plugins: list[str]) -> None:
         raise ConfigError(f"no configuration has {part!r} in its name.{did_you_mean(part, known)}")
     for folder, files in listings:
         if shown := _matching(files, part):
-            typer.echo(f"{folder}:")
+            terminal.echo(f"{folder}:")
             for file in shown:
-                typer.echo(f"  {file:30s} {_title((folder / file).read_text(encoding='utf-8', errors='replace'))}")
-    typer.echo("To see what one runs: gorl check FILE.gin. To run it: gorl train FILE.gin")
+                terminal.echo(f"  {file:30s} {_title((folder / file).read_text(encoding='utf-8', errors='replace'))}")
+    terminal.echo("To see what one runs: gorl check FILE.gin. To run it: gorl train FILE.gin")
 
 
 def _title(text: str) -> str:
@@ -100,8 +100,8 @@ def _bindings(name: str | None, plugins: list[str]) -> None:
         width = max(map(len, known))
         for selector in known:
             summary = textwrap.shorten(catalog.entry(selector).summary, width=110, placeholder=" ...")
-            typer.echo(f"{selector:{width}s}  {summary}")
-        typer.echo(
+            terminal.echo(f"{selector:{width}s}  {summary}")
+        terminal.echo(
             textwrap.fill(
                 "Constants: " + ", ".join(catalog.constant_names()),
                 width=120,
@@ -109,15 +109,15 @@ def _bindings(name: str | None, plugins: list[str]) -> None:
                 break_on_hyphens=False,
             )
         )
-        typer.echo("One in full, with its parameters: gorl list bindings NAME")
+        terminal.echo("One in full, with its parameters: gorl list bindings NAME")
         return
     entry = catalog.entry(name)
-    typer.echo(f"{entry.name}\n\n{entry.doc}\n")
+    terminal.echo(f"{entry.name}\n\n{entry.doc}\n")
     if not entry.parameters:
-        typer.echo("It has no parameters to bind.")
+        terminal.echo("It has no parameters to bind.")
     width = max((len(p.name) for p in entry.parameters), default=0) + len(entry.name) + 1
     for p in entry.parameters:
         default = "" if p.default is None else f" = {p.default}"
-        typer.echo(f"  {f'{entry.name}.{p.name}':{width}s}  {p.kind}{default}")
+        terminal.echo(f"  {f'{entry.name}.{p.name}':{width}s}  {p.kind}{default}")
         for detail in filter(None, (p.doc, f"one of {', '.join(p.choices)}" if p.choices else "")):
-            typer.echo(textwrap.fill(detail, width=112, initial_indent=" " * 8, subsequent_indent=" " * 8))
+            terminal.echo(textwrap.fill(detail, width=112, initial_indent=" " * 8, subsequent_indent=" " * 8))

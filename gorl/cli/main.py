@@ -9,8 +9,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from gorl.cli import terminal
 from gorl.errors import ConfigError
-from gorl.runtime import quiet
+from gorl.runtime import quiet, signals, streams
 from gorl.version import __version__
 
 COMMANDS = {
@@ -56,7 +57,7 @@ def build_app() -> typer.Typer:
     @app.callback(invoke_without_command=True)
     def root(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
         if version:
-            typer.echo(f"gorl {__version__}")
+            terminal.echo(f"gorl {__version__}")
             raise typer.Exit
 
     return app
@@ -71,6 +72,8 @@ def _require_working_directory() -> None:
 
 def main() -> None:
     """Runs the command line. An error is printed as one message, and with its traceback only if --debug is given."""
+    streams.make_patient()
+    signals.own_process()
     quiet.before_imports("--debug" in sys.argv)
     from gorl.errors import GorlError
 
@@ -80,14 +83,15 @@ def main() -> None:
     except GorlError as err:
         if "--debug" in sys.argv:
             raise
-        typer.secho(f"gorl: {err}", fg=None, err=True)
+        terminal.echo(f"gorl: {err}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
+        terminal.echo("gorl: interrupted.", err=True)
         sys.exit(130)
     except Exception as err:
         if "--debug" in sys.argv:
             raise
-        typer.echo(
+        terminal.echo(
             f"gorl: unexpected {type(err).__name__}: {err}\n"
             "This is a defect of gorl or of code it was given; --debug shows the traceback.",
             err=True,

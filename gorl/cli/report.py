@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 
 
 def command(
@@ -38,15 +38,18 @@ def command(
 ) -> None:
     del debug
     from gorl.analysis import naming, page, report, results
+    from gorl.runs.files import require_plain
 
     settings = results.Settings(score, x, max_return, reference, repetitions)
     settings.check()
     runs, problems = naming.load_results(paths)
-    typer.echo(f"runs: {len(runs)}; bootstrap repetitions: {repetitions:,} ...", err=True)
+    terminal.echo(f"runs: {len(runs)}; bootstrap repetitions: {repetitions:,} ...", err=True)
     computed = results.compute(runs, problems, settings)
     study = len(paths) == 1 and (paths[0] / "study.json").is_file()
     target = out or (paths[0] / "report" if study else pathlib.Path("report"))
+    if out is None and study:
+        require_plain(target)
     title = runs[0].study if len({r.study for r in runs}) == 1 else "Report"
     files = report.write(computed, target, title)
-    typer.echo(page.markdown([*report.by_task(computed), *report.over_tasks(computed)]))
-    typer.echo(f"written to {target}: {', '.join(f.name for f in files)}")
+    terminal.echo(page.markdown([*report.by_task(computed), *report.over_tasks(computed)]))
+    terminal.echo(f"written to {target}: {', '.join(f.name for f in files)}")

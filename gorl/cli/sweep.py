@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 from gorl.cli.clock import clock
 from gorl.runtime import quiet
 
@@ -49,11 +49,11 @@ def command(
     plan.sweep.executor.check()
     path = directory or pathlib.Path("runs") / plan.name
     for line in forecast.lines(plan, path, reuse):
-        typer.echo(line)
+        terminal.echo(line)
     if dry_run:
         return
     quiet.quiet_warp()
-    study = StudyFolder.begin(path, plan, lambda message: typer.echo(f"gorl: {message}", err=True))
+    study = StudyFolder.begin(path, plan, lambda message: terminal.echo(f"gorl: {message}", err=True))
     sys.exit(_run(plan, study, aim, reuse, report))
 
 
@@ -76,14 +76,16 @@ def _run(plan: "Plan", study: "StudyFolder", aim: bool, reuse: bool, report: boo
     display = _Display(study)
     settings = JobSettings(aim, reuse, plugins=plan.source.plugins)
     try:
-        result = Driver(plan, study, settings, display.watch, typer.echo).run()
+        result = Driver(plan, study, settings, display.watch, terminal.echo).run()
     except KeyboardInterrupt:
-        typer.echo(f"stopped: finished work is kept. The same command resumes the study: {study.path}")
+        terminal.echo(f"stopped: finished work is kept. The same command resumes the study: {study.path}")
         return 130
     counts = ", ".join(f"{n} {status}" for status, n in sorted(result.statuses.items()))
-    typer.echo(f"{study.path}: {counts} in {clock(time.monotonic() - display.began)}; reused {display.reused} phases.")
+    terminal.echo(
+        f"{study.path}: {counts} in {clock(time.monotonic() - display.began)}; reused {display.reused} phases."
+    )
     for name, reason in result.failures.items():
-        typer.echo(f"gorl: {name} failed: {reason}", err=True)
+        terminal.echo(f"gorl: {name} failed: {reason}", err=True)
     if report:
         _report(study.path)
     return 1 if result.failures else 0
@@ -96,7 +98,7 @@ def _report(path: pathlib.Path) -> None:
     try:
         report.command([path])
     except GorlError as err:  # the runs are there; `gorl report` can be called again
-        typer.echo(f"gorl: no report: {err}", err=True)
+        terminal.echo(f"gorl: no report: {err}", err=True)
 
 
 class _Display:
@@ -114,7 +116,7 @@ class _Display:
         self._since: dict[str, float] = {}
         self.watch = Watch(self._begin, self._end, self._tick)
         if self._done:
-            typer.echo(f"{self._done} of {len(self._jobs)} are done already.")
+            terminal.echo(f"{self._done} of {len(self._jobs)} are done already.")
 
     def _begin(self, job: "Job") -> None:
         self._since[job.folder] = time.monotonic()
@@ -143,20 +145,22 @@ class _Display:
 
     def _say(self, text: str) -> None:
         self._spoke = time.monotonic()
-        typer.echo(f"[{clock(self._spoke - self.began)}] [{self._done}/{len(self._jobs)}] {text}")
+        terminal.echo(f"[{clock(self._spoke - self.began)}] [{self._done}/{len(self._jobs)}] {text}")
 
 
 def _progress(study: "StudyFolder", job: "Job") -> str:
     """Returns the position of a job's first seed, from the last complete line of its record."""
     import json
 
+    from gorl.errors import RunError
+    from gorl.runs.files import open_plain
     from gorl.runs.folder import RunFolder
 
     try:
         path = RunFolder(study.path / job.folder).members[0].record_path
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             file.seek(max(0, path.stat().st_size - 20_000))
             last = json.loads([line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")][-1])
         return f"(stage {last['stage']}, {last['phase']}, {last['env_steps']:,} steps)"
-    except (OSError, ValueError, IndexError, KeyError, AttributeError):
+    except (RunError, OSError, ValueError, IndexError, KeyError, AttributeError):
         return "(starting)"

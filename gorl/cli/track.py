@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 from gorl.errors import ConfigError, RunError, did_you_mean
 
 _REPO = typer.Option(
@@ -44,21 +44,21 @@ def command(
             folders = local.folders(path)
         except RunError as err:
             failed += 1
-            typer.echo(f"gorl: {err}", err=True)
+            terminal.echo(f"gorl: {err}", err=True)
             continue
         for folder in folders:
             try:
                 run = RunFolder.open(folder)
                 run.status()  # raises RunError for a damaged folder before anything is imported, as does the next line
                 check_record(run.record_path)
-                typer.echo(f"{folder}: {imports.import_run(tracker, delete, folder)}")
+                terminal.echo(f"{folder}: {imports.import_run(tracker, delete, folder)}")
                 done += 1
             except RunError as err:
                 failed += 1
-                typer.echo(f"gorl: {err}", err=True)
+                terminal.echo(f"gorl: {err}", err=True)
     look = f"gorl browse --repo {where}" if to == "aim" else f"tensorboard --logdir {where}"
     if done:
-        typer.echo(f"{done} of {done + failed} runs are in {where}. Look at them: {look}")
+        terminal.echo(f"{done} of {done + failed} runs are in {where}. Look at them: {look}")
     else:
         raise RunError("no run was imported.")
     if failed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gorl.cli import options
+from gorl.cli import options, terminal
 from gorl.errors import ConfigError
 from gorl.runtime import quiet
 from gorl.version import __version__
@@ -86,15 +86,13 @@ def _resume(path: pathlib.Path, plugins: list[str], aim: bool, reuse: bool, stag
         return _follow(configuration, reuse, stages)
     folder.facts("name", "study", "seed", "versions", "device")
     require_unchanged(folder, configuration)
-    name_changes(folder, configuration, lambda message: typer.echo(f"gorl: {message}", err=True))
+    name_changes(folder, configuration, lambda message: terminal.echo(f"gorl: {message}", err=True))
     return _execute(configuration, folder, aim, reuse, stages, resumed=True)
 
 
 def _execute(
     configuration: "Configuration", folder: "RunFolder", aim: bool, reuse: bool, stages: int | None, *, resumed: bool
 ) -> int:
-    from rich.console import Console
-
     from gorl.cli.display import ConsoleDisplay
     from gorl.cli.tables import result_tables
     from gorl.reuse.identity import reuse_of
@@ -105,7 +103,7 @@ def _execute(
     compilation.use_persistent_cache()
     quiet.quiet_warp()
     _require_same(configuration, reuse, stages)
-    experiment, console = configuration.experiment, Console(soft_wrap=True)
+    experiment, console = configuration.experiment, terminal.console(soft_wrap=True)
     reused = reuse_of(configuration) if reuse else None
     with execution.locked(folder), ConsoleDisplay(experiment, console) as display:
         _print_start(console, experiment, folder, resumed)
@@ -162,13 +160,11 @@ def _print_start(console: "Console", experiment: "Experiment", folder: "RunFolde
     console.print(
         f"gorl {facts['gorl']} · {where['name']} ({where.get('impl', '')})"
         f" · {most}{len(experiment.stages)} stages, {phases} phases, {experiment.env_steps():,} env steps"
-        f" · {seeds} · {device['platform']} {device['kind']}{_device_count(experiment)}",
-        highlight=False,
+        f" · {seeds} · {device['platform']} {device['kind']}{_device_count(experiment)}"
     )
     console.print(
         f"{'resuming' if resumed else 'run'}: {folder.path}"
-        "   (each program's first step compiles; later starts find it cached)",
-        highlight=False,
+        "   (each program's first step compiles; later starts find it cached)"
     )
 
 
@@ -196,4 +192,4 @@ def _print_end(console: "Console", folder: "RunFolder", status: str, tracked: bo
     else:
         lines += [f"resume:    gorl train --resume {path}"]
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(line)

@@ -19,7 +19,7 @@ from gorl.errors import ConfigError
 from gorl.experiment import Experiment
 from gorl.fields import Factory
 from gorl.runs import inputs as kept_inputs
-from gorl.runtime import inputs
+from gorl.runtime import devices, inputs
 from gorl.state import Spaces
 
 _T = TypeVar("_T")
@@ -206,10 +206,11 @@ def build_here(files: Sequence[str], bindings: Iterable[str] = (), plugins: Iter
     """Builds the configuration of a new run, with machine-dependent values replaced by their values on this machine.
 
     The run then resumes on any machine as it began. A class lists such parameters in `settled_when_begun`: {parameter:
-    function from the class's bound parameters to the value on this machine}. Starts the device if there are any.
+    function from the class's bound parameters to the value on this machine}. Starts the device.
     """
     source = _read(files, bindings, plugins)
     configuration = _build(source)
+    devices.start()
     if not (machine_bindings := _machine_bindings(configuration.tables)):
         return configuration
     for key, value in machine_bindings.items():

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from gorl.phases.base import StageEnd
 from gorl.pictures.base import AbstractPicture, CannotDraw
+from gorl.runs.files import inside, require_plain_tree
 from gorl.tracking.base import AbstractTracked, caption
 
 SHOWN = (".png", ".gif")
@@ -46,9 +47,10 @@ class Album:
         self.seconds += time.monotonic() - start
 
     def draw(self, name: str, picture: AbstractPicture, end: StageEnd) -> list[pathlib.Path]:
-        """Draws one picture and returns its files. Raises CannotDraw."""
+        """Draws one picture and returns its files. Raises CannotDraw, and RunError for what leads out."""
+        require_plain_tree(self._folder)
         self._folder.mkdir(exist_ok=True)
-        files = picture.draw(end, self._folder / f"stage{end.context.stage}-{name}")
+        files = picture.draw(end, inside(self._folder, f"stage{end.context.stage}-{name}", "the name of a picture"))
         for file in files:
             for tracked in self._tracked if file.suffix in SHOWN else ():
                 tracked.picture(file, name, end.env_steps, end.unit, caption(name, end.context.stage))

@@ -16,19 +16,22 @@ from gorl.environments.scene import Scene
 from gorl.pictures.base import CannotDraw
 from gorl.state import Array
 
+_BACKENDS = ("egl", "osmesa", "glfw", "cgl", "wgl")
 _FIX = "Install libegl1 or libosmesa6 and set MUJOCO_GL=egl or MUJOCO_GL=osmesa."
 
 
 def backend() -> str:
     """Returns MuJoCo's OpenGL backend: $MUJOCO_GL, else EGL or OSMesa if installed, else the window system's.
 
-    macOS always uses CGL. Raises CannotDraw if there is no backend.
+    macOS always uses CGL. Raises CannotDraw if there is no backend, or $MUJOCO_GL names none.
     """
     requested = os.environ.get("MUJOCO_GL", "").lower()
-    if requested in ("egl", "osmesa", "glfw", "cgl", "wgl"):
+    if requested in _BACKENDS:
         return requested
     if requested in ("disable", "disabled", "off", "false", "0"):
         raise CannotDraw(f"MUJOCO_GL={requested} disables rendering.")
+    if requested not in ("", "enable", "enabled", "on", "true", "1"):
+        raise CannotDraw(f"MUJOCO_GL={requested!r:.40} is no rendering backend: it is one of {', '.join(_BACKENDS)}.")
     if sys.platform == "darwin":
         return "cgl"
     for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")):

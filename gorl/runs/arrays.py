@@ -1,13 +1,16 @@
 """The arrays of a state as they are stored: in order and by name. The configuration determines the state's structure.
 
-Arrays of size 0 are not stored, because Orbax refuses them; reading a state creates them again.
+Arrays of size 0 are not stored, because Orbax refuses them; reading a state creates them again. Numbers of types that
+NumPy itself lacks (bfloat16, float8, int4) are stored as their bits, and random keys as their data.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gorl.errors import RunError
 from gorl.state import Array, PyTree
@@ -36,7 +39,7 @@ def refill(template: PyTree, values: Iterable[Array], *, seeds: int | None = Non
     def fill(x: PyTree) -> PyTree:
         if not is_leaf(x):
             return x
-        return jnp.zeros(lead + x.shape, x.dtype) if 0 in x.shape else data_to_key(next(values), x)
+        return jnp.zeros(lead + x.shape, x.dtype) if 0 in x.shape else from_stored(next(values), x)
 
     return jax.tree.map(fill, template)
 
@@ -57,11 +60,36 @@ def _is_key(x: Leaf) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
-def key_to_data(x: Array) -> Array:
-    """Returns the data of a typed key, and any other array unchanged."""
+def _key_to_data(x: Array) -> Array:
     return jax.random.key_data(x) if _is_key(x) else x
 
 
-def data_to_key(x: Array, template: Leaf) -> Array:
-    """Returns the data as a typed key if the template is one, else unchanged."""
-    return jax.random.wrap_key_data(x) if _is_key(template) else x
+def _key_impl(template: Leaf) -> Any:
+    """Returns the implementation of a typed key, which JAX tells of arrays alone, also while it traces."""
+    found: list[Any] = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), template)
+    return found[0]
+
+
+def _bits(dtype: np.dtype) -> np.dtype | None:
+    """Returns the integers that hold the bits of a type which NumPy lacks, or None."""
+    return np.dtype(f"u{dtype.itemsize}") if dtype.isbuiltin == 2 else None
+
+
+def to_stored(x: Array) -> np.ndarray:
+    """Returns an array, on the host, as it is stored."""
+    data = np.asarray(_key_to_data(x))
+    return data if (bits := _bits(data.dtype)) is None else data.view(bits)
+
+
+def stored_shape(x: Leaf) -> jax.ShapeDtypeStruct:
+    """Returns the shape and type that an array is stored with."""
+    data = jax.eval_shape(_key_to_data, x)
+    return jax.ShapeDtypeStruct(data.shape, _bits(data.dtype) or data.dtype)
+
+
+def from_stored(x: Array, template: Leaf) -> Array:
+    """Returns a stored array as one of the template's type, such as a typed key."""
+    if _is_key(template):
+        return jax.random.wrap_key_data(x, impl=_key_impl(template))
+    return x if _bits(template.dtype) is None else jnp.asarray(np.asarray(x).view(template.dtype))

@@ -9,9 +9,11 @@ other numbers.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import pathlib
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -20,7 +22,7 @@ import numpy as np
 
 from gorl.errors import RunError
 from gorl.runs import arrays
-from gorl.runs.files import inside, replacing, writing
+from gorl.runs.files import inside, replacing, require_plain_tree, writing
 from gorl.runtime import hosts
 from gorl.state import Array, Dataset, PyTree
 
@@ -32,7 +34,11 @@ STAGE_END = "stage_end"
 
 
 class CheckpointStore:
-    """The checkpoints of one seed's run, in `folder`/checkpoints and `folder`/artifacts."""
+    """The checkpoints of one seed's run, in `folder`/checkpoints and `folder`/artifacts.
+
+    Raises RunError if there are links, devices or pipes in them. The first checkpoint that is saved is read back, so
+    that a run which nothing could be restored from ends at once.
+    """
 
     def __init__(self, folder: pathlib.Path):
         import orbax.checkpoint as ocp
@@ -40,6 +46,9 @@ class CheckpointStore:
         self._ocp = ocp
         self._folder = folder
         self._artifacts = folder / "artifacts"
+        self._is_proven = False
+        for part in (folder / "checkpoints", self._artifacts):
+            require_plain_tree(part)
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         # Only one of several processes saves, so Orbax must not wait for the others.
         this = jax.process_index()
@@ -49,7 +58,7 @@ class CheckpointStore:
             create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(**processes),
         )
-        self._manager = ocp.CheckpointManager((folder / "checkpoints").absolute(), options=options)
+        self._manager = ocp.CheckpointManager(_literal_path()((folder / "checkpoints").absolute()), options=options)
         self._hashes: dict[int, tuple[Array, str]] = {}  # id of a dataset's array -> (the array, its dataset's hash)
 
     def save(self, number: int, state: PyTree, meta: dict[str, Any], *, row: int) -> None:
@@ -60,11 +69,24 @@ class CheckpointStore:
         """
         with writing(self._folder, f"checkpoint {number}"):
             self._save(number, state, meta, row)
+        if not self._is_proven:
+            self._prove(number)
+            self._is_proven = True
+
+    def _prove(self, number: int) -> None:
+        """Reads a checkpoint back. Raises RunError if that fails."""
+        try:
+            self.stored(number)
+        except RunError as err:
+            raise RunError(
+                f"a checkpoint that was just written to {self._folder} cannot be read back: {err}. The run ends, since"
+                " nothing of it could be resumed or evaluated. Name another folder, on another disk, with --run-dir."
+            ) from err
 
     def _save(self, number: int, state: PyTree, meta: dict[str, Any], row: int) -> None:
         state, datasets = self._split(state)
         found, paths = arrays.leaves(state, axes=1)
-        stored = {f"{i:05d}": np.asarray(np.asarray(arrays.key_to_data(x))[row]) for i, x in enumerate(found)}
+        stored = {f"{i:05d}": np.asarray(arrays.to_stored(x)[row]) for i, x in enumerate(found)}
         meta = {
             **meta,
             "leaves": paths,
@@ -117,7 +139,7 @@ class CheckpointStore:
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = {}
         for i, leaf in enumerate(leaves):
-            data = jax.eval_shape(arrays.key_to_data, leaf)
+            data = arrays.stored_shape(leaf)
             wanted[f"{i:05d}"] = jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=device)
         stored = self._restore(number, self._ocp.args.StandardRestore(wanted), wanted, meta)
         state = arrays.refill(outer, stored)
@@ -168,6 +190,8 @@ class CheckpointStore:
         if not path.exists():
             raise RunError(f"{path} is missing: the checkpoint needs this dataset.")
         with _reading(str(path)), np.load(path, allow_pickle=False) as file:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in file.zip.infolist()):
+                raise ValueError("it is compressed, which gorl never does: it may fill the memory")
             values = [file[f"arr_{i}"] for i in range(len(file.files))]
         if _hash_arrays(values) != name:
             raise RunError(f"{path} is damaged: the checkpoint needs this dataset.")
@@ -196,6 +220,21 @@ class CheckpointStore:
             return self.meta(number).get(STAGE_END) is not None
         except RunError:
             return False
+
+
+@functools.cache
+def _literal_path() -> type:
+    """Returns epath's class of paths, with a `glob` for which brackets and stars in the path itself are just names.
+
+    Orbax looks for a checkpoint's metadata with it: in `lr=[1e-3]/checkpoints` it would find nothing.
+    """
+    from etils.epath import gpath
+
+    class LiteralPath(gpath.PosixGPath):
+        def glob(self, pattern: str) -> Iterator["LiteralPath"]:
+            return (self._new(path) for path in pathlib.Path(str(self)).glob(pattern))
+
+    return LiteralPath
 
 
 class _Slot:

@@ -14,15 +14,13 @@ around them holds the requested configuration and the files that all seeds share
 """
 
 import datetime
-import fcntl
-import json
 import logging
 import pathlib
 import time
 from typing import Any, TextIO
 
 from gorl.errors import RunError
-from gorl.runs.files import inside, reason, write_json
+from gorl.runs.files import inside, open_plain, parse_json, read_plain, reason, require_plain, take_lock, write_json
 from gorl.runs.provenance import FORMAT
 from gorl.version import __version__
 
@@ -57,16 +55,22 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: pathlib.Path) -> "RunFolder":
-        """Creates an empty run folder. Raises RunError if the path holds files or cannot be created."""
-        if path.exists() and any(path.iterdir()):
-            is_run = (path / "run.json").is_file()
-            fix = f"Resume it with `gorl train --resume {path}`, or name" if is_run else "It holds no run: name"
-            raise RunError(f"{path} exists and is not empty. {fix} another folder with --run-dir.")
+        """Creates a run folder, which this process has claimed then with an empty config.gin.
+
+        Raises RunError if the path holds files, another process claims it, or it cannot be created.
+        """
         try:
             path.mkdir(parents=True, exist_ok=True)
+            if not any(path.iterdir()):
+                open(path / "config.gin", "x").close()
+                return cls(path)
+        except FileExistsError:
+            pass
         except OSError as err:
             raise RunError(f"cannot make the run folder {path}: {err.strerror}. Name another with --run-dir.") from err
-        return cls(path)
+        is_run = (path / "run.json").is_file()
+        fix = f"Resume it with `gorl train --resume {path}`, or name" if is_run else "It holds no run: name"
+        raise RunError(f"{path} exists and is not empty. {fix} another folder with --run-dir.")
 
     @classmethod
     def open(cls, path: pathlib.Path) -> "RunFolder":
@@ -82,6 +86,7 @@ class RunFolder:
             )
         for kind, names, wrong in (("file", _FILES, pathlib.Path.is_dir), ("folder", _FOLDERS, pathlib.Path.is_file)):
             for name in names:
+                require_plain(path / name)
                 if wrong(path / name):
                     raise RunError(
                         f"{path / name} is in the way: a {kind} of that name belongs there. "
@@ -114,7 +119,7 @@ class RunFolder:
         `wait`: seconds to wait for another process. Raises RunError if that one still holds the lock then.
         """
         try:
-            self._lock = open(self.path / ".lock", "a")
+            self._lock = open_plain(self.path / ".lock", "a")
         except OSError as err:
             raise RunError(
                 f"cannot write in {self.path}: {reason(err)}. Fix this, or copy the run to where it can be written."
@@ -122,7 +127,11 @@ class RunFolder:
         deadline = time.monotonic() + wait
         while True:
             try:
-                return fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not take_lock(self._lock):
+                    _log.warning(
+                        "the file system of %s has no locks: make sure that one process alone trains there.", self.path
+                    )
+                return
             except BlockingIOError as err:
                 if time.monotonic() >= deadline:
                     raise RunError(f"another process is training in {self.path}.") from err
@@ -141,7 +150,7 @@ class RunFolder:
         for entry in ("members", "plugins"):
             for name in known.get(entry, ()):
                 if not isinstance(name, str):
-                    raise RunError(f'cannot read {path}: expected a string in "{entry}", found {name!r}.')
+                    raise RunError(f'cannot read {path}: expected a string in "{entry}", found {name!r:.200}.')
         return known
 
     def set_status(self, status: str, **summary: Any) -> None:
@@ -163,7 +172,7 @@ class RunFolder:
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(read_plain(path))
     except OSError as err:
         raise RunError(f"cannot read {path}: {err.strerror}.") from err
     except ValueError as err:
@@ -175,15 +184,23 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 def _check_entry(known: dict[str, Any], name: str, kind: type, path: pathlib.Path) -> None:
     if not isinstance(known.get(name), kind):
-        what = f"its {name!r} is {known[name]!r}" if name in known else f"it has no {name!r}"
+        what = f"its {name!r} is {known[name]!r:.200}" if name in known else f"it has no {name!r}"
         raise RunError(f"cannot read {path}: {what}.")
 
 
 def new_path(root: pathlib.Path, name: str) -> pathlib.Path:
-    """Returns a path for a new run that does not exist yet: root/name-time, with a number appended if needed."""
+    """Makes an empty folder for a new run, and returns it: root/name-time, with a number appended if needed.
+
+    Making it claims the name, so that two runs which begin in the same second have two. Raises RunError.
+    """
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     path, i = root / f"{name}-{stamp}", 1
-    while path.exists():
-        i += 1
-        path = root / f"{name}-{stamp}-{i}"
-    return path
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            i += 1
+            path = root / f"{name}-{stamp}-{i}"
+        except OSError as err:
+            raise RunError(f"cannot make the run folder {path}: {err.strerror}. Name another with --run-dir.") from err

@@ -8,7 +8,6 @@ A run is built from its own copy of a model. A copy of a plugin is never run of 
 may come from anybody.
 """
 
-import json
 import os
 import pathlib
 import shutil
@@ -16,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gorl.errors import RunError
-from gorl.runs.files import inside, reason, write_json
+from gorl.runs.files import inside, parse_json, read_plain, reason, require_plain_tree, write_json
 from gorl.runtime.inputs import InputFile, content_hash, parts
 
 FOLDER = "inputs"
@@ -57,6 +56,8 @@ def keep(
 def _copy(common: pathlib.Path, files: Iterable[pathlib.Path], target: pathlib.Path) -> bool:
     """Copies files with their places relative to `common`. Returns False, and copies none, if they are too large."""
     files = list(files)
+    inside(target.parents[2], str(target.relative_to(target.parents[2])), "the folder's own copies")
+    require_plain_tree(target)
     if sum(path.stat().st_size for path in files) > _LARGEST:
         return False
     for path in files:
@@ -105,7 +106,7 @@ def _manifest(folder: pathlib.Path) -> dict[str, Any]:
     if not path.is_file():
         return {"files": {}, "plugins": {}}
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(read_plain(path))
         for kind in ("files", "plugins"):
             if not all(isinstance(entry, dict) and {"was", "sha256"} <= entry.keys() for entry in found[kind].values()):
                 raise ValueError(f"its {kind!r} have no 'was' and 'sha256'")

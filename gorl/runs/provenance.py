@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 from typing import Any
 
+from gorl.runtime import devices
 from gorl.version import HOME, __version__
 
 FORMAT = 3
@@ -61,6 +62,7 @@ def facts(**more: Any) -> dict[str, Any]:
     """Returns the provenance of a result that is computed now, as plain data, with `more` added. Starts the device."""
     import jax
 
+    devices.start()
     device = jax.devices()[0]
     return {
         "format": FORMAT,

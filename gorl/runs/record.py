@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from gorl.errors import RunError
-from gorl.runs.files import plain, writing
+from gorl.runs.files import open_plain, parse_json, plain, writing
+
+LONGEST_LINE = 2**24
+"""Bytes of the longest line of a record that is read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Record:
     def __init__(self, path: pathlib.Path):
         self._path = path
         with writing(self._path.parent, self._path.name):
-            self._file = open(path, "ab", buffering=0)
+            self._file = open_plain(path, "ab", buffering=0)
 
     def log(self, entry: RecordEntry) -> None:
         """Appends an entry. Raises RunError if it cannot be written (a full disk)."""
@@ -70,13 +73,18 @@ class Record:
 
 
 def read(path: pathlib.Path) -> Iterator[RecordEntry]:
-    """Yields the entries of a record, without a last line that a crash cut off. A missing record has none."""
-    if not path.exists():
+    """Yields the entries of a record, without a last line that a crash cut off. A missing record has none.
+
+    Raises RunError if the record is a link, a device or a pipe.
+    """
+    if not os.path.lexists(path):
         return
-    with open(path, "rb") as file:
-        for line in file:
+    with open_plain(path) as file:
+        while line := file.readline(LONGEST_LINE):
+            if len(line) == LONGEST_LINE:
+                raise ValueError("a line is too long")
             if line.endswith(b"\n"):
-                yield decoded(json.loads(line))
+                yield decoded(parse_json(line))
 
 
 def encoded(entry: RecordEntry) -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """XLA's persistent compilation cache, and how long tracing and compiling took."""
 
 import collections
+import contextlib
+import functools
 import gc
 import os
 import pathlib
+import stat
+import tempfile
 
 import jax
 
@@ -25,13 +29,30 @@ Linux allows 65,530, and XLA ends the process there. Every compiled program has 
 
 
 def cache_folder() -> pathlib.Path:
-    """Returns $GORL_CACHE, or the folder gorl in the user's cache folder if that is not set."""
-    base = os.environ.get("GORL_CACHE")
-    return (
-        pathlib.Path(base).expanduser()
-        if base
-        else pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "gorl"
-    )
+    """Returns $GORL_CACHE, or the folder gorl in the user's cache folder if that is not set.
+
+    A user without a home has a folder in the machine's temporary one, which nobody else may write in.
+    """
+    if base := os.environ.get("GORL_CACHE"):
+        return pathlib.Path(os.path.expanduser(base))
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return pathlib.Path(base) / "gorl"
+    try:
+        return pathlib.Path.home() / ".cache" / "gorl"
+    except RuntimeError:
+        return _temporary_folder()
+
+
+@functools.cache
+def _temporary_folder() -> pathlib.Path:
+    """Returns a folder of this user alone. Programs are loaded from it, so another's is not taken."""
+    path = pathlib.Path(tempfile.gettempdir()) / f"gorl-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
+        if found.st_uid == os.getuid() and stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077:
+            return path
+    return pathlib.Path(tempfile.mkdtemp(prefix="gorl-"))
 
 
 def use_persistent_cache() -> None:

@@ -8,6 +8,7 @@ single device all of this does nothing.
 import contextlib
 import contextvars
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 
 import equinox as eqx
@@ -15,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from gorl.errors import ConfigError
 from gorl.runtime.trees import AnyArray, PyTree
 
 AXIS = "lanes"
@@ -25,6 +27,19 @@ class Sharded(eqx.Module):
 
     Everything else is replicated on every device.
     """
+
+
+def start() -> None:
+    """Starts JAX's devices. Raises ConfigError if it cannot, such as for a platform that it was installed without."""
+    try:
+        jax.devices()
+    except Exception as err:  # an AssertionError without a word, for CUDA
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = (str(err).splitlines() or [f"{type(err).__name__}"])[0][:200]
+        raise ConfigError(
+            f"JAX has no device: JAX_PLATFORMS = {asked!r}, but it cannot use that here ({reason}). Install JAX for it,"
+            " as in pip install 'jax[cuda12]', or unset the variable, which takes what is there."
+        ) from err
 
 
 _mesh: contextvars.ContextVar[Mesh | None] = contextvars.ContextVar("mesh", default=None)

@@ -5,6 +5,8 @@ import os
 import sys
 import warnings
 
+from gorl.runtime.streams import printable
+
 
 def before_imports(debug: bool) -> None:
     """Silences logs and warnings, unless `debug`. Call it before JAX, MuJoCo or Warp is imported."""
@@ -20,8 +22,15 @@ def before_imports(debug: bool) -> None:
     gorl.setLevel(logging.WARNING)
     gorl.propagate = False
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("gorl: %(message)s"))
+    handler.setFormatter(_Formatter("gorl: %(message)s"))
     gorl.handlers = [handler]
+
+
+class _Formatter(logging.Formatter):
+    """A formatter of messages, which may quote anybody's files, for a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def quiet_warp() -> None:

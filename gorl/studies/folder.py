@@ -11,8 +11,6 @@ report/                 the files that `gorl report` writes
 
 import dataclasses
 import datetime
-import fcntl
-import json
 import pathlib
 import sys
 from collections.abc import Callable
@@ -20,7 +18,16 @@ from typing import Any, TextIO
 
 from gorl.errors import RunError
 from gorl.runs import inputs
-from gorl.runs.files import inside, write_json
+from gorl.runs.files import (
+    inside,
+    open_plain,
+    parse_json,
+    read_plain,
+    replacing,
+    require_plain_tree,
+    take_lock,
+    write_json,
+)
 from gorl.runs.folder import RunFolder
 from gorl.runs.provenance import provenance_differences, software
 from gorl.studies.plan import Plan, Variant
@@ -89,6 +96,7 @@ class StudyFolder:
         ):
             raise RunError(f"{path} exists and holds no study. Name another folder with --dir.")
         try:
+            require_plain_tree(path / "configs")
             (path / "configs").mkdir(parents=True, exist_ok=True)
             folder._take_lock()
         except OSError as err:
@@ -106,7 +114,8 @@ class StudyFolder:
         for variant in plan.variants:
             variant.configuration.keep_inputs(path)
         for variant in plan.variants:
-            folder.config_path(variant.folder).write_text(variant.configuration.config, encoding="utf-8")
+            with replacing(folder.config_path(variant.folder)) as file:
+                file.write(variant.configuration.config.encode())
         write_json(path / "study.json", {**_described(plan, decisions), "made_with": made_with})
         return folder
 
@@ -117,22 +126,24 @@ class StudyFolder:
         return contents
 
     def _load(self) -> Any:
-        return json.loads((self.path / "study.json").read_text())
+        return parse_json(read_plain(self.path / "study.json"))
 
     def _check_places(self, contents: dict[str, Any]) -> None:
         """Raises RunError if a run would be outside the study."""
+        where = f"study.json of {self.path}"
         for variant in contents.get("variants", []):
+            inside(self.path / "configs", f"{variant['folder']}.gin", where)
             for seed in contents.get("seeds", []):
-                inside(self.path, f"{variant['folder']}/seed{seed}", f"study.json of {self.path}")
+                inside(self.path, f"{variant['folder']}/seed{seed}", where)
 
     def close(self) -> None:
         """Releases the lock, as the end of the process does, so that another sweep can use the folder."""
         self._lock.close()
 
     def _take_lock(self) -> None:
-        self._lock = open(self.path / ".lock", "a")
+        self._lock = open_plain(self.path / ".lock", "a")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(self._lock)
         except BlockingIOError as err:
             raise RunError(f"another process is sweeping {self.path}.") from err
 

@@ -64,7 +64,7 @@ def make_plan(files: Sequence[str], bindings: Sequence[str] = (), plugins: Seque
     _check_seeds(source, base, variants)
     _check_distinct(source, base, variants)
     _check_lockstep(source, seeds, variants)
-    name = source.name or re.sub(r"\.gin$", "", files[0].rpartition("/")[2])
+    name = _study_name(source) if source.name else re.sub(r"\.gin$", "", files[0].rpartition("/")[2])
     return Plan(
         name,
         tuple(files),
@@ -95,6 +95,17 @@ def _programs(source: StudySource, variants: Sequence[Variant]) -> tuple[tuple[V
 
 def _where(source: StudySource, parameter: str) -> str:
     return f"{source.at[parameter]}: Study.{parameter}"
+
+
+def _study_name(source: StudySource) -> str:
+    """Returns Study.name, below which folders are made. Raises ConfigError if it leads out of runs/."""
+    name = source.name if isinstance(source.name, str) else ""
+    if any(part in ("", ".", "..") for part in name.split("/")) or not name.isprintable():
+        raise ConfigError(
+            f"{_where(source, 'name')} = {source.name!r:.200}: it is the name of the study's folder in runs/, such as"
+            " 'widths' or 'hopper/widths'. To put the study elsewhere, name its folder with --dir."
+        )
+    return name
 
 
 def _seeds(source: StudySource, base: Configuration) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import signal
 import sys
 
 from gorl.errors import GorlError
-from gorl.runtime import quiet
+from gorl.runtime import quiet, signals, streams
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -29,6 +29,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 def main() -> None:
     """Runs the job that the command line names, and exits with its code."""
     _end_with_parent()
+    streams.make_patient()
+    signals.own_process()
     quiet.before_imports(debug=False)
     parser = argparse.ArgumentParser(prog="python -m gorl.studies.worker")
     parser.add_argument("study", type=pathlib.Path)
@@ -54,7 +56,7 @@ def main() -> None:
             )
         )
     except GorlError as err:
-        print(f"gorl: {err}", file=sys.stderr)
+        print(streams.printable(f"gorl: {err}"), file=sys.stderr)
         sys.exit(2)
 
 

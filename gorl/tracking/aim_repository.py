@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import importlib.util
-import json
 import os
 import pathlib
 import re
@@ -11,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from gorl.runs.files import write_json
+from gorl.errors import RunError
+from gorl.runs.files import parse_json, read_plain, write_json
 from gorl.runs.summary import swap_series
 from gorl.tracking import local
 
@@ -97,13 +97,25 @@ def index(path: pathlib.Path, hashes: list[str] | None = None) -> None:
     """Indexes runs (None: all), which makes them visible to Aim's queries while `aim up` is not running."""
     import aimrocks
     from aim import Repo
-    from aim.sdk.index_manager import RepoIndexManager
 
     repo = Repo(str(path))
-    manager = RepoIndexManager(repo)
+    manager = _indexer(repo)
     for run_hash in repo.list_all_runs() if hashes is None else hashes:
         with contextlib.suppress(aimrocks.errors.RocksIOError):  # `aim up` is indexing it now
             manager.index(run_hash)
+
+
+def _indexer(repo: Any) -> Any:
+    """Returns Aim's manager of an index without its watchers, which would leave an inotify instance and a thread."""
+    from aim.sdk.index_manager import RepoIndexManager
+
+    class Indexer(RepoIndexManager):
+        def __init__(self, repo: Any):
+            self.repo, self.repo_path = repo, repo.path
+            self.chunks_dir = pathlib.Path(repo.path) / "meta" / "chunks"
+            self._corrupted_runs, self._watches = set(), {}
+
+    return Indexer(repo)
 
 
 def find_hash(folder: pathlib.Path, path: pathlib.Path) -> str | None:
@@ -140,9 +152,9 @@ def save_hash(folder: pathlib.Path, path: pathlib.Path, run_hash: str) -> None:
 
 def _read_note(folder: pathlib.Path) -> dict[str, Any]:
     try:
-        note = json.loads((folder / _NOTE).read_text())
+        note = parse_json(read_plain(folder / _NOTE))
         return note if {"repo", "hash"} <= note.keys() else {}
-    except (OSError, ValueError, AttributeError):
+    except (RunError, OSError, ValueError, AttributeError):
         return {}
 
 

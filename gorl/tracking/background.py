@@ -25,6 +25,7 @@ BACKLOG = 10_000
 
 _ATTEMPTS = 3
 _PAUSE = 0.2  # seconds between attempts
+_IDLE = 1.0  # seconds without an item after which a writer rests
 _log = logging.getLogger(__name__)
 
 
@@ -66,6 +67,9 @@ class AbstractWriter(abc.ABC):
     @abc.abstractmethod
     def flush(self) -> None:
         """Flushes the entries so far. Raises if files that were written are gone."""
+
+    def rest(self) -> None:  # noqa: B027  most writers have nothing to rest from
+        """Gives back what others wait for, such as open files. Called after every write, and while there is none."""
 
     @abc.abstractmethod
     def finish(self, status: str, summary: dict[str, Any]) -> None: ...
@@ -119,6 +123,7 @@ class Background(AbstractTracked):
 
     def _work(self) -> None:
         self._attempt(self._writer.open)
+        self._rest()
         end = None
         while end is None and not self.failed:
             time.sleep(0 if not self._queue.empty() else 0.05)
@@ -127,6 +132,8 @@ class Background(AbstractTracked):
             for item in items if end else [*items, last]:
                 self._write(item)
             self._attempt(self._writer.flush)
+            if end is None:
+                self._rest()
         if end is not None:
             self._attempt(lambda: self._writer.finish(end.status, end.summary))
         if self.failed:
@@ -135,7 +142,7 @@ class Background(AbstractTracked):
 
     def _drain(self) -> list[RecordEntry | PictureFile | _End]:
         """Waits for an item, then for the interval or the end, and returns all items. The end is always the last."""
-        items = [self._queue.get()]
+        items = [self._next()]
         deadline = time.monotonic() + self._interval
         while not isinstance(items[-1], _End) and (left := deadline - time.monotonic()) > 0:
             try:
@@ -143,6 +150,18 @@ class Background(AbstractTracked):
             except queue.Empty:
                 break
         return items
+
+    def _next(self) -> RecordEntry | PictureFile | _End:
+        """Waits for an item and returns it. The writer rests meanwhile."""
+        while True:
+            try:
+                return self._queue.get(timeout=_IDLE)
+            except queue.Empty:
+                self._rest()
+
+    def _rest(self) -> None:
+        with contextlib.suppress(Exception):
+            self._writer.rest()
 
     def _write(self, item: RecordEntry | PictureFile) -> None:
         if isinstance(item, RecordEntry):

@@ -1,13 +1,11 @@
 """Reading a run from its folder: entries, pictures and status."""
 
 import dataclasses
-import json
 import pathlib
 import re
-from typing import Any
 
 from gorl.errors import RunError
-from gorl.runs.files import inside
+from gorl.runs.files import inside, parse_json, read_plain, require_plain_tree
 from gorl.runs.folder import RunFolder
 from gorl.runs.liveness import final_status
 from gorl.runs.record import RecordEntry, read
@@ -33,9 +31,10 @@ class LocalRun:
 def folders(path: pathlib.Path) -> list[pathlib.Path]:
     """Returns the folders of all single-seed runs of a run's, a group's or a study's folder. Raises RunError."""
     if (path / "study.json").is_file():
-        declared = _load_json(path / "study.json").get("variants", [])
-        variants = [inside(path, v["folder"], f"study.json of {path}") for v in declared]
+        where = f"study.json of {path}"
+        variants = [inside(path, folder, where) for folder in _variants(path / "study.json")]
         found = [f.parent for variant in variants for f in sorted(variant.glob("seed*/run.json"))]
+        found = [inside(path, str(f.relative_to(path)), where) for f in found]
         if not found:
             raise RunError(f"{path} is a study without runs: start it first.")
         return found
@@ -47,7 +46,7 @@ def load_run(path: pathlib.Path) -> LocalRun:
     folder = RunFolder.open(path)
     facts = folder.facts()
     try:
-        config = (path / "operative_config.gin").read_text(encoding="utf-8")
+        config = read_plain(path / "operative_config.gin").decode()
         entries = list(read(folder.record_path))
         info = RunInfo(
             folder=str(path.absolute()),
@@ -61,7 +60,7 @@ def load_run(path: pathlib.Path) -> LocalRun:
             facts=facts,
             resumed=False,
         )
-    except (OSError, KeyError, TypeError, ValueError, SyntaxError) as err:
+    except (OSError, KeyError, TypeError, ValueError, SyntaxError, RecursionError, MemoryError) as err:
         raise RunError(f"{path}: its record cannot be read ({type(err).__name__}: {err}).") from err
     status = final_status(path) or folder.status()["status"]
     return LocalRun(info, entries, pictures(path, entries), status, finite_summary(path))
@@ -71,6 +70,7 @@ def pictures(path: pathlib.Path, entries: list[RecordEntry]) -> list[PictureFile
     """Returns the files of pictures/, each with the position of its stage's end."""
     ends = {entry.stage: entry for entry in entries}
     found = []
+    require_plain_tree(path / "pictures")
     for file in sorted((path / "pictures").glob("stage*")):
         match = _PICTURE.fullmatch(file.name)
         if match and int(match[1]) in ends:
@@ -79,8 +79,9 @@ def pictures(path: pathlib.Path, entries: list[RecordEntry]) -> list[PictureFile
     return found
 
 
-def _load_json(path: pathlib.Path) -> dict[str, Any]:
+def _variants(path: pathlib.Path) -> list[str]:
+    """Returns the folders of the variants that a study.json lists. Raises RunError."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as err:
-        raise RunError(f"cannot read {path}: {err}") from err
+        return [str(variant["folder"]) for variant in parse_json(read_plain(path))["variants"]]
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise RunError(f"cannot read {path}: {type(err).__name__}: {err}") from err

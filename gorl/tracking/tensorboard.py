@@ -11,7 +11,7 @@ from typing import Any
 import gin
 
 from gorl.fields import require
-from gorl.runs.files import inside
+from gorl.runs.files import inside, require_plain_tree
 from gorl.runs.record import RecordEntry
 from gorl.tracking.background import AbstractWriter, Background, PictureFile
 from gorl.tracking.base import AbstractTracked, AbstractTracker, RunInfo
@@ -32,7 +32,7 @@ class TensorBoardTracker(AbstractTracker):
     def folder(self, info: RunInfo) -> pathlib.Path:
         """Returns the folder of a run's event files. Raises RunError for names that lead out of `root`."""
         if self._root is None:
-            return pathlib.Path(info.folder) / "tensorboard"
+            return inside(pathlib.Path(info.folder), "tensorboard", f"the folder {info.folder}")
         return inside(pathlib.Path(self._root), f"{info.study}/{info.name}", f"the study and name of {info.folder}")
 
     def start(self, info: RunInfo) -> AbstractTracked:
@@ -59,6 +59,7 @@ class TensorBoardWriter(AbstractWriter):
         from tensorboardX.summary import text
 
         folder, suffix = self._tracker.folder(self._info), f".{os.getpid()}"
+        require_plain_tree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._events = EventsWriter(str(folder / "events"), suffix)
         (*_, self._path) = sorted(folder.glob(f"events.out.tfevents.*{suffix}"))

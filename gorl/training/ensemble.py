@@ -63,7 +63,8 @@ class Ensemble:
         """Context manager that programs of this ensemble are called in: it sets precision, devices and settings."""
         first = self._experiments[0]
         settings = contextlib.nullcontext() if self._shared else settings_of_each_seed()
-        with matrix_products(first.precision), settings, devices.on(first.choose_devices()):
+        # The best return begins at minus infinity, so JAX_DEBUG_INFS would end every run at its first step.
+        with matrix_products(first.precision), settings, jax.debug_infs(False), devices.on(first.choose_devices()):
             yield
 
     def context(self, planned: PlannedPhase) -> PhaseContext:

@@ -6,6 +6,8 @@ import logging
 import math
 import os
 import pathlib
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -22,8 +24,10 @@ from gorl.runs.folder import RunFolder, new_path
 from gorl.runs.record import RecordEntry
 from gorl.runs.soundness import UNSOUND, unsoundness
 from gorl.runs.summary import summary
-from gorl.runtime import compilation
+from gorl.runtime import compilation, signals
 from gorl.runtime.compilation import totals
+from gorl.runtime.signals import StopSignals
+from gorl.runtime.streams import printable
 from gorl.tracking.base import AbstractTracked, RunInfo
 from gorl.training.changes import made_with, name_changes, require_unchanged
 from gorl.training.delivery import Observer
@@ -132,6 +136,45 @@ def execute_together(
     `around`: folders that hold the runs' folders, and share their status. `track`: whether the configurations' trackers
     are told too. `reuse`: results of phases to take or store. `stages`: how many to run (None: all).
     """
+    with _stopping([*around, *(run.folder for run in runs)]) as stop:
+        settings = {"progress": progress, "observers": observers, "resumed": resumed, "track": track}
+        return _execute(runs, around, stop, reuse=reuse, stages=stages, **settings)
+
+
+@contextlib.contextmanager
+def _stopping(folders: Sequence[RunFolder]) -> Iterator[StopSignals]:
+    """Context manager in which signals ask the runs in `folders` to save and end, wherever they are."""
+
+    def say(number: int) -> None:
+        print(
+            f"gorl: {signals.name(number)}: the run saves its state and ends once its unit is done, and what is being"
+            " compiled is compiled. Ctrl-C again ends it at once, at its last checkpoint.",
+            file=sys.stderr,
+        )
+
+    def leave(number: int) -> None:
+        for folder in folders:
+            if folder.status()["status"] == "running":
+                folder.set_status("interrupted")
+        path = printable(shlex.quote(str(folders[0].path)))
+        print(f"interrupted at once: {path}\nresume:    gorl train --resume {path}", file=sys.stderr)
+
+    with StopSignals(say=say, leave=leave) as stop:
+        yield stop
+
+
+def _execute(
+    runs: Sequence[DeclaredRun],
+    around: Sequence[RunFolder],
+    stop: StopSignals,
+    *,
+    progress: Callable[..., None],
+    observers: Sequence[Observer],
+    resumed: bool,
+    track: bool,
+    reuse: Reuse | None,
+    stages: int | None,
+) -> Outcome:
     ensemble = Ensemble([(run.configuration.experiment, run.seed) for run in runs])
     start_up = StartUp()
     tracked = [_track(run, resumed) if track else [] for run in runs]
@@ -148,8 +191,11 @@ def execute_together(
         folder.set_status("running", pid=os.getpid())
     outcome = Outcome("failed", 1)
     try:
-        trainer = Trainer(ensemble, seed_runs, progress, [start_up, *observers], reuse=reuse, stages=stages)
-        outcome = _run(trainer, ensemble, stages)
+        settings = {"reuse": reuse, "stages": stages, "signals": stop}
+        outcome = _run(Trainer(ensemble, seed_runs, progress, [start_up, *observers], **settings), ensemble, stages)
+    except KeyboardInterrupt:
+        outcome = Outcome("interrupted", 130)
+        raise
     finally:
         more: dict[str, Any] = {"start_up": start_up.result, "compilation": totals()}
         if outcome.code == 0:
@@ -170,7 +216,8 @@ def follow(experiment: Experiment, *, stages: int | None = None) -> Outcome:
     """Trains in a process that writes nothing, as one of several (`gorl.runtime.hosts`)."""
     ensemble = Ensemble.of(experiment)
     silent = [SilentSeedRun(seed) for seed in experiment.seeds]
-    return _run(Trainer(ensemble, silent, lambda **_: None, stages=stages), ensemble, stages)
+    with StopSignals() as stop:
+        return _run(Trainer(ensemble, silent, lambda **_: None, stages=stages, signals=stop), ensemble, stages)
 
 
 def _run(trainer: Trainer, ensemble: Ensemble, stages: int | None) -> Outcome:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 
 from gorl.errors import RunError
@@ -173,8 +172,8 @@ def _broadcast_state(ensemble: Ensemble, position: Position, state: PyTree) -> P
     template = ensemble.template(position.index, position.started, position.skipped)
     leaves, _ = arrays.leaves(template)
     if state is None:
-        shapes = [jax.eval_shape(arrays.key_to_data, x) for x in leaves]
+        shapes = [arrays.stored_shape(x) for x in leaves]
         mine = [np.zeros((ensemble.size, *x.shape), x.dtype) for x in shapes]
     else:
-        mine = [arrays.key_to_data(x) for x in arrays.leaves(state)[0]]
+        mine = [arrays.to_stored(x) for x in arrays.leaves(state)[0]]
     return trees.unshare_buffers(arrays.refill(template, hosts.broadcast_arrays(mine), seeds=ensemble.size))

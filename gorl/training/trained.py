@@ -20,6 +20,7 @@ from gorl.errors import RunError
 from gorl.experiment import Experiment
 from gorl.policies.base import AbstractPolicy
 from gorl.runs.checkpoint import CheckpointStore
+from gorl.runs.files import require_plain
 from gorl.runs.folder import RunFolder
 from gorl.runs.summary import best_stage, read_results
 from gorl.runtime import seeds
@@ -81,7 +82,11 @@ def confirmed_plugins(folder: RunFolder, named: Sequence[str] = ()) -> tuple[str
 
 
 def reopened(folder: RunFolder, plugins: Sequence[str] = ()) -> Configuration:
-    """Builds the configuration of a run from the config.gin in its folder. Raises ConfigError."""
+    """Builds the configuration of a run from the config.gin in its folder. Raises ConfigError.
+
+    Raises RunError if that is a link, a device or a pipe.
+    """
+    require_plain(folder.config_path)
     return config.build([str(folder.config_path)], plugins=confirmed_plugins(folder, plugins))
 
 

@@ -44,6 +44,7 @@ class Trainer:
     `progress` is called before every unit. `observers` are called with every unit's entry, the mean over the seeds. A
     seed that goes `divergence_limit` units in a row without a sound update is saved, marked and no longer written; the
     others go on. `reuse`: where results of phases are taken from and stored. `stages`: how many to run (None: all).
+    `signals`: those that end it, which the caller has entered already.
 
     Of several processes (`gorl.runtime.hosts`) the first has `SeedRun`s and the others `SilentSeedRun`s.
     """
@@ -57,6 +58,7 @@ class Trainer:
         *,
         reuse: Reuse | None = None,
         stages: int | None = None,
+        signals: StopSignals | None = None,
     ):
         self._ensemble = ensemble
         self._seed_runs = seed_runs
@@ -67,7 +69,7 @@ class Trainer:
         self._began = time.monotonic()
         self._elapsed_before = 0.0
         self._saved_at = time.monotonic()
-        self._signals = StopSignals(second_interrupts=True)
+        self._signals = signals or StopSignals()
         self._delivery = Delivery(
             seed_runs,
             observers,
@@ -78,7 +80,7 @@ class Trainer:
 
     def run(self) -> None:
         """Trains to the end, or raises Interrupted after a signal, or Diverged, with the state saved."""
-        with self._signals, self._ensemble.runtime(), contextlib.ExitStack() as opened:
+        with self._ensemble.runtime(), contextlib.ExitStack() as opened:
             for run in self._seed_runs:
                 run.open()
                 opened.callback(run.close)
@@ -266,8 +268,11 @@ class Trainer:
             raise Diverged
 
     def _exit_if_signalled(self, position: Position | None = None, state: PyTree = None) -> None:
-        """Raises Interrupted after a signal to any process. Saves the state first, unless no `position` is given."""
+        """Raises Interrupted after a signal to any process.
+
+        Saves the state first, unless no `position` is given, or it is where the run begins: there is nothing to save.
+        """
         if signal := hosts.all_max(self._signals.received):
-            if position is not None:
+            if position is not None and position.number:
                 self._save(position, state)
             raise Interrupted(signal)

@@ -13,6 +13,7 @@ import pytest
 
 from experiments.faults import same_bits
 from gorl import runs
+from gorl.errors import RunError
 from tests.support import toy_runs
 
 
@@ -68,7 +69,7 @@ def test_other_versions_and_another_device_count_are_named(crashed, sound, cache
     process = resume(run, cache, XLA_FLAGS=flags)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    assert "resumes from the same state but not bit for bit" in output
+    assert "resumes from the same state, but perhaps not bit for bit" in output
     assert (
         "gorl 0.0.1 ->" in output and "optax 0.1.0 ->" in output and "'count': 1" in output and "'count': 2" in output
     )
@@ -100,12 +101,53 @@ def test_two_runs_begun_in_the_same_second_have_two_folders(tmp_path, monkeypatc
     monkeypatch.setattr(
         runs.folder.datetime, "datetime", type("Frozen", (), {"now": staticmethod(lambda: _Stamp(first.name[4:]))})
     )
-    first.mkdir()
     second = runs.new_path(tmp_path, "run")
-    second.mkdir()
     assert [p.name for p in (second, runs.new_path(tmp_path, "run"))] == [f"{first.name}-2", f"{first.name}-3"]
+
+
+def test_a_folder_is_the_run_s_that_claims_it_first(tmp_path):
+    """Both have seen that it is empty."""
+    first = runs.RunFolder.create(tmp_path / "run")
+    with pytest.raises(RunError, match="run exists and is not empty"):
+        runs.RunFolder.create(first.path)
+    (tmp_path / "made").mkdir()
+    assert runs.RunFolder.create(tmp_path / "made").path == tmp_path / "made"
 
 
 class _Stamp(str):
     def strftime(self, _: str) -> str:
         return str(self)
+
+
+STUCK = """
+import pathlib, sys, time
+import jax
+from gorl.runtime import signals, streams
+from gorl.training import trainer
+from tests.support import toy_runs
+
+def run(self):
+    loop = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > 0, lambda x: x + 1, x)).lower(1.0).compile()
+    print("compiling", flush=True)
+    loop(1.0).block_until_ready()
+
+signals.own_process()
+trainer.Trainer.run = run
+toy_runs.go_on(pathlib.Path(sys.argv[1]))
+"""
+
+
+def test_a_second_ctrl_c_leaves_at_once(tmp_path):
+    toy_runs.begin(tmp_path / "run")
+    env = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    command = [sys.executable, "-c", STUCK, str(tmp_path / "run")]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "compiling\n"
+    process.send_signal(signal.SIGINT)
+    assert "gorl: Ctrl-C: the run saves its state and ends once its unit is done" in process.stderr.readline()
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert said == f"interrupted at once: {tmp_path}/run\nresume:    gorl train --resume {tmp_path}/run\n"
+    assert same_bits.status(tmp_path / "run")["status"] == "interrupted"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.faults import stress  # noqa: E402
+from experiments.faults import many_runs, stress  # noqa: E402
 
 aim = pytest.importorskip("aim")
 
@@ -18,6 +18,11 @@ def test_a_long_record_is_read_without_being_held(tmp_path):
 
 def test_writers_at_once_lose_nothing(tmp_path):
     assert stress.writers(tmp_path, count=4, entries=3)["whole"]
+
+
+def test_many_runs_in_one_process_leave_nothing_behind(tmp_path):
+    found = many_runs.measure(3, tmp_path)
+    assert many_runs.growth(found) == {"files": 0, "watches": 0, "threads": 0}
 
 
 def test_several_runs_in_one_repository(tmp_path):

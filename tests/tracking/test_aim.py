@@ -9,12 +9,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import PIL.Image
 import pytest
 
-from gorl.tracking import aim_repository as repositories
+import gorl.tracking.aim
+from gorl.tracking import aim_repository as repositories, background
 from gorl.tracking.aim import AimTracker
+from gorl.tracking.turns import Turns
 from tests.support import commands
 from tests.support.run_folders import FACTS, TWO_STAGES, entry, info, stage, write
 
@@ -240,3 +243,40 @@ def test_without_aim_gorl_says_so_and_goes_on(tmp_path, caplog, monkeypatch):
     with caplog.at_level(logging.WARNING):
         track(tmp_path, tmp_path / "repo", [entry(1, 1.0)], resumed=False)
     assert "Aim is not installed: pip install aim" in caplog.text and "its record is complete" in caplog.text
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_runs_that_ended_leave_no_file_no_thread_and_no_watch(tmp_path):
+    counts = []
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        run = AimTracker(repo=str(tmp_path / "repo"), interval=0.01, experiment=None).start(
+            info(tmp_path / str(number))
+        )
+        run.log(entry(number, 1.0))
+        run.close("finished", {})
+        counts.append((open_files(), threading.active_count()))
+    assert counts[1] == counts[0] and counts[2] == counts[0]
+
+
+def test_more_runs_than_may_be_open_take_turns_and_lose_nothing(tmp_path, monkeypatch):
+    """Of six, one may be open at a time."""
+    monkeypatch.setattr(gorl.tracking.aim, "TURNS", Turns(1))
+    monkeypatch.setattr(background, "_IDLE", 0.05)
+    tracker = AimTracker(repo=str(tmp_path / "repo"), interval=0.01, experiment=None)
+    folders = [tmp_path / str(number) for number in range(6)]
+    for folder in folders:
+        folder.mkdir()
+    runs = [tracker.start(info(folder)) for folder in folders]
+    for unit in range(1, 4):
+        for number, run in enumerate(runs):
+            run.log(entry(unit, float(10 * number + unit)))
+    for run in runs:
+        run.close("finished", {})
+    assert not any(run.failed for run in runs)
+    found = series(tmp_path / "repo", "metric.name == 'return'")
+    values = sorted([value for *_, value in points] for *_, points in found)
+    assert values == [[10.0 * number + unit for unit in (1, 2, 3)] for number in range(6)]

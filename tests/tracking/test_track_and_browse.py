@@ -97,9 +97,14 @@ def test_browse_has_a_link_for_every_study(tmp_path, study, monkeypatch):
     (study / "study.json").write_text(json.dumps({"variants": [{"name": "fast", "folder": "fast"}]}))
     gorl("track", "import", study, tmp_path / "other", "--repo", repo)
     served = []
-    monkeypatch.setattr(browse, "_serve", lambda *a: served.append(a))
-    output = gorl("browse", "--repo", repo, "--port", "5000")
-    base = "http://127.0.0.1:5000"
+
+    def serve(path, listener, write, debug, lines):
+        served.append((path, *listener.getsockname(), write))
+        print("\n".join(lines))
+
+    monkeypatch.setattr(browse, "_serve", serve)
+    output = gorl("browse", "--repo", repo, "--port", "0")
+    base = f"http://127.0.0.1:{served[0][2]}"
     lines = [
         f"other, returns:  {links.returns_url(base, 'other')}",
         f"speeds, returns:  {links.returns_url(base, 'speeds')}",
@@ -108,18 +113,17 @@ def test_browse_has_a_link_for_every_study(tmp_path, study, monkeypatch):
     assert [line for line in output.splitlines() if "pictures" in line] == [
         f"speeds, pictures:  {links.images_url(base, 'speeds')}"
     ]
-    assert served == [(repo, "127.0.0.1", 5000, False)] and "WARNING" not in output
-    output = gorl("browse", "--repo", repo, "--host", "0.0.0.0")
-    assert (
-        "WARNING: Aim listens at 0.0.0.0. It has no password" in output
-        and "only this machine" not in output
-        and served[-1][1] == "0.0.0.0"
-    )
-    assert all("WARNING" not in gorl("browse", "--repo", repo, "--host", host) for host in ("localhost", "127.0.0.2"))
-    output = gorl("browse", "--repo", repo, "--study", "other")
+    assert served[0][:2] == (repo, "127.0.0.1") and served[0][3] is False
+    assert "WARNING" not in output and "its pages can read runs" in output
+    output = gorl("browse", "--repo", repo, "--port", "0", "--host", "0.0.0.0", "--write")
+    assert "WARNING: Aim listens at 0.0.0.0. It has no password" in output and "can read, change and delete" in output
+    assert served[-1][1] == "0.0.0.0" and served[-1][3] is True
+    for host in ("localhost", "127.0.0.2"):
+        assert "WARNING" not in gorl("browse", "--repo", repo, "--host", host, "--port", "0")
+    output = gorl("browse", "--repo", repo, "--port", "0", "--study", "other")
     assert "other, returns" in output and "speeds" not in output
     assert "has the studies other, speeds. Did you mean speeds?" in gorl(
-        "browse", "--repo", repo, "--study", "speed", error=ConfigError
+        "browse", "--repo", repo, "--port", "0", "--study", "speed", error=ConfigError
     )
 
 

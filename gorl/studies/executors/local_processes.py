@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import gin
 
 from gorl.errors import ConfigError
-from gorl.runtime.signals import StopSignals
+from gorl.runs.files import open_plain, require_plain
+from gorl.runtime.signals import StopSignals, name
 from gorl.studies.executors.base import AbstractExecutor, Watch
 from gorl.studies.folder import Job, StudyFolder
 from gorl.studies.jobs import JobSettings
@@ -45,8 +46,9 @@ class LocalProcesses(AbstractExecutor):
 
     def run(self, study: StudyFolder, jobs: Sequence[Job], settings: JobSettings, watch: Watch) -> None:
         waiting, running, signal_sent = list(jobs), {}, False
+        require_plain(study.path / "logs")
         (study.path / "logs").mkdir(exist_ok=True)
-        with StopSignals() as signals:
+        with StopSignals(say=_say, leave=lambda number: None) as signals:
             while running or (waiting and not signals.received):
                 for slot in sorted(set(range(self.workers)) - set(running)):
                     if waiting and not signals.received:
@@ -71,7 +73,7 @@ class LocalProcesses(AbstractExecutor):
         env = dict(os.environ)
         if self.devices:
             env["CUDA_VISIBLE_DEVICES"] = str(self.devices[slot % len(self.devices)])
-        with open(_log_path(study, job), "ab") as log:
+        with open_plain(_log_path(study, job), "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "gorl.studies.worker", *words],
                 env=env,
@@ -80,6 +82,11 @@ class LocalProcesses(AbstractExecutor):
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+
+
+def _say(number: int) -> None:
+    """Says what a signal does."""
+    print(f"gorl: {name(number)}: the running jobs save and end. Ctrl-C again does not wait for them.", file=sys.stderr)
 
 
 def _listed(numbers: Sequence[int]) -> str:
