@@ -13,6 +13,7 @@ from gorl import config
 from gorl.config import Configuration
 from gorl.errors import RunError
 from gorl.reuse.identity import reuse_of
+from gorl.runs.beginning import begin
 from gorl.runs.files import write_json
 from gorl.runs.folder import RunFolder
 from gorl.runtime import compilation
@@ -119,7 +120,7 @@ def _begin(
         "asked": asked,
         "swept_by": contents["command"],
     }
-    return execution.begin(configuration, study.path / name, study=contents["name"], name=name, **about), configuration
+    return begin(configuration, study.path / name, study=contents["name"], name=name, **about), configuration
 
 
 def _clear(path: pathlib.Path) -> None:

@@ -6,22 +6,10 @@ from typing import Any
 from gorl.config import Configuration
 from gorl.errors import ConfigError
 from gorl.runs import inputs
+from gorl.runs.beginning import made_with
 from gorl.runs.folder import RunFolder
-from gorl.runs.provenance import facts, provenance_differences
+from gorl.runs.provenance import provenance_differences
 from gorl.runs.saved_config import parse_parameters
-from gorl.runtime import hosts
-
-
-def made_with(configuration: Configuration) -> dict[str, Any]:
-    """Returns everything that a run which begins now is made with, for its run.json. Starts the device."""
-    experiment, plugins = configuration.experiment, configuration.source.plugins
-    return facts(
-        plugins=list(plugins),
-        plugin_files=configuration.plugin_files,
-        precision=experiment.precision,
-        environment={**experiment.task.describe(), **experiment.task.content()},
-        devices={"used": len(experiment.choose_devices()), "processes": hosts.process_count()},
-    )
 
 
 def require_unchanged(folder: RunFolder, configuration: Configuration) -> None:

@@ -14,12 +14,12 @@ from typing import Any
 
 from gorl import config
 from gorl.config import Configuration
-from gorl.errors import ConfigError, RunError
+from gorl.errors import ConfigError
 from gorl.experiment import Experiment
 from gorl.pictures.album import Album
 from gorl.reuse.identity import reuse_of
 from gorl.reuse.results import Reuse
-from gorl.runs.files import reason, write_json
+from gorl.runs.beginning import begin
 from gorl.runs.folder import RunFolder, new_path
 from gorl.runs.record import RecordEntry
 from gorl.runs.soundness import UNSOUND, unsoundness
@@ -29,7 +29,7 @@ from gorl.runtime.compilation import totals
 from gorl.runtime.signals import StopSignals
 from gorl.runtime.streams import printable
 from gorl.tracking.base import AbstractTracked, RunInfo
-from gorl.training.changes import made_with, name_changes, require_unchanged
+from gorl.training.changes import name_changes, require_unchanged
 from gorl.training.delivery import Observer
 from gorl.training.ensemble import Ensemble
 from gorl.training.seed_run import SeedRun, SilentSeedRun
@@ -291,42 +291,6 @@ def _close(
         for tracker in trackers:
             tracker.close(own, {k: v for k, v in result.items() if math.isfinite(v)})
     return ends
-
-
-def begin(
-    configuration: Configuration, path: pathlib.Path, *, study: str, name: str | None = None, **more: Any
-) -> RunFolder:
-    """Makes the folder of a run, with all that is known before its first step, and in it one for each of several seeds.
-
-    `name`: the run's name; None takes the folder's. `more`: further facts for run.json. Raises RunError.
-    """
-    experiment = configuration.experiment
-    known = {**made_with(configuration), "study": study, **more}
-    folder, name = RunFolder.create(path), name or path.name
-    if experiment.num_seeds == 1:
-        _describe(folder, configuration, {**known, "name": name, "seed": experiment.seed})
-        return folder
-    members = {f"seed{seed}": seed for seed in experiment.seeds}
-    for member, seed in members.items():
-        _describe(
-            RunFolder.create(path / member),
-            configuration.for_seed(seed),
-            {**known, "name": f"{name}/{member}", "seed": seed},
-        )
-    _describe(folder, configuration, {**known, "name": name, "seed": experiment.seed, "members": list(members)})
-    return folder
-
-
-def _describe(folder: RunFolder, configuration: Configuration, known: dict[str, Any]) -> None:
-    try:
-        configuration.save(folder.path)
-        configuration.keep_inputs(folder.path)
-        own = {"config_sha256": configuration.config_hash, "folder": str(folder.path.absolute())}
-        write_json(folder.path / "run.json", {**known, **own})
-    except OSError as err:
-        raise RunError(
-            f"cannot begin a run in {folder.path}: {reason(err)}. Name another folder with --run-dir."
-        ) from err
 
 
 class StartUp:

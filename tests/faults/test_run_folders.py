@@ -74,7 +74,7 @@ ANSWERS = [
     ("evaluate", "run.json null", "cannot read run/run.json: it should hold an object, {...}, not None."),
     ("evaluate", "config.gin missing", "there is no file 'run/config.gin'."),
     ("draw", "plugins that are gone", "was made with the plugin no_such_plugin, which is code"),
-    ("check", "config.gin empty", "@Experiment() needs task, decoder, stages"),
+    ("check", "config.gin empty", "run/config.gin declares no run: it has no Experiment.stages."),
     ("import", "status.json null", "gorl: cannot read run/status.json: it should hold an object, {...}, not None."),
     ("import", "operative_config.gin missing", "run: its record cannot be read"),
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from gorl.environments.toy import TwoGoals
 from gorl.errors import ConfigError
 from gorl.pictures.album import Album, unique_names
 from gorl.pictures.base import AbstractPicture, CannotDraw
+from gorl.runs.beginning import begin
 from gorl.tracking.base import AbstractTracked
 from gorl.training import execution
 from gorl.training.trained import restore
@@ -76,7 +77,7 @@ def trained(folder, *bindings):
     configuration = config.build(
         files, [*toy, "EPISODE_LENGTH = 20", "critic/MLP.depth = 1", "policy/MLP.depth = 1", *bindings]
     )
-    run = execution.begin(configuration, folder, study="test")
+    run = begin(configuration, folder, study="test")
     assert (
         execution.execute(configuration, run, progress=lambda **_: None, resumed=False, track=False).status
         == "finished"

@@ -6,6 +6,7 @@ import pytest
 
 from gorl import config
 from gorl.errors import RunError
+from gorl.runs.beginning import begin
 from gorl.training import execution
 from tests.support.commands import gorl
 
@@ -23,7 +24,7 @@ def run(tmp_path_factory):
     configuration = config.build(["gorl_fm.gin", "parts/debug.gin"], toy)
     execution.execute(
         configuration,
-        execution.begin(configuration, folder, study="test"),
+        begin(configuration, folder, study="test"),
         progress=lambda **_: None,
         resumed=False,
         track=False,

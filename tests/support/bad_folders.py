@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable
 
 from gorl import config
+from gorl.runs.beginning import begin
 from gorl.runs.record import Record, RecordEntry
-from gorl.training import execution
 
 FILES = ["ppo.gin", "parts/debug.gin"]
 BINDINGS = ["Task.environment = @Slider()", "EPISODE_LENGTH = 20", "Experiment.trackers = []"]
@@ -15,7 +15,7 @@ BINDINGS = ["Task.environment = @Slider()", "EPISODE_LENGTH = 20", "Experiment.t
 
 def make(folder: pathlib.Path) -> pathlib.Path:
     """A run as it is before its first checkpoint, with a record of two entries, and said to be finished."""
-    run = execution.begin(config.build(FILES, BINDINGS), folder, study="ppo")
+    run = begin(config.build(FILES, BINDINGS), folder, study="ppo")
     run.set_status("finished")
     record = Record(run.record_path)
     metrics = {"return": 5.0, "return_std": 1.0, "return_min": 4.0, "return_max": 6.0}

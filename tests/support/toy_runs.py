@@ -35,7 +35,7 @@ class Crash(Exception):
 
 
 def begin(folder: pathlib.Path) -> None:
-    execution.begin(config.build(FILES, BINDINGS), folder, study="test")
+    runs.begin(config.build(FILES, BINDINGS), folder, study="test")
 
 
 def go_on(folder: pathlib.Path, *, units: int | None = None) -> execution.Outcome:
@@ -54,7 +54,7 @@ def train_here(
 
     In a new folder, or from the newest checkpoint of the run there; `configuration` None takes that run's own.
     """
-    opened = runs.RunFolder.open(folder) if folder.exists() else execution.begin(configuration, folder, study="test")
+    opened = runs.RunFolder.open(folder) if folder.exists() else runs.begin(configuration, folder, study="test")
     experiment = (configuration or config.build([str(opened.config_path)])).experiment
     members = [SeedRun(seed, member) for seed, member in zip(experiment.seeds, opened.members, strict=True)]
     entries: list[RecordEntry] = []

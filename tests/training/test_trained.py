@@ -11,9 +11,9 @@ import gorl
 from gorl import config
 from gorl.acting.evaluator import Evaluator
 from gorl.errors import ConfigError
+from gorl.runs.beginning import begin
 from gorl.runs.checkpoint import CheckpointStore
 from gorl.runs.record import Record
-from gorl.training import execution
 from gorl.training.restoring import newest_phase, restore_stage_end
 from gorl.training.seed_run import Position
 from gorl.training.trained import SavedRun, evaluate
@@ -32,7 +32,7 @@ METRICS = ("return", "return_std", "return_min", "return_max")
 def native(tmp_path_factory):
     """A run of native physics, without contacts, as if it had trained: all its weights are 0.1."""
     folder = tmp_path_factory.mktemp("native") / "run"
-    execution.begin(config.build(["ppo.gin", "parts/debug.gin"], TINY), folder, study="test")
+    begin(config.build(["ppo.gin", "parts/debug.gin"], TINY), folder, study="test")
     save_stage_end(folder, 0, 0.1)
     return folder
 
@@ -80,7 +80,7 @@ def staged(tmp_path):
     """A run of two stages whose best policy is of stage 0; the arrays of a stage's end are its number plus 1."""
     bindings = ["Task.environment = @Slider()", "Experiment.stages = [@stage0/Stage(), @stage1/Stage()]"]
     folder = tmp_path / "run"
-    execution.begin(config.build(["gorl_fm.gin", "parts/debug.gin"], bindings), folder, study="test")
+    begin(config.build(["gorl_fm.gin", "parts/debug.gin"], bindings), folder, study="test")
     log(folder, TWO_STAGES)
     for stage in (0, 1):
         save_stage_end(folder, stage, stage + 1.0)
