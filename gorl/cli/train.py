@@ -188,7 +188,7 @@ def _print_end(console: "Console", folder: "RunFolder", status: str, tracked: bo
             else [f"evaluate:  gorl evaluate {path}"]
         )
     elif status == "unsound":
-        lines += [f"look into: gorl inspect {path}"]
+        lines += [f"look into: gorl inspect {shlex.quote(str(folder.path))}"]
     else:
         lines += [f"resume:    gorl train --resume {path}"]
     for line in lines:

@@ -23,7 +23,7 @@ _LARGEST = 64 * 2**20
 
 _SYSTEM = tuple(pathlib.Path(path) for path in ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64", "/bin"))
 
-_TOOLS = {".aim", ".cache", ".config", ".git", ".local"}
+_TOOLS = {".aim", ".cache", ".config", ".git", ".local", ".pytest_cache"}
 """Folders that tools write."""
 
 _opened: dict[pathlib.Path, str] = {}
@@ -125,7 +125,7 @@ def _note(event: str, arguments: tuple) -> None:
     if not reads or not isinstance(path, str) or path.endswith((".py", ".pyc", ".gin", ".so")):
         return
     absolute = pathlib.Path(os.path.abspath(path))
-    if _is_below(absolute, (*_SYSTEM, *_installed(), HOME)) or _is_a_runs(absolute):
+    if _is_below(absolute, (*_SYSTEM, *_installed(), *_caches(), HOME)) or _is_a_runs(absolute):
         return
     for plugin in _readers[-1]:
         _read_by.setdefault(plugin, set()).add(absolute)
@@ -133,6 +133,13 @@ def _note(event: str, arguments: tuple) -> None:
         if absolute not in _opened and absolute.is_file() and absolute.stat().st_size <= _LARGEST:
             _opened[absolute] = ""  # the next line opens it again
             _opened[absolute] = file_hash(absolute)
+
+
+def _caches() -> Iterator[pathlib.Path]:
+    """Yields the folders of compiled programs and stored phases."""
+    for name in ("GORL_CACHE", "JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME"):
+        if path := os.environ.get(name):
+            yield pathlib.Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def _is_a_runs(path: pathlib.Path) -> bool:

@@ -132,8 +132,8 @@ def make_state(
     reward: Any,
     done: Any,
     *,
-    obs_key: str | None,
-    critic_obs_key: str | None,
+    obs_key: str | None = None,
+    critic_obs_key: str | None = None,
     physics: tuple[PyTree, ...] = (),
 ) -> EnvState:
     """Builds an EnvState from what a library returned, with strong types and finite observations.

@@ -47,7 +47,7 @@ def _short(settings: tuple) -> str:
 
 def identify(parameters: dict[str, Any], facts: dict[str, Any]) -> Identity:
     """Returns the identity of a run from `parse_parameters` of its operative_config.gin and from its run.json."""
-    tree = parameters["gin"]
+    tree = parameters.get("gin", {})
     experiment = tree.get("Experiment", {})
     watching = {_name(v) for part in _WATCHING for v in _listed(experiment.get(part))}
     environment = _name(tree.get("Task", {}).get("environment"))

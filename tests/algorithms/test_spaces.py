@@ -235,7 +235,7 @@ def test_every_phase_in_between_passes_the_replay_on():
 
 @pytest.mark.parametrize("reinitialize, size", [("policy", 7), ("networks", 7), ("nothing", 7), ("all", 0)])
 def test_a_phase_begins_with_the_replay_unless_all_begins_anew(reinitialize, size):
-    experiment = config.build(FILES, [*BINDINGS, f"ImprovePolicy.reinitialize = '{reinitialize}'"]).experiment
+    experiment = config.build(FILES, [*BINDINGS, f"stage0/ImprovePolicy.reinitialize = '{reinitialize}'"]).experiment
     planned = next(experiment.planned_phases())
     context = experiment.context(planned, 0)
     first = planned.declaration.start(context, experiment.initial_state(0))

@@ -64,7 +64,7 @@ class FullFile:
         return getattr(self._file, name)
 
 
-def opened_full(path, mode, **options):
+def opened_full(path, mode="rb", **options):
     return FullFile(builtins.open(path, mode, **options)) if mode == "ab" else builtins.open(path, mode)
 
 
@@ -80,7 +80,7 @@ FAULTS = {
 @contextlib.contextmanager
 def patched_open(module):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "open", opened_full, raising=False)
+        patch.setattr(module, "open_plain", opened_full)
         yield
 
 

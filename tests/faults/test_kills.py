@@ -27,4 +27,4 @@ def test_the_summary_counts_kills_and_mismatches():
     assert (found["kills"], found["mismatches"], found["runs"]) == (3, 1, {"diffusion": 2})
     assert found["kills_by_moment"] == {ANY: 2, "phase ends": 1}
     assert found["differences"][0]["differences"] == ["array .x"]
-    assert 3 < moments(12, 0).count(ANY) < 9 and set(SHORT) <= set(FAMILIES)
+    assert 1 < moments(12, 0, "PPO").count(ANY) < 9 and set(SHORT) <= set(FAMILIES)

@@ -459,10 +459,13 @@ def test_an_evaluation_is_of_the_episodes_that_did_not_break():
         "return_max": 7.0,
         "episode_length": 13.0,
         "diverged_episodes": 1.0,
+        "episodes": 4.0,
     }
     assert {k: pytest.approx(float(v)) for k, v in found.items()} == expected
     nothing = episode_statistics(returns, lengths, jnp.ones(4, bool))
-    assert nothing.pop("diverged_episodes") == 4.0 and all(np.isnan(v) for v in nothing.values())
+    assert nothing.pop("diverged_episodes") == nothing.pop("episodes") == 4.0 and all(
+        np.isnan(v) for v in nothing.values()
+    )
 
 
 def test_an_evaluator_leaves_broken_episodes_out():
