@@ -34,6 +34,7 @@ class Stage:
 
     def __post_init__(self):
         object.__setattr__(self, "phases", instances(AbstractPhase, "Stage.phases")(self.phases))
+        require(self.phases, "Stage.phases is empty, so the stage does nothing. List its phases, or remove the stage.")
 
 
 @dataclasses.dataclass(frozen=True)

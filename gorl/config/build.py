@@ -28,7 +28,7 @@ SIZES = Spaces(3, 3, 2)
 """Arbitrary sizes with which every factory is called once."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Configuration:
     """A checked experiment and the configuration that declares it."""
 
@@ -83,6 +83,11 @@ class Configuration:
     def plugin_files(self) -> dict[str, dict[str, str]]:
         """{plugin: {file: hash}}, with everything that a plugin has imported and read from its own folder so far."""
         return {pathlib.Path(plugin).name: plugin_sources.sources(plugin) for plugin in self.plugins}
+
+    def plugin_files_like(self, then: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        """Returns the present hashes of the files that plugins had, which a process has perhaps not read yet."""
+        named = {pathlib.Path(plugin).name: plugin for plugin in self.source.plugins}
+        return {name: plugin_sources.like(named[name], files) for name, files in then.items() if name in named}
 
     def keep_inputs(self, folder: pathlib.Path) -> None:
         """Copies input files and plugins into the folder of a run or study. Raises RunError."""

@@ -4,8 +4,10 @@ Files count that Python opens for reading while the plugin is imported and while
 A hash is of a file as it was when this process first read it: what runs is that, whatever is on disk since.
 """
 
+import collections.abc
 import contextlib
 import functools
+import hashlib
 import importlib.util
 import os
 import pathlib
@@ -31,6 +33,10 @@ _opened: dict[pathlib.Path, str] = {}
 _hashed: dict[pathlib.Path, str] = {}
 _read_by: dict[str, set[pathlib.Path]] = {}
 """What was opened for each plugin."""
+_modules: dict[str, set[str]] = {}
+"""Modules that were first imported for each plugin."""
+_variables: dict[str, dict[str, str]] = {}
+"""Environment variables that each plugin's code looked up, with hashes of their values."""
 _readers: list[tuple[str, ...]] = []
 _is_hooked = False
 
@@ -61,7 +67,7 @@ def layout(plugin: str, files: Mapping[str, str]) -> tuple[pathlib.Path, dict[st
         return None
     is_package = not plugin.endswith(".py") and own.name == plugin.partition(".")[0]
     root = own.parent if is_package else own
-    paths = {pathlib.Path(os.path.normpath(own / name)): sha for name, sha in files.items()}
+    paths = {pathlib.Path(os.path.normpath(own / name)): sha for name, sha in files.items() if not name.startswith("$")}
     common = [pathlib.Path(os.path.commonpath([root, path.parent])) for path in paths]
     near = {path: folder for path, folder in zip(paths, common, strict=True) if len(folder.parts) > _FAR}
     root = min([root, *near.values()], key=lambda folder: len(folder.parts))
@@ -79,11 +85,15 @@ def reading(plugins: Sequence[str]) -> Iterator[None]:
     if not _is_hooked:
         sys.addaudithook(_note)
         _is_hooked = True
+    before = set(sys.modules)
     _readers.append(tuple(plugins))
     try:
-        yield
+        with _noting_variables() if plugins else contextlib.nullcontext():
+            yield
     finally:
         _readers.pop()
+        for plugin in plugins:
+            _modules.setdefault(plugin, set()).update(set(sys.modules) - before)
 
 
 def sources(plugin: str) -> dict[str, str]:
@@ -91,21 +101,65 @@ def sources(plugin: str) -> dict[str, str]:
     folder = home(plugin)
     if folder is None:
         return {}
-    installed = [other for other in _installed() if not folder.is_relative_to(other)]
-    loaded = [m for m in list(sys.modules.values()) if isinstance(getattr(m, "__file__", None), str)]
-    code = {pathlib.Path(m.__file__).resolve() for m in loaded if m.__file__.endswith(".py")}
-    own = {path for path in code if path.is_relative_to(folder) and not _is_below(path, installed)}
+    installed = [other for other in (*_installed(), HOME) if not folder.is_relative_to(other)]
+    loaded = {name: m for name, m in list(sys.modules.items()) if isinstance(getattr(m, "__file__", None), str)}
+    code = {name: pathlib.Path(m.__file__).resolve() for name, m in loaded.items() if m.__file__.endswith(".py")}
+    new = _modules.get(plugin, set())
+    near = {path for name, path in code.items() if path.is_relative_to(folder) or name in new}
+    own = {path for path in near if not _is_below(path, installed)}
     for path in own - _hashed.keys():
         if path.is_file():
             _hashed[path] = file_hash(path)
     found = {path: _hashed[path] for path in own if path in _hashed}
     read = {path for path in _read_by.get(plugin, ()) if path not in inputs.named and path.is_file()}
     found |= {path: _opened[path] for path in read if _opened.get(path)}
-    return {os.path.relpath(path, folder): sha for path, sha in sorted(found.items())}
+    files = {os.path.relpath(path, folder): sha for path, sha in sorted(found.items())}
+    return files | {f"${name}": sha for name, sha in sorted(_variables.get(plugin, {}).items())}
+
+
+def like(plugin: str, then: Mapping[str, str]) -> dict[str, str]:
+    """Returns the hashes of these files and variables of a plugin as they are now, without those that are gone."""
+    folder, now = home(plugin), sources(plugin)
+    for name in then.keys() - now.keys():
+        if name.startswith("$"):
+            now[name] = hashlib.sha256(os.environb.get(name[1:].encode(), b"")).hexdigest()
+        elif folder is not None and (folder / name).is_file():
+            now[name] = file_hash(folder / name)
+    return {name: sha for name, sha in now.items() if name in then}
 
 
 def _is_below(path: pathlib.Path, folders: Iterable[pathlib.Path]) -> bool:
     return any(path.is_relative_to(folder) for folder in folders)
+
+
+@contextlib.contextmanager
+def _noting_variables() -> Iterator[None]:
+    """Context manager in which the environment variables are noted that code looks up which is not installed."""
+    original = type(os.environ).__getitem__
+
+    def noted(environ: os._Environ, name: str) -> str:
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith(("<frozen", *_LOOKUPS)):
+            frame = frame.f_back
+        if (
+            frame is not None
+            and _readers
+            and not _is_below(pathlib.Path(frame.f_code.co_filename), (*_installed(), HOME))
+        ):
+            value = environ._data.get(environ.encodekey(name), b"")
+            for plugin in _readers[-1]:
+                _variables.setdefault(plugin, {})[name] = hashlib.sha256(value).hexdigest()
+        return original(environ, name)
+
+    type(os.environ).__getitem__ = noted
+    try:
+        yield
+    finally:
+        type(os.environ).__getitem__ = original
+
+
+_LOOKUPS = (os.__file__, collections.abc.__file__)
+"""Modules through which a variable is looked up: os.getenv, Mapping.get."""
 
 
 @functools.cache

@@ -6,6 +6,7 @@ without this the first word of it would come when that program is compiled, hour
 
 import dataclasses
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gorl.config import tables
+from gorl.config import plugin_sources, tables
 from gorl.config.build import SIZES, Configuration
 from gorl.environments.base import AbstractEnvironment, check_types
 from gorl.errors import ConfigError
@@ -60,6 +61,17 @@ def trace_phases(configuration: Configuration) -> None:
     Returns at once if the configuration has no code but gorl's own. Several phases that run the same programs on the
     same shapes are traced once.
     """
+    if configuration in _traced_before:
+        return
+    with plugin_sources.reading(configuration.source.plugins):
+        _trace_phases(configuration)
+    _traced_before.add(configuration)
+
+
+_traced_before: weakref.WeakSet = weakref.WeakSet()
+
+
+def _trace_phases(configuration: Configuration) -> None:
     used = {selector for _, selector in configuration.tables.operative if not selector.startswith("gin.")}
     experiment, env = configuration.experiment, configuration.experiment.task.environment
     if not is_ours(type(env)):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gorl import runs
-from gorl.config import Configuration
+from gorl.config import Configuration, trace_phases
 from gorl.experiment import Experiment, PlannedPhase
 from gorl.reuse.results import Identity, Reuse
 from gorl.reuse.store import default_store
@@ -29,6 +29,8 @@ def identities(configuration: Configuration, seeds: Sequence[int] | None = None)
     `seeds`: the seeds of the program that computes the phases (None: the experiment's).
     """
     experiment, tree = configuration.experiment, configuration.tree_here
+    if configuration.plugins:  # what a plugin reads when it is traced belongs to it
+        trace_phases(configuration)
     parts: dict[str, Any] = {"platform": {**platform_facts(), "plugins": configuration.plugin_files}}
     parts["experiment"] = {name: value for name, value in tree.items() if name not in NOT_RESULTS}
     parts["environment"] = tree["task"]["environment"]

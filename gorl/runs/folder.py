@@ -59,6 +59,11 @@ class RunFolder:
 
         Raises RunError if the path holds files, another process claims it, or it cannot be created.
         """
+        if found := [c for c in str(path) if c == "\\" or ord(c) < 32]:
+            raise RunError(
+                f"the run folder {str(path)!r} has {found[0]!r} in its name, which checkpoints cannot be written to."
+                " Name another with --run-dir."
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not any(path.iterdir()):

@@ -44,7 +44,9 @@ def _flat(config: str) -> dict[str, Any]:
 def name_changes(folder: RunFolder, configuration: Configuration, say: Callable[[str], None]) -> None:
     """Says what differs from what the run was made with, if anything does."""
     then, own = folder.facts(), inputs.changes(folder.path)
-    if changed := provenance_differences(then, made_with(configuration)):
+    now = made_with(configuration)
+    now["plugin_files"] = configuration.plugin_files_like(then.get("plugin_files", {}))
+    if changed := provenance_differences(then, now):
         say(
             "not the same as when the run began, so it resumes from the same state, but perhaps not bit for bit: "
             + "; ".join(changed)

@@ -81,6 +81,14 @@ def confirmed_plugins(folder: RunFolder, named: Sequence[str] = ()) -> tuple[str
     return files.confirmed(folder.facts().get("plugins", []), named, str(folder.path))
 
 
+def changed_plugins(folder: RunFolder, configuration: Configuration) -> list[str]:
+    """Returns a phrase for every plugin of a run that is not what it was: 'plugin task.py (data.json)'."""
+    then = folder.facts().get("plugin_files", {})
+    now = configuration.plugin_files_like(then)
+    changed = {p: [f for f in files if now[p].get(f) != files[f]] for p, files in then.items() if p in now}
+    return [f"plugin {plugin} ({', '.join(files)})" for plugin, files in changed.items() if files]
+
+
 def reopened(folder: RunFolder, plugins: Sequence[str] = ()) -> Configuration:
     """Builds the configuration of a run from the config.gin in its folder. Raises ConfigError.
 
@@ -120,7 +128,10 @@ class SavedRun:
                 f"{self.folder.path} holds {len(members)} seeds: name one of them, such as"
                 f" {self.folder.path / members[0]}."
             )
-        self.experiment = self._trained = reopened(self.folder, plugins).experiment
+        configuration = reopened(self.folder, plugins)
+        for plugin in changed_plugins(self.folder, configuration):
+            _log.warning("%s was made with another %s; the numbers are of the present one.", self.folder.path, plugin)
+        self.experiment = self._trained = configuration.experiment
         if physics is not None:
             task = self._trained.task.with_physics(physics)
             self.experiment = dataclasses.replace(self._trained, task=task)

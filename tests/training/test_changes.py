@@ -35,6 +35,11 @@ import jax.numpy as jnp
 from parts_of_robot import rewards
 
 SCALE = json.loads((pathlib.Path(__file__).parent / "data" / "scale.json").read_text())
+import os
+
+import helper_elsewhere
+
+NAME = os.environ.get("ROBOT_NAME", "none")
 SHARED = pathlib.Path(__file__).parents[1] / "shared"
 OFFSET = float((SHARED / "offset.txt").read_text())
 
@@ -74,6 +79,7 @@ def place(tmp_path, monkeypatch, own_registry):
         "plug/parts_of_robot/rewards.py": "def reward(model, data, action):\n    return data.qvel[0]\n",
         "plug/data/scale.json": "2.0",
         "shared/offset.txt": "0.5",
+        "library/helper_elsewhere.py": "SCALE = 2\n",
         "shared/limit.txt": "100.0",
         "plug/other.py": "raise SystemExit('not imported')\n",
         "task.gin": TASK,
@@ -81,8 +87,10 @@ def place(tmp_path, monkeypatch, own_registry):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text)
     monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(home / "library")
+    monkeypatch.setenv("ROBOT_NAME", "Ada")
     yield home
-    for name in ("parts_of_robot", "parts_of_robot.rewards", "gorl_plugin_robot_task"):
+    for name in ("helper_elsewhere", "parts_of_robot", "parts_of_robot.rewards", "gorl_plugin_robot_task"):
         sys.modules.pop(name, None)
     sys.path[:] = [path for path in sys.path if not path.startswith(str(tmp_path))]
 
@@ -96,7 +104,8 @@ def elsewhere(code, folder, *words):
     """The output of a process that has read no plugin yet."""
     imports = "import sys, pathlib; from tests.training.test_changes import *; from gorl import config;"
     root = pathlib.Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+    library = [path for path in sys.path if path.endswith("library")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *library]), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", imports + code, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -118,12 +127,12 @@ def test_a_run_keeps_what_it_was_made_of_and_says_nothing_where_nothing_changed(
         "manifest.json", "files/0/robot.xml", "files/0/joint.xml", "files/0/meshes/body.obj",
         "plugins/0/plug/robot_task.py", "plugins/0/plug/parts_of_robot/__init__.py",
         "plugins/0/plug/parts_of_robot/rewards.py", "plugins/0/plug/data/scale.json",
-        "plugins/0/shared/offset.txt", "plugins/0/shared/limit.txt",
+        "plugins/0/shared/offset.txt", "plugins/0/shared/limit.txt", "plugins/0/library/helper_elsewhere.py",
     }  # fmt: skip
     facts = folder.facts()
     assert set(facts["plugin_files"]["robot_task.py"]) == {
         "robot_task.py", "parts_of_robot/__init__.py", "parts_of_robot/rewards.py", "data/scale.json",
-        "../shared/offset.txt", "../shared/limit.txt",
+        "../shared/offset.txt", "../shared/limit.txt", "../library/helper_elsewhere.py", "$ROBOT_NAME",
     }  # fmt: skip
     assert len(facts["environment"]["model_sha256"]) == 64 and facts["asked"] == ["task.gin"]
     assert said(folder) == ""
@@ -150,13 +159,25 @@ def test_stored_phases_are_known_by_the_content_of_the_model(place):
     assert key() != before
 
 
-@pytest.mark.parametrize("name", ["plug/parts_of_robot/rewards.py", "plug/data/scale.json", "shared/limit.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["plug/parts_of_robot/rewards.py", "plug/data/scale.json", "shared/limit.txt", "library/helper_elsewhere.py"],
+)
 def test_an_edit_of_a_plugin_or_of_what_it_reads_is_said(place, name):
     """In another process, since a process has a plugin as it imported it."""
     folder = begun(place)
     (place / name).write_text((place / name).read_text() + "\n")
     done = elsewhere("print(said(RunFolder(pathlib.Path(sys.argv[1]))))", place, folder.path)
     assert f"the plugin robot_task.py has changed ({os.path.relpath(name, 'plug')})" in done
+
+
+def test_a_variable_that_a_plugin_looks_up_belongs_to_it(place, monkeypatch):
+    folder = begun(place)
+    assert said(folder) == "" and "Ada" not in (folder.path / "run.json").read_text()
+    code = "print(said(RunFolder(pathlib.Path(sys.argv[1]))))"
+    assert "plugin" not in elsewhere(code, place, folder.path)
+    monkeypatch.setenv("ROBOT_NAME", "Bob")
+    assert "the plugin robot_task.py has changed ($ROBOT_NAME)" in elsewhere(code, place, folder.path)
 
 
 def test_an_edited_configuration_is_refused_with_the_command_for_a_new_run(place):
