@@ -42,7 +42,12 @@ class OptaxCall(eqx.Module):
 
     def __call__(self, **arguments: Any) -> Any:
         numbers = {name: jnp.asarray(value) for name, value in self.numbers.items()}
-        return self.function(**numbers, **dict(self.options), **arguments)
+        try:
+            return self.function(**numbers, **dict(self.options), **arguments)
+        except (TypeError, ValueError, AssertionError, AttributeError) as err:  # of settings that do not fit together
+            known = {k: v for k, v in {**self.numbers, **dict(self.options)}.items() if v is not None}
+            settings = ", ".join(f"{name} = {value}" for name, value in known.items())
+            raise ConfigError(f"optax.{self.function.__name__}({settings}) fails: {err}") from err
 
 
 class OptimizerCall(OptaxCall):
@@ -172,6 +177,16 @@ def _check_numbers(name: str, arguments: dict[str, Any]) -> None:
             require(np.isfinite(value), f"{where}: it must be finite.")
             for parameters, fits, what in _RANGES:
                 require(parameter not in parameters or fits(value), f"{where}: it must be {what}.")
+        if parameter.endswith("dtype") and value is not None:
+            try:
+                fits = jnp.issubdtype(jnp.dtype(value), jnp.floating)
+            except TypeError:
+                fits = False
+            require(fits, f"optax.{name}.{parameter} = {value!r}: it must name a type such as 'bfloat16' or 'float32'.")
+        require(
+            parameter != "mask" or value is None or callable(value),
+            f"optax.{name}.mask = {value!r}: it must be None or a function, such as %mine.mask, a plugin's constant.",
+        )
 
 
 def _hint(parameter: inspect.Parameter) -> Any:

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from gorl import config
 from gorl.errors import ConfigError
 from gorl.optimizers import OPTIMIZERS, SCHEDULES, TRANSFORMS, Chain, OptaxCall, as_rate, build_transformation
 
@@ -219,3 +220,29 @@ def test_narrow_parameters_are_updated_in_float32_and_keep_their_type(kind):
     np.testing.assert_allclose(updates["narrow"].astype(jnp.float32), [-0.25, 0.25], rtol=1e-2)
     np.testing.assert_allclose(updates["wide"], [-0.25, 0.25], rtol=1e-5)
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
+
+
+@pytest.mark.parametrize(
+    "bindings, message",
+    [
+        (
+            ["OnPolicy.optimizer = @optax.adam()", "optax.adam.mu_dtype = 'float99'"],
+            "'float99'.*it must name",
+        ),
+        (["OnPolicy.optimizer = @optax.adam()", "optax.adam.mu_dtype = 'int32'"], "'int32'.*it must name"),
+        (["OnPolicy.optimizer = @optax.adamw()", "optax.adamw.mask = 3"], "mask = 3.*it must be None or a function"),
+        (
+            [
+                "OnPolicy.learning_rate = @optax.warmup_cosine_decay_schedule()",
+                "optax.warmup_cosine_decay_schedule.init_value = 0.0",
+                "optax.warmup_cosine_decay_schedule.peak_value = 1e-3",
+                "optax.warmup_cosine_decay_schedule.warmup_steps = 20",
+                "optax.warmup_cosine_decay_schedule.decay_steps = 10",
+            ],
+            r"optax.warmup_cosine_decay_schedule\(.*decay_steps = 10.*\) fails",
+        ),
+    ],
+)
+def test_settings_that_optax_itself_refuses_are_named(bindings, message):
+    with pytest.raises(ConfigError, match=message):
+        config.build(["ppo.gin"], bindings)

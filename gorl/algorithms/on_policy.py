@@ -142,6 +142,8 @@ class OnPolicy(AbstractAlgorithm):
                 bool(0 <= getattr(self, name) <= 1), f"OnPolicy.{name} = {getattr(self, name)}: it must be in [0, 1]."
             )
         require_finite(self, "value_cost", "reward_scale")
+        require(bool(self.value_cost >= 0), f"OnPolicy.value_cost = {self.value_cost}: it must be >= 0.")
+        require(bool(self.reward_scale != 0), "OnPolicy.reward_scale = 0 leaves nothing to learn from. Write 1.0.")
         require(self.advantage_epsilon >= 0, f"OnPolicy.advantage_epsilon = {self.advantage_epsilon}: it must be >= 0.")
         sequences = self.num_minibatches * self.batch_size
         require(
