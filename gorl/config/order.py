@@ -50,7 +50,9 @@ def check_order(source: Source) -> None:
     """Raises ConfigError where no method is named, or where a file undoes an earlier one, with the right order."""
     _check_complete(source)
     _check_presets(source)
-    for kept, siblings in _siblings(source):
+    groups = list(_siblings(source))
+    _check_alternatives(groups[0][1])
+    for kept, siblings in groups:
         for i, later in enumerate(siblings):
             for earlier in siblings[:i]:
                 lost = earlier.lost_to(later, kept)
@@ -77,6 +79,25 @@ def _siblings(source: Source) -> Iterator[tuple[set[Key], list[_Read]]]:
                 read.own.add(change.key)
     for place, files in children.items():
         yield own.get(place, set()), list(files.values())
+
+
+def _check_alternatives(named: Sequence[_Read]) -> None:
+    """Raises ConfigError if two of the named files are alternatives: two tasks, or parts that choose one component.
+
+    The later one would win, and what else the earlier one binds would stay: a task's discount, a decoder's sizes.
+    """
+    tasks = [file for file in named if _is_in(file.name, "tasks") and file.own]
+    if len({file.name for file in tasks}) > 1:
+        raise ConfigError(f"{' and '.join(file.name for file in tasks)} are two tasks. Name one of them.")
+    parts = [file for file in named if _is_in(file.name, "parts") and not file.is_whole]
+    for i, later in enumerate(parts):
+        for earlier in parts[:i]:
+            chosen = [c for c in earlier.lost_to(later, set()) if tables.component_name(c.new) is not None]
+            if chosen and earlier.name != later.name and earlier.name not in later.files:
+                raise ConfigError(
+                    f"{earlier.name} and {later.name} both choose {show_key(chosen[0].key)}:"
+                    f" {_shown(chosen, later)}. Name one of them."
+                )
 
 
 def _method_last(earlier: _Read, later: _Read, lost: Sequence[Change], siblings: Sequence[_Read]) -> str:

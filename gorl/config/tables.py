@@ -136,6 +136,12 @@ def constant_name(value: Any) -> str | None:
     return "/".join(value.scopes) if isinstance(value, Reference) and value.configurable.selector == CONSTANT else None
 
 
+def component_name(value: Any) -> str | None:
+    """Returns NAME if a value is @NAME or @NAME(), else None."""
+    is_component = isinstance(value, Reference) and value.configurable.selector not in (MACRO, CONSTANT)
+    return value.configurable.selector if is_component else None
+
+
 def is_required(value: Any) -> bool:
     """Whether a value is %gin.REQUIRED."""
     return constant_name(value) == "gin.REQUIRED"

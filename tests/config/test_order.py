@@ -53,7 +53,7 @@ def folder(tmp_path, monkeypatch):
         (["mine.gin", "epochs.gin", "sizes.gin"], ["nothing of epochs.gin is left", "or name epochs.gin last."]),
         (
             ["gorl_fm.gin", "parts/tasks/FishSwim.gin", "parts/tasks/BallInCup.gin"],
-            ["nothing of parts/tasks/FishSwim.gin is left, since parts/tasks/BallInCup.gin comes after it"],
+            ["parts/tasks/FishSwim.gin and parts/tasks/BallInCup.gin are two tasks. Name one of them."],
         ),
         (
             ["gorl_fm.gin", "parts/debug.gin", "presets/paper_v3.gin"],
@@ -110,3 +110,29 @@ def test_a_folder_is_no_file(file, part, folder):
     with pytest.raises(ConfigError) as err:
         config.build(["it is"])
     assert part in str(err.value)
+
+
+@pytest.mark.parametrize(
+    "files, part",
+    [
+        (["ppo.gin", "parts/tasks/FingerSpin.gin", "parts/tasks/HopperStand.gin"], "are two tasks. Name one of them."),
+        (["gorl_fm.gin", "parts/diffusion.gin", "parts/mean_flow.gin"], "both choose FitDecoder.decoder"),
+    ],
+)
+def test_alternatives_are_refused(files, part):
+    """The discount of the first task, and the sizes of the first decoder, would stay."""
+    with pytest.raises(ConfigError) as err:
+        config.build(files)
+    assert part in str(err.value)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["gorl_fm.gin", "parts/small.gin", "parts/one_call.gin", "parts/tasks/FingerSpin.gin"],
+        ["gorl_diffusion.gin", "parts/flow_matching.gin", "parts/small.gin"],  # a part chooses, behind a method
+        ["ppo.gin", "parts/tasks/FingerSpin.gin", "parts/small.gin", "parts/tasks/FingerSpin.gin"],
+    ],
+)
+def test_what_is_no_alternative_is_read(files):
+    config.build(files)

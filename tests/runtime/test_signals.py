@@ -32,6 +32,15 @@ def wait_for(condition):
     assert condition()
 
 
+@pytest.fixture
+def not_under_nohup():
+    """nohup has SIGHUP ignored, which is kept."""
+    old = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, old)
+
+
+@pytest.mark.usefixtures("not_under_nohup")
 @pytest.mark.parametrize("number", STOPPING)
 def test_every_signal_that_asks_to_stop_is_recorded_and_said_once(number):
     said = []
