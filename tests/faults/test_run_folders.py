@@ -9,9 +9,9 @@ import pytest
 
 from gorl.errors import RunError
 from gorl.studies.folder import StudyFolder
-from gorl.training import trainer
 from tests.support import bad_folders
 from tests.support.commands import answer
+from tests.support.folder_fixtures import folder as folder, sound as sound
 
 COMMANDS = {
     "evaluate": ["evaluate", "run"],
@@ -22,20 +22,6 @@ COMMANDS = {
     "import": ["track", "import", "run", "--to", "tensorboard"],
 }
 INSIDE = ("Traceback", "NoneType", "object has no attribute", "<class")
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    return bad_folders.make(tmp_path_factory.mktemp("sound") / "run")
-
-
-@pytest.fixture
-def folder(sound, tmp_path, monkeypatch):
-    """A copy, in the working directory; what would train does nothing."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GORL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(trainer.Trainer, "run", lambda self: None)
-    return pathlib.Path(shutil.copytree(sound, tmp_path / "run"))
 
 
 @pytest.mark.parametrize("damage", bad_folders.DAMAGES)

@@ -23,26 +23,11 @@ from gorl.studies.folder import StudyFolder
 from gorl.studies.plan import make_plan
 from gorl.tracking import local
 from gorl.tracking.tensorboard import TensorBoardTracker
-from gorl.training import trainer
-from tests.support import bad_folders
 from tests.support.commands import ROOT, answer
+from tests.support.folder_fixtures import folder as folder, sound as sound
 from tests.support.run_folders import info, make_run
 
 EVIL = "\x1b]0;owned\x07[bold]\x9b31m\u202e$\\frac{$"
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    return bad_folders.make(tmp_path_factory.mktemp("sound") / "run")
-
-
-@pytest.fixture
-def folder(sound, tmp_path, monkeypatch):
-    """A copy, in the working directory; what would train does nothing."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GORL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(trainer.Trainer, "run", lambda self: None)
-    return pathlib.Path(shutil.copytree(sound, tmp_path / "run"))
 
 
 # ---- text ----
